@@ -1,0 +1,84 @@
+"""How every command starts and ends: one-line errors with exit code 2, Ctrl-C with exit code 130."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+class UserError(Exception):
+    """Bad input. The message is one line that names the file or flag, the value, and what was allowed."""
+
+
+def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
+    """Run an entry point and turn its failures into exit codes a script can rely on."""
+    try:
+        main(None)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing more to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\ninterrupted: finished work is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argparse parser whose errors look like all other errors of the project."""
+
+    def error(self, message: str) -> None:
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def command_parser(doc: str) -> OneLineParser:
+    """A parser whose --help opens with the module's docstring: the command to paste and its result."""
+    return OneLineParser(description=doc, formatter_class=HelpWithDefaults, allow_abbrev=False)
+
+
+class HelpWithDefaults(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Keeps the docstring's line breaks and appends each flag's default to its help."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default == []:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_run_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=Path, default=Path("outputs/default"), help="folder of this run's results")
+
+
+def add_crop_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--crop-dir", type=Path, default=Path("crop_images"), help="folder of crops and faces.csv")
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return value
+
+
+def cpu_count() -> int:
+    """Cores this process may use (containers and taskset included)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def progress(items: Iterable | None, *, title: str, total: int | None = None, unit: str = "photo") -> tqdm:
+    """The project's progress bar: one look everywhere, off when nobody watches the terminal."""
+    return tqdm(items, desc=title, total=total, unit=unit, dynamic_ncols=True, disable=not sys.stderr.isatty())
+
+
+def name_some(names: Sequence[str], at_most: int = 5) -> str:
+    """'a, b, c and 7 more': names for a one-line message."""
+    shown = ", ".join(names[:at_most])
+    return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most} more"

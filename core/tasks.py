@@ -1,0 +1,103 @@
+"""The table of tasks, and the combined class they make.
+
+A new task (say `glasses`: worn or not) is one row in TASKS and the function that reads its label. `python -m core.tasks`
+prints the names, which is where run_all.sh takes them from.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from core.runtime import UserError
+
+AgeEdges = tuple[int, int]
+Facts = Mapping[str, str]
+"""What is known of a photo: the row of faces.csv as strings, with any further column that train.csv has."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to learn. `read_label` gives the index into `classes`; it raises ValueError for facts it cannot read."""
+
+    name: str
+    classes: tuple[str, ...]
+    read_label: Callable[[Facts, AgeEdges], int]
+    in_combined_class: bool = False
+
+
+def _mask_label(facts: Facts, _: AgeEdges) -> int:
+    return ("wear", "incorrect", "not_wear").index(facts["mask"])
+
+
+def _gender_label(facts: Facts, _: AgeEdges) -> int:
+    return ("male", "female").index(facts["gender"])
+
+
+def _age_label(facts: Facts, edges: AgeEdges) -> int:
+    return age_group(int(facts["age"]), edges)
+
+
+def age_group(years: int, edges: AgeEdges) -> int:
+    """0 below the first edge, 1 from it to below the second, 2 from the second on."""
+    return bisect_right(edges, years)
+
+
+TASKS: tuple[Task, ...] = (
+    Task("mask", ("wear", "incorrect", "not_wear"), _mask_label, in_combined_class=True),
+    Task("gender", ("male", "female"), _gender_label, in_combined_class=True),
+    Task("age", ("young", "middle", "old"), _age_label, in_combined_class=True),
+)
+
+
+def task_names() -> tuple[str, ...]:
+    return tuple(task.name for task in TASKS)
+
+
+def task_named(name: str) -> Task:
+    """The task's row; UserError lists the names there are."""
+    for task in TASKS:
+        if task.name == name:
+            return task
+    raise UserError(f"task {name!r} is unknown; the tasks are {', '.join(task_names())}")
+
+
+def combined_tasks() -> tuple[Task, ...]:
+    """The tasks that make the combined class, most significant first."""
+    return tuple(task for task in TASKS if task.in_combined_class)
+
+
+def combined_class_count() -> int:
+    count = 1
+    for task in combined_tasks():
+        count *= len(task.classes)
+    return count
+
+
+def encode(labels: Mapping[str, int]) -> int:
+    """The combined class of one label per task: mask*6 + gender*3 + age."""
+    combined = 0
+    for task in combined_tasks():
+        label = labels[task.name]
+        if not 0 <= label < len(task.classes):
+            raise ValueError(f"{task.name} label {label} is outside 0..{len(task.classes) - 1}")
+        combined = combined * len(task.classes) + label
+    return combined
+
+
+def decode(combined: int) -> dict[str, int]:
+    """One label per task from the combined class: the inverse of `encode`."""
+    if not 0 <= combined < combined_class_count():
+        raise ValueError(f"combined class {combined} is outside 0..{combined_class_count() - 1}")
+    labels = {}
+    for task in reversed(combined_tasks()):
+        combined, labels[task.name] = divmod(combined, len(task.classes))
+    return labels
+
+
+def combined_class_name(combined: int) -> str:
+    labels = decode(combined)
+    return " ".join(task.classes[labels[task.name]] for task in combined_tasks())
+
+
+if __name__ == "__main__":
+    print(*task_names())
