@@ -1,0 +1,141 @@
+"""A fold's folder: what it was trained from, its weights, and the state from which training goes on.
+
+    config.json          identity: task, fold, settings, hashes of data and folds; written first
+    history.csv          one row an epoch
+    state.safetensors    model and optimiser after the last epoch; removed when the fold is done
+    model.safetensors    weights of the best epoch
+    oof.csv, eval.csv    logit tables
+    DONE                 result as JSON; written last
+
+Nothing is pickled.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from core import artifacts
+from core.artifacts import replacing
+from core.runtime import UserError
+
+FORMAT = 1
+CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, DONE = (
+    *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv", "DONE"),
+)
+_IDENTITY = ("format", "task", "classes", "fold", "settings", "crop", "normalisation", "data_hash", "folds_hash")
+
+
+def fold_dir_of(run_dir: Path, task: str, fold: int) -> Path:
+    return run_dir / task / f"fold{fold}"
+
+
+def is_done(fold_dir: Path) -> bool:
+    return (fold_dir / DONE).exists()
+
+
+def read_config(fold_dir: Path) -> dict:
+    """config.json of a fold; UserError if it is missing, of another format, or lacks an entry."""
+    config = artifacts.read_json(fold_dir / CONFIG)
+    if config.get("format") != FORMAT:
+        raise UserError(f"{fold_dir / CONFIG}: format {config.get('format')!r}, this version reads format {FORMAT}")
+    missing = [name for name in _IDENTITY if name not in config]
+    if missing:
+        raise UserError(f"{fold_dir / CONFIG}: entry {', '.join(missing)} is missing")
+    return config
+
+
+def begin_fold(fold_dir: Path, config: dict) -> None:
+    """Write config.json, or, where one is there, refuse to go on under another identity."""
+    path = fold_dir / CONFIG
+    if not path.exists():
+        artifacts.write_json(path, config)
+        return
+    difference = first_difference(read_config(fold_dir), json.loads(json.dumps(config)))
+    if difference:
+        name, before, now = difference
+        raise UserError(
+            f"{path}: trained with {name} {before!r}, now {now!r}; give another --run-dir, or --overwrite to train anew"
+        )
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Name and both values of the first identity entry (settings one by one) that differs."""
+    before, now = _flat(before), _flat(now)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            return name, before.get(name), now.get(name)
+    return None
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    identity = {name: config.get(name) for name in _IDENTITY}
+    return {**identity.pop("settings"), **identity}
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    _save(path, {name: tensor for name, tensor in model.state_dict().items()}, {})
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Load strictly; UserError for a file that is damaged or of another architecture."""
+    tensors, _ = _load(path)
+    _load_into_model(path, model, tensors)
+
+
+def save_state(path: Path, model: nn.Module, optimizer: Optimizer, progress: dict) -> None:
+    """Model, optimiser and `progress` (anything JSON has) in one file, so that they cannot disagree."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    _save(path, tensors, {"progress": json.dumps(progress)})
+
+
+def load_state(path: Path, model: nn.Module, optimizer: Optimizer) -> dict:
+    """Put model and optimiser back as they were saved and return the progress."""
+    tensors, metadata = _load(path)
+    _load_into_model(path, model, {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, entry = name.split(".")
+            states.setdefault(int(index), {})[entry] = _laid_out_like(parameters[int(index)], tensor)
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return json.loads(metadata["progress"])
+
+
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The optimiser's tensors in the memory format of their parameter, which the file does not keep."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    with replacing(path) as aside:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside, metadata)
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: damaged or no safetensors file ({error}); remove its folder and train that fold anew"
+        ) from error
+
+
+def _load_into_model(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: weights of another architecture ({reason})") from error

@@ -1,0 +1,64 @@
+"""What a training runs on: the device, its precision, and the seeds that make a run repeat."""
+
+import platform
+import random
+from contextlib import AbstractContextManager
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.runtime import UserError, cpu_count
+
+
+def pick_device(name: str) -> torch.device:
+    """The named device, or for "auto" the GPU if there is one; UserError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name}: cannot be used ({reason}); auto and cpu always can") from error
+    return device
+
+
+def pick_workers(asked: int, device: torch.device) -> int:
+    """Loader processes: on a CPU one, as more would take the cores from the network; on a GPU one a core, up to 16."""
+    if asked >= 0:
+        return asked
+    return min(cpu_count(), 16) if device.type == "cuda" else 1
+
+
+def seed_everything(*parts: int) -> None:
+    """Seed torch, numpy and python from some numbers together, such as (seed, fold, epoch)."""
+    seed = int(np.random.SeedSequence(parts).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class Precision:
+    """Mixed precision on a GPU: bfloat16 where the GPU has it, else float16 with loss scaling; elsewhere no change."""
+
+    def __init__(self, device: torch.device, enabled: bool) -> None:
+        self.device = device
+        self.enabled = enabled and device.type == "cuda"
+        self.dtype = torch.bfloat16 if self.enabled and torch.cuda.is_bf16_supported() else torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.enabled and self.dtype == torch.float16)
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.enabled)
+
+
+def to_device(images: Tensor, device: torch.device, channels_last: bool) -> Tensor:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return images.to(device, memory_format=memory_format, non_blocking=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions that may change a result, for config.json."""
+    packages = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,119 @@
+"""The only loops over batches: one epoch of training, and prediction."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from core.device import Precision, to_device
+from core.runtime import UserError
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """Mean loss per photo, and how long the epoch took."""
+
+    loss: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What stays the same from batch to batch. `learning_rate` maps the number of the step to its learning rate."""
+
+    model: nn.Module
+    criterion: nn.Module
+    optimizer: Optimizer
+    learning_rate: Callable[[int], float]
+    precision: Precision
+    accumulate: int = 1
+    grad_clip: float = 0.0
+    channels_last: bool = True
+
+    def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: tqdm) -> EpochResult:
+        """One pass over batches of (images, labels, indices). UserError if the loss is no longer a number."""
+        self.model.train()
+        began, photos, loss_sum, step = time.perf_counter(), 0, 0.0, first_step
+        self.optimizer.zero_grad()
+        number = len(batches)
+        for position, (images, labels, _) in enumerate(batches):
+            group_size = min(self.accumulate, number - position // self.accumulate * self.accumulate)
+            loss = self._backward(images, labels, group_size)
+            if (position + 1) % self.accumulate == 0 or position + 1 == number:
+                self._step(self.learning_rate(step))
+                step += 1
+            photos += len(labels)
+            loss_sum += loss * len(labels)
+            bar.set_postfix_str(f"loss {loss_sum / photos:.3f}", refresh=False)
+            bar.update(len(labels))
+        if not math.isfinite(loss_sum):
+            raise UserError(f"training diverged: the loss is {loss_sum}; give a lower --lr")
+        seconds = time.perf_counter() - began
+        return EpochResult(loss_sum / photos, seconds, photos / seconds)
+
+    def _backward(self, images: Tensor, labels: Tensor, group_size: int) -> float:
+        device = self.precision.device
+        with self.precision.autocast():
+            logits = self.model(to_device(images, device, self.channels_last))
+        # The loss in full precision: exponents of half-precision logits overflow early.
+        loss = self.criterion(logits.float(), labels.to(device, non_blocking=True))
+        self.precision.scaler.scale(loss / group_size).backward()
+        return loss.item()
+
+    def _step(self, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        scaler = self.precision.scaler
+        if self.grad_clip:
+            scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.optimizer.zero_grad()
+
+
+def steps_per_epoch(batches: int, accumulate: int) -> int:
+    """How often the weights move in an epoch."""
+    return math.ceil(batches / accumulate)
+
+
+def warmup_cosine(step: int, *, total: int, warmup: float, peak: float) -> float:
+    """Learning rate of step 0 .. total-1: a line up to `peak` over a share of the steps, then half a cosine to 0."""
+    rising = max(1, round(total * warmup))
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    batches: Iterable,
+    *,
+    precision: Precision,
+    channels_last: bool = True,
+    tta: str = "none",
+    bar: tqdm,
+) -> Tensor:
+    """Logits (N, C) float32 of a dataset of N photos, row i for index i whatever the order of the batches.
+
+    tta "flip" averages the logits of each photo and its mirror image.
+    """
+    model.eval()
+    rows, order = [], []
+    for images, _, indices in batches:
+        images = to_device(images, precision.device, channels_last)
+        with precision.autocast():
+            logits = model(images).float()
+            if tta == "flip":
+                logits = (logits + model(images.flip(-1)).float()) / 2
+        rows.append(logits.cpu())
+        order.append(indices)
+        bar.update(len(indices))
+    return torch.cat(rows)[torch.cat(order).argsort()]

@@ -1,0 +1,82 @@
+"""The run folder: what a run was made from, remembered in run.json so that later steps need no flags."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from core import artifacts
+from core.checkpoints import DONE, fold_dir_of
+from core.crops import Crops
+from core.runtime import UserError
+from core.tasks import AgeEdges, task_names
+
+
+@dataclass(frozen=True)
+class Run:
+    """The data root, crops and split that all trainings of a run share. Paths are absolute."""
+
+    data_root: str
+    layout: str
+    crop_dir: str
+    train_hash: str
+    folds: int
+    fold_seed: int
+    age_edges: AgeEdges
+
+
+_REMEDY = {"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges"}
+
+
+def run_path(run_dir: Path) -> Path:
+    return run_dir / "run.json"
+
+
+def describe_run(crops: Crops, *, folds: int, fold_seed: int, age_edges: AgeEdges) -> Run:
+    source = crops.source
+    crop_dir = str(crops.crop_dir.resolve())
+    return Run(source["data_root"], source["layout"], crop_dir, crops.hash, folds, fold_seed, tuple(age_edges))
+
+
+def begin_run(run_dir: Path, run: Run) -> None:
+    """Write run.json at first use; later refuse other data or another split by name."""
+    path = run_path(run_dir)
+    if not path.exists():
+        artifacts.write_json(path, asdict(run))
+        return
+    before, now = asdict(read_run(run_dir)), asdict(run)
+    for name in now:
+        if name != "crop_dir" and before[name] != now[name]:
+            asked = _REMEDY.get(name, name)
+            raise UserError(
+                f"run folder {run_dir} was begun with {asked} {before[name]}, not {now[name]}; give another --run-dir"
+            )
+
+
+def read_run(run_dir: Path) -> Run:
+    """run.json of a run; UserError if there is none or it lacks an entry."""
+    if not run_path(run_dir).exists():
+        raise UserError(f"run folder {run_dir}: no run in it; run train.py first, or give --run-dir")
+    stored = artifacts.read_json(run_path(run_dir))
+    missing = [entry.name for entry in fields(Run) if entry.name not in stored]
+    if missing:
+        raise UserError(f"{run_path(run_dir)}: entry {', '.join(missing)} is missing")
+    return Run(**{entry.name: stored[entry.name] for entry in fields(Run)} | {"age_edges": tuple(stored["age_edges"])})
+
+
+def trained_tasks(run_dir: Path) -> list[str]:
+    """Names of the tasks of which a run has a finished fold."""
+    return [name for name in task_names() if finished_folds(run_dir / name)]
+
+
+def finished_folds(task_dir: Path) -> list[Path]:
+    """Folders of a task's finished folds, by number."""
+    found = [marker.parent for marker in task_dir.glob(f"fold*/{DONE}") if marker.parent.name[4:].isdigit()]
+    return sorted(found, key=lambda folder: int(folder.name[4:]))
+
+
+def require_all_folds(task_dir: Path, folds: int) -> list[Path]:
+    """Folders of all folds of a task; UserError naming those that are not trained."""
+    expected = [fold_dir_of(task_dir.parent, task_dir.name, fold) for fold in range(folds)]
+    lacking = [folder.name for folder in expected if not (folder / DONE).exists()]
+    if lacking:
+        raise UserError(f"{task_dir}: {', '.join(lacking)} not trained; run train.py --task {task_dir.name}")
+    return expected
