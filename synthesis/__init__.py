@@ -1,0 +1,1 @@
+"""Drawn sample people, drawn masks, and data sets built from them."""
