@@ -1,0 +1,250 @@
+"""The training of one fold of one task: it begins or goes on, learns epoch by epoch, and leaves a whole fold folder.
+
+Every epoch begins from the saved weights, the saved optimiser and seeds made of (seed, fold, epoch), so that a fold that
+was interrupted ends with the very weights of one that was not.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from timm.optim import param_groups_weight_decay
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from core import artifacts, checkpoints
+from core.config import Config
+from core.crops import Crops
+from core.device import Precision, pick_device, pick_workers, seed_everything, versions
+from core.engine import Trainer, predict, steps_per_epoch, warmup_cosine
+from core.logits import write_table
+from core.metrics import accuracy, confusion_matrix, macro_f1
+from core.runtime import progress
+from core.tasks import Task
+from core.tracking import open_tracker
+from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
+from loss import balanced_weights, build_loss
+from model import build_model, normalisation
+from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, place
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """The crops and labels of one fold of one task. Rows of `crops` held out by this fold are never learned from."""
+
+    task: Task
+    fold: int
+    crops: Crops
+    labels: list[int]
+    fold_of: Mapping[str, int]
+
+    def rows(self, *, held_out: bool) -> list[int]:
+        persons = self.crops.frame["person"]
+        return [row for row, person in enumerate(persons) if (self.fold_of[person] == self.fold) == held_out]
+
+    def part(self, *, held_out: bool) -> tuple[Crops, list[int]]:
+        rows = self.rows(held_out=held_out)
+        return self.crops.take(rows), [self.labels[row] for row in rows]
+
+    @property
+    def title(self) -> str:
+        return f"{self.task.name} fold {self.fold}"
+
+    def identity(self, config: Config) -> dict:
+        """What config.json says: enough to refuse a mismatch by name, and to predict from the folder alone."""
+        mean, std = normalisation(config.backbone)
+        return {
+            "format": checkpoints.FORMAT,
+            "task": self.task.name,
+            "classes": list(self.task.classes),
+            "fold": self.fold,
+            "settings": config.learned(),
+            "crop": self.crops.source["crop"],
+            "normalisation": {"mean": list(mean), "std": list(std)},
+            "data_hash": self.crops.hash,
+            "folds_hash": artifacts.text_hash(f"{person} {fold}" for person, fold in sorted(self.fold_of.items())),
+            "versions": versions(),
+        }
+
+
+@dataclass
+class Progress:
+    """How far a fold's training has come; saved after every epoch."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_macro_f1: float = -1.0
+    scaler: dict = field(default_factory=dict)
+    history: list[dict] = field(default_factory=list)
+
+    def is_over(self, config: Config) -> bool:
+        return self.epoch >= config.epochs or self.epoch - self.best_epoch >= config.patience
+
+
+def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: bool) -> None:
+    """Train one fold from where it stands, and leave its weights, history and out-of-fold logits."""
+    if overwrite and fold_dir.exists():
+        shutil.rmtree(fold_dir)
+    checkpoints.begin_fold(fold_dir, data.identity(config))
+    if checkpoints.is_done(fold_dir):
+        print(f"{data.title}: done already")
+        return
+    training = FoldTraining(fold_dir, data, config)
+    training.resume()
+    training.run()
+    training.finish()
+
+
+class FoldTraining:
+    """Everything that moves while a fold is trained, and how far it has come."""
+
+    def __init__(self, fold_dir: Path, data: FoldData, config: Config) -> None:
+        self.fold_dir, self.data, self.config = fold_dir, data, config
+        self.device = pick_device(config.device)
+        self.precision = Precision(self.device, config.amp)
+        self.progress = Progress()
+        seed_everything(config.seed, data.fold)
+        self.model = self._build_model()
+        self.sampler, self.train_loader = self._build_train_loader()
+        self.held_out_loader, self.held_out_labels = self._build_held_out_loader()
+        groups = param_groups_weight_decay(self.model, config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        self.steps = steps_per_epoch(len(self.train_loader), config.accumulate)
+        self.trainer = self._build_trainer()
+
+    def resume(self) -> None:
+        """Go back to the state after the last whole epoch, if there is one."""
+        path = self.fold_dir / checkpoints.STATE
+        if path.exists():
+            self.progress = Progress(**checkpoints.load_state(path, self.model, self.optimizer))
+            self.precision.scaler.load_state_dict(self.progress.scaler)
+            print(f"{self.data.title}: goes on after epoch {self.progress.epoch}")
+
+    def run(self) -> None:
+        """Epochs until the last one, or until the held-out macro-F1 has not risen for `patience` of them."""
+        per_epoch = len(self.sampler) + len(self.held_out_labels)
+        left = (self.config.epochs - self.progress.epoch) * per_epoch
+        tracker = open_tracker(self.fold_dir)
+        with progress(None, title=self.data.title, total=left) as bar:
+            while not self.progress.is_over(self.config):
+                row = self._run_epoch(bar)
+                tracker.log(row)
+                bar.write(describe_epoch(self.data.title, row, self.config.epochs))
+        tracker.close()
+
+    def finish(self) -> None:
+        """Out-of-fold logits from the saved weights, then the marker that says the fold is whole."""
+        predictor = load_predictor(self.fold_dir, self.data.task.name)
+        crops, _ = self.data.part(held_out=True)
+        where = {"device": self.config.device, "workers": self.config.workers}
+        table = predictor.logits_of(crops, **where, tta=self.config.tta, title=f"{self.data.title} out of fold")
+        write_table(self.fold_dir / checkpoints.OOF, table)
+        result = {"best_epoch": self.progress.best_epoch, "macro_f1": self.progress.best_macro_f1}
+        artifacts.write_json(self.fold_dir / checkpoints.DONE, result)
+        (self.fold_dir / checkpoints.STATE).unlink(missing_ok=True)
+
+    def _run_epoch(self, bar: tqdm) -> dict:
+        """One epoch of training and its score on the held-out people; returns the row of history.csv."""
+        epoch = self.progress.epoch
+        seed_everything(self.config.seed, self.data.fold, epoch)
+        self.sampler.epoch = epoch
+        result = self.trainer.train_one_epoch(self.train_loader, first_step=epoch * self.steps, bar=bar)
+        row = {
+            "epoch": epoch + 1,
+            "train_loss": result.loss,
+            **self._held_out_scores(bar),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": result.images_per_second,
+            "seconds": result.seconds,
+        }
+        self._record(row)
+        return row
+
+    def _held_out_scores(self, bar: tqdm) -> dict[str, float]:
+        options = {"precision": self.precision, "channels_last": self.config.channels_last, "bar": bar}
+        logits = predict(self.model, self.held_out_loader, **options)
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(self.held_out_labels))
+        predicted = logits.argmax(dim=1).tolist()
+        confusion = confusion_matrix(self.held_out_labels, predicted, len(self.data.task.classes))
+        return {"loss": loss.item(), "macro_f1": float(macro_f1(confusion)), "accuracy": float(accuracy(confusion))}
+
+    def _record(self, row: dict) -> None:
+        """Best weights first, then the state: after a stop between the two, the epoch is repeated and ends the same."""
+        done = self.progress
+        done.epoch = row["epoch"]
+        done.history.append(row)
+        done.scaler = self.precision.scaler.state_dict()
+        if row["macro_f1"] > done.best_macro_f1:
+            done.best_epoch, done.best_macro_f1 = row["epoch"], row["macro_f1"]
+            checkpoints.save_weights(self.fold_dir / checkpoints.MODEL, self.model)
+        checkpoints.save_state(self.fold_dir / checkpoints.STATE, self.model, self.optimizer, asdict(done))
+        artifacts.write_csv(self.fold_dir / checkpoints.HISTORY, pd.DataFrame(done.history))
+
+    def _build_model(self) -> torch.nn.Module:
+        config = self.config
+        resumes = (self.fold_dir / checkpoints.STATE).exists()
+        model = build_model(
+            config.backbone,
+            len(self.data.task.classes),
+            image_size=input_size(config, self.data.crops.source),
+            pretrained=config.pretrained and not resumes,
+            drop_rate=config.drop_rate,
+        )
+        return place(model, self.device, config.channels_last)
+
+    def _build_train_loader(self) -> tuple[PersonSampler, DataLoader]:
+        config = self.config
+        crops, labels = self.data.part(held_out=False)
+        sampler = PersonSampler(
+            list(crops.frame["person"]),
+            labels,
+            photos_per_person=config.photos_per_person,
+            seed=(config.seed, self.data.fold),
+        )
+        size = input_size(config, crops.source)
+        mean, std = normalisation(config.backbone)
+        dataset = CropDataset(crops.paths, train_transform(config.augment, size, mean=mean, std=std), labels)
+        return sampler, make_loader(dataset, **self._loader_options(config.batch_size), sampler=sampler)
+
+    def _build_held_out_loader(self) -> tuple[DataLoader, list[int]]:
+        crops, labels = self.data.part(held_out=True)
+        mean, std = normalisation(self.config.backbone)
+        dataset = CropDataset(crops.paths, eval_transform(input_size(self.config, crops.source), mean=mean, std=std))
+        return make_loader(dataset, **self._loader_options(self.config.batch_size * EVAL_BATCH_FACTOR)), labels
+
+    def _loader_options(self, batch_size: int) -> dict:
+        workers = pick_workers(self.config.workers, self.device)
+        return {"batch_size": batch_size, "workers": workers, "pin_memory": self.device.type == "cuda"}
+
+    def _build_trainer(self) -> Trainer:
+        config = self.config
+        total = config.epochs * self.steps
+        return Trainer(
+            self.model,
+            self._build_criterion(),
+            self.optimizer,
+            learning_rate=partial(warmup_cosine, total=total, warmup=config.warmup, peak=config.lr),
+            precision=self.precision,
+            accumulate=config.accumulate,
+            grad_clip=config.grad_clip,
+            channels_last=config.channels_last,
+        )
+
+    def _build_criterion(self) -> torch.nn.Module:
+        config = self.config
+        _, labels = self.data.part(held_out=False)
+        counts = [labels.count(label) for label in range(len(self.data.task.classes))]
+        weights = balanced_weights(counts) if config.class_weights == "balanced" else None
+        options = {"focal_gamma": config.focal_gamma, "label_smoothing": config.label_smoothing}
+        return build_loss(config.loss, class_weights=weights, **options).to(self.device)
+
+
+def describe_epoch(title: str, row: Mapping[str, float], epochs: int) -> str:
+    return (
+        f"{title} epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, held out macro-F1 {row['macro_f1']:.4f} "
+        f"accuracy {row['accuracy']:.4f}, {row['images_per_second']:.0f} img/s, {row['seconds']:.0f} s"
+    )

@@ -1,0 +1,95 @@
+"""Logits of every fold's model on the eval photos.
+
+    python inference.py --task age         outputs/default/age/fold*/eval.csv
+    python inference.py                    all tasks of the run
+    python inference.py --task mask --crop-dir other_crops --output-dir outputs/other      photos of another data set
+
+Works from the fold folders alone: architecture and settings are those of training. What is up to date is left alone.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from core import artifacts, checkpoints
+from core.crops import Crops, load_crops
+from core.logits import write_table
+from core.runs import Run, begin_run, finished_folds, read_run, trained_tasks
+from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
+from core.tasks import task_names
+from predictor import load_predictor
+
+STAMP = "eval.json"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    run = read_run(args.run_dir)
+    crops = load_crops(args.crop_dir or Path(run.crop_dir), "eval")
+    if not crops.image_ids:
+        raise UserError(f"crop folder {crops.crop_dir}: no eval photos in it (data root {crops.source['data_root']})")
+    if crops.missing:
+        print(f"{len(crops.missing)} unreadable eval photos get no logits: {name_some(crops.missing)}")
+    output_dir = open_output(args, run, crops)
+
+    for task in args.task or trained_tasks(args.run_dir):
+        folds = finished_folds(args.run_dir / task)
+        if not folds:
+            raise UserError(f"{args.run_dir / task}: no trained fold in it; run train.py --task {task}")
+        for fold_dir in folds:
+            predict_fold(fold_dir, output_dir / task / fold_dir.name, task, crops, args)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = command_parser(__doc__)
+    parser.add_argument(
+        "--task", nargs="+", choices=task_names(), help="tasks to predict (default: all that are trained)"
+    )
+    add_run_dir(parser)
+    parser.add_argument("--crop-dir", type=Path, help="crops to predict (default: those of the run)")
+    parser.add_argument("--output-dir", type=Path, help="run folder to write to, for crops of another data set")
+    parser.add_argument("--tta", choices=("none", "flip"), help="flip adds the mirror image (default: as in training)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    parser.add_argument("--workers", type=int, default=-1, help="loader processes; -1 = as many as suit the machine")
+    return parser.parse_args(argv)
+
+
+def open_output(args: argparse.Namespace, run: Run, crops: Crops) -> Path:
+    """The run folder to write to; UserError if these crops do not belong to it."""
+    root = crops.source["data_root"]
+    if args.output_dir is None:
+        if root != run.data_root:
+            raise UserError(
+                f"run folder {args.run_dir} belongs to {run.data_root}, the crops of {crops.crop_dir} to {root}; "
+                f"give an --output-dir to predict them"
+            )
+        return args.run_dir
+    other = {"data_root": root, "layout": crops.source["layout"], "crop_dir": str(crops.crop_dir.resolve())}
+    begin_run(args.output_dir, replace(run, **other))
+    return args.output_dir
+
+
+def predict_fold(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> None:
+    """Write eval.csv of one fold, unless the one that is there was made from the same weights, crops and options."""
+    predictor = load_predictor(fold_dir, task)
+    tta = args.tta or predictor.config.tta
+    weights = artifacts.file_sha256(fold_dir / checkpoints.MODEL)
+    stamp = {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
+    table_path, stamp_path = output_dir / checkpoints.EVAL, output_dir / STAMP
+    title = f"{task} {fold_dir.name}"
+    if table_path.exists() and stamp_path.exists() and artifacts.read_json(stamp_path) == stamp:
+        print(f"{title}: eval logits are up to date")
+        return
+    table = predictor.logits_of(crops, device=args.device, workers=args.workers, tta=tta, title=title)
+    stamp_path.unlink(missing_ok=True)
+    write_table(table_path, table)
+    if output_dir != fold_dir:
+        shutil.copyfile(fold_dir / checkpoints.CONFIG, output_dir / checkpoints.CONFIG)
+    artifacts.write_json(stamp_path, stamp)
+    print(f"{title}: {len(table.image_ids)} eval photos")
+
+
+if __name__ == "__main__":
+    run_cli(main)

