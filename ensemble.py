@@ -1,7 +1,7 @@
 """Average the folds (and runs) of each task into one logit table.
 
-    python ensemble.py                                        every trained task of outputs/default
-    python ensemble.py --mask outputs/a/mask --gender outputs/a/gender --age outputs/a/age outputs/b/age --run-dir outputs/ab
+    python ensemble.py                                                        every trained task of outputs/default
+    python ensemble.py --age outputs/a/age outputs/b/age --run-dir outputs/ab     several runs of a task
 
 Writes <run-dir>/<task>.csv for the eval photos and <run-dir>/<task>_oof.csv for the training photos, each of which is
 predicted only by models that never saw its person. Several folders of a task must share their folds.
@@ -70,10 +70,10 @@ class Member:
 def read_member(folder: Path, task: str) -> Member:
     """UserError if a fold is missing, of another task, or of other folds or photos than the rest."""
     classes = task_named(task).classes
-    first = checkpoints.read_config(_fold(folder, 0))
+    first = checkpoints.read_config_of(_fold(folder, 0), task)
     fold_dirs = [_fold(folder, fold) for fold in range(first["settings"]["folds"])]
     for fold_dir in fold_dirs:
-        _refuse_other_fold(fold_dir, checkpoints.read_config(fold_dir), first, task)
+        _refuse_other_fold(fold_dir, checkpoints.read_config_of(fold_dir, task), first)
     tables = [read_table(_made_by(fold_dir / checkpoints.EVAL, "inference.py"), classes) for fold_dir in fold_dirs]
     for fold_dir, table in zip(fold_dirs, tables, strict=True):
         require_same_ids(fold_dir / checkpoints.EVAL, table, set(tables[0].image_ids), fold_dirs[0].name)
@@ -148,9 +148,7 @@ def _fold(folder: Path, fold: int) -> Path:
     return fold_dir
 
 
-def _refuse_other_fold(fold_dir: Path, config: dict, first: dict, task: str) -> None:
-    if config["task"] != task:
-        raise UserError(f"{fold_dir}: a checkpoint of task {config['task']!r}, not of {task!r}")
+def _refuse_other_fold(fold_dir: Path, config: dict, first: dict) -> None:
     difference = checkpoints.first_difference({**first, "fold": config["fold"]}, config)
     if difference:
         name, of_first, here = difference

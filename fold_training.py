@@ -1,7 +1,7 @@
 """The training of one fold of one task: it begins or goes on, learns epoch by epoch, and leaves a whole fold folder.
 
-Every epoch begins from the saved weights, the saved optimiser and seeds made of (seed, fold, epoch), so that a fold that
-was interrupted ends with the very weights of one that was not.
+Every epoch begins from the saved weights, the saved optimiser and seeds made of (seed, fold, epoch), so that a fold
+that was interrupted ends with the very weights of one that was not.
 """
 
 import shutil
@@ -85,15 +85,25 @@ class Progress:
         return self.epoch >= config.epochs or self.epoch - self.best_epoch >= config.patience
 
 
+def refuse_unusable(config: Config) -> None:
+    """UserError for a device, backbone, loss or augmentation that is not there; writes nothing."""
+    pick_device(config.device)
+    mean, std = normalisation(config.backbone)
+    train_transform(config.augment, (config.image_size, config.image_size), mean=mean, std=std)
+    build_loss(config.loss)
+
+
 def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: bool) -> None:
     """Train one fold from where it stands, and leave its weights, history and out-of-fold logits."""
     if overwrite and fold_dir.exists():
         shutil.rmtree(fold_dir)
-    checkpoints.begin_fold(fold_dir, data.identity(config))
+    checkpoints.refuse_other_identity(fold_dir, data.identity(config))
     if checkpoints.is_done(fold_dir):
         print(f"{data.title}: done already")
         return
     training = FoldTraining(fold_dir, data, config)
+    # Only now: settings that cannot be used must not stay behind and refuse their correction.
+    checkpoints.begin_fold(fold_dir, data.identity(config))
     training.resume()
     training.run()
     training.finish()
@@ -150,6 +160,8 @@ class FoldTraining:
     def _run_epoch(self, bar: tqdm) -> dict:
         """One epoch of training and its score on the held-out people; returns the row of history.csv."""
         epoch = self.progress.epoch
+        best = f", best F1 {self.progress.best_macro_f1:.3f}" if epoch else ""
+        bar.set_description(f"{self.data.title} epoch {epoch + 1}/{self.config.epochs}{best}")
         seed_everything(self.config.seed, self.data.fold, epoch)
         self.sampler.epoch = epoch
         result = self.trainer.train_one_epoch(self.train_loader, first_step=epoch * self.steps, bar=bar)
@@ -173,7 +185,7 @@ class FoldTraining:
         return {"loss": loss.item(), "macro_f1": float(macro_f1(confusion)), "accuracy": float(accuracy(confusion))}
 
     def _record(self, row: dict) -> None:
-        """Best weights first, then the state: after a stop between the two, the epoch is repeated and ends the same."""
+        """The state comes last: after a stop before it, the epoch is repeated and ends the same."""
         done = self.progress
         done.epoch = row["epoch"]
         done.history.append(row)
@@ -181,8 +193,8 @@ class FoldTraining:
         if row["macro_f1"] > done.best_macro_f1:
             done.best_epoch, done.best_macro_f1 = row["epoch"], row["macro_f1"]
             checkpoints.save_weights(self.fold_dir / checkpoints.MODEL, self.model)
-        checkpoints.save_state(self.fold_dir / checkpoints.STATE, self.model, self.optimizer, asdict(done))
         artifacts.write_csv(self.fold_dir / checkpoints.HISTORY, pd.DataFrame(done.history))
+        checkpoints.save_state(self.fold_dir / checkpoints.STATE, self.model, self.optimizer, asdict(done))
 
     def _build_model(self) -> torch.nn.Module:
         config = self.config

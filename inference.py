@@ -8,12 +8,12 @@ Works from the fold folders alone: architecture and settings are those of traini
 """
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from core import artifacts, checkpoints
+from core.config import from_dict
 from core.crops import Crops, load_crops
 from core.logits import write_table
 from core.runs import Run, begin_run, finished_folds, read_run, trained_tasks
@@ -73,8 +73,8 @@ def open_output(args: argparse.Namespace, run: Run, crops: Crops) -> Path:
 
 def predict_fold(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> None:
     """Write eval.csv of one fold, unless the one that is there was made from the same weights, crops and options."""
-    predictor = load_predictor(fold_dir, task)
-    tta = args.tta or predictor.config.tta
+    identity = checkpoints.read_config_of(fold_dir, task)
+    tta = args.tta or from_dict(identity["settings"]).tta
     weights = artifacts.file_sha256(fold_dir / checkpoints.MODEL)
     stamp = {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
     table_path, stamp_path = output_dir / checkpoints.EVAL, output_dir / STAMP
@@ -82,11 +82,13 @@ def predict_fold(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args
     if table_path.exists() and stamp_path.exists() and artifacts.read_json(stamp_path) == stamp:
         print(f"{title}: eval logits are up to date")
         return
-    table = predictor.logits_of(crops, device=args.device, workers=args.workers, tta=tta, title=title)
+    table = load_predictor(fold_dir, task).logits_of(
+        crops, device=args.device, workers=args.workers, tta=tta, title=title
+    )
     stamp_path.unlink(missing_ok=True)
     write_table(table_path, table)
     if output_dir != fold_dir:
-        shutil.copyfile(fold_dir / checkpoints.CONFIG, output_dir / checkpoints.CONFIG)
+        artifacts.write_json(output_dir / checkpoints.CONFIG, identity)
     artifacts.write_json(stamp_path, stamp)
     print(f"{title}: {len(table.image_ids)} eval photos")
 

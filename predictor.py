@@ -1,4 +1,4 @@
-"""A trained fold: from its folder alone to logits of crops. Training, inference and whatever shows predictions share it."""
+"""A trained fold: from its folder alone to logits of crops. Training and inference share it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,7 @@ class Predictor:
 
 def load_predictor(fold_dir: Path, task: str) -> Predictor:
     """The model of a finished fold. UserError if it is of another task or not finished."""
-    identity = checkpoints.read_config(fold_dir)
-    if identity["task"] != task:
-        raise UserError(f"{fold_dir}: a checkpoint of task {identity['task']!r}, not of {task!r}")
+    identity = checkpoints.read_config_of(fold_dir, task)
     config = from_dict(identity["settings"])
     size = input_size(config, {"crop": identity["crop"]})
     model = build_model(config.backbone, len(identity["classes"]), image_size=size, drop_rate=config.drop_rate)

@@ -37,19 +37,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     train = load_crops(Path(run.crop_dir), "train")
     tables = read_eval_tables(args, run)
-    predicted = with_unreadable(labels_of(tables), image_ids, train, run.age_edges)
+    predicted = labels_of(tables)
+    usual = usual_labels(train, run.age_edges, predicted)
+    predicted = with_unreadable(predicted, image_ids, usual)
     path = args.out or args.run_dir / "submission.csv"
-    write_submission(path, image_ids, predicted)
+    is_new = write_submission(path, image_ids, predicted)
     validate_submission(path, image_ids)
-    print(f"{path}: {len(image_ids)} rows, valid")
+    print(f"{path}: {len(image_ids)} rows, valid{'' if is_new else ', up to date'}")
 
     truth = find_truth(args.truth, run)
     report = {
         "oof": score_out_of_fold(args.run_dir, train, run.age_edges),
-        "eval": score_eval(image_ids, predicted, truth, train, run.age_edges) if truth else None,
+        "eval": score_eval(image_ids, predicted, truth, usual) if truth else None,
     }
     print_report(report)
-    artifacts.write_json(args.run_dir / "scores.json", report)
+    write_scores(args.run_dir / "scores.json", report)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -93,25 +95,37 @@ def labels_of(tables: Mapping[str, LogitTable]) -> dict[str, dict[str, int]]:
     return labels
 
 
+def usual_labels(train: Crops, age_edges: AgeEdges, predicted: Mapping[str, Mapping[str, int]]) -> Labels:
+    """Labels of the training photos; for a data set that has none, those predicted for it."""
+    if train.image_ids:
+        return {task.name: train.labels(task, age_edges) for task in combined_tasks()}
+    return columns(sorted(predicted), predicted)
+
+
 def with_unreadable(
-    labels: dict[str, dict[str, int]], image_ids: Sequence[str], train: Crops, age_edges: AgeEdges
+    labels: dict[str, dict[str, int]], image_ids: Sequence[str], usual: Labels
 ) -> dict[str, dict[str, int]]:
-    """Labels for all eval photos: one that could not be read gets the commonest training labels, and is named."""
+    """Labels for all eval photos: one that could not be read gets the commonest of the usual labels, and is named."""
     unreadable = [image_id for image_id in image_ids if image_id not in labels]
     if not unreadable:
         return labels
-    guess = {name: most_frequent(values) for name, values in train_labels(train, age_edges).items()}
-    print(f"{len(unreadable)} unreadable photos get the commonest training labels: {name_some(unreadable)}")
+    guess = {name: most_frequent(values) for name, values in usual.items()}
+    print(f"{len(unreadable)} unreadable photos get the commonest labels: {name_some(unreadable)}")
     return labels | {image_id: guess for image_id in unreadable}
 
 
-def train_labels(train: Crops, age_edges: AgeEdges) -> dict[str, list[int]]:
-    return {task.name: train.labels(task, age_edges) for task in combined_tasks()}
+def write_submission(path: Path, image_ids: Sequence[str], labels: Mapping[str, Mapping[str, int]]) -> bool:
+    """Write the table, and say whether it was another one before."""
+    frame = pd.DataFrame({"ImageID": image_ids, "ans": combine(columns(image_ids, labels))})
+    if path.exists() and path.read_bytes() == frame.to_csv(index=False).encode():
+        return False
+    artifacts.write_csv(path, frame)
+    return True
 
 
-def write_submission(path: Path, image_ids: Sequence[str], labels: Mapping[str, Mapping[str, int]]) -> None:
-    answers = combine(columns(image_ids, labels))
-    artifacts.write_csv(path, pd.DataFrame({"ImageID": image_ids, "ans": answers}))
+def write_scores(path: Path, report: Mapping[str, dict | None]) -> None:
+    if not path.exists() or artifacts.read_json(path) != report:
+        artifacts.write_json(path, report)
 
 
 def columns(image_ids: Sequence[str], labels: Mapping[str, Mapping[str, int]]) -> Labels:
@@ -160,13 +174,13 @@ def score_out_of_fold(run_dir: Path, train: Crops, age_edges: AgeEdges) -> dict 
     return beside_majority(truth, predicted, list(train.frame["person"]), truth)
 
 
-def score_eval(image_ids: Sequence[str], predicted: Mapping, truth: Mapping, train: Crops, age_edges: AgeEdges) -> dict:
+def score_eval(image_ids: Sequence[str], predicted: Mapping, truth: Mapping, usual: Labels) -> dict:
     """Scores of the submission. Every eval photo counts as a person of its own."""
     unknown = sorted(set(image_ids) - set(truth))
     if unknown:
         raise UserError(f"truth: no row for {name_some(unknown)}, which the eval part has")
     truth_columns = columns(image_ids, truth)
-    return beside_majority(truth_columns, columns(image_ids, predicted), image_ids, train_labels(train, age_edges))
+    return beside_majority(truth_columns, columns(image_ids, predicted), image_ids, usual)
 
 
 def beside_majority(truth: Labels, predicted: Labels, persons: Sequence[str], learned_from: Labels) -> dict:

@@ -17,11 +17,11 @@ from core.checkpoints import fold_dir_of
 from core.config import PROFILES, Config, add_flags, resolve, typed_settings
 from core.crops import Crops, load_crops
 from core.device import pick_device
-from core.folds import load_or_make_folds
-from core.runs import begin_run, describe_run
+from core.folds import load_or_make_folds, plan_folds
+from core.runs import begin_run, describe_run, refuse_other_run
 from core.runtime import UserError, add_crop_dir, add_run_dir, command_parser, name_some, run_cli
 from core.tasks import Task, task_named, task_names
-from fold_training import FoldData, train_fold
+from fold_training import FoldData, refuse_unusable, train_fold
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = [task_named(name) for name in args.task]
     profile = args.profile or default_profile(args)
     configs = {task.name: resolve(task.name, profile, typed_settings(args)) for task in tasks}
+    for config in configs.values():
+        refuse_unusable(config)
+        chosen_folds(args.fold, config.folds)
     if args.show_settings:
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
@@ -37,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not crops.image_ids:
         raise UserError(f"crop folder {args.crop_dir}: no training photos in it (layout {crops.source['layout']})")
     say_what_is_missing(crops)
-    folds_of = {task.name: open_run(args.run_dir, crops, configs[task.name]) for task in tasks}
     labels_of = {task.name: crops.labels(task, configs[task.name].age_edges) for task in tasks}
     for task in tasks:
-        refuse_absent_class(task, labels_of[task.name], crops, folds_of[task.name])
+        refuse_other_split(args.run_dir, task, labels_of[task.name], crops, configs[task.name])
+    folds_of = {task.name: open_run(args.run_dir, crops, configs[task.name]) for task in tasks}
     print(f"{len(crops.image_ids)} photos of {crops.frame['person'].nunique()} people, profile {profile}")
 
     for task in tasks:
@@ -52,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
-    parser.add_argument("--task", nargs="+", required=True, choices=task_names(), help="what to learn")
+    parser.add_argument(
+        "--task", nargs="+", default=task_names(), choices=task_names(), help="what to learn (default: all)"
+    )
     parser.add_argument("--fold", type=int, default=None, help="train this fold only (default: all)")
     parser.add_argument("--profile", choices=list(PROFILES), help="named settings (default: full on a GPU, else quick)")
     add_crop_dir(parser)
@@ -72,8 +77,15 @@ def say_what_is_missing(crops: Crops) -> None:
         print(f"{len(crops.missing)} unreadable photos are left out of training: {name_some(crops.missing)}")
 
 
+def refuse_other_split(run_dir: Path, task: Task, labels: Sequence[int], crops: Crops, config: Config) -> None:
+    """UserError unless the run folder belongs to this data and split, and the split can be trained. Writes nothing."""
+    split = {"folds": config.folds, "age_edges": config.age_edges}
+    refuse_other_run(run_dir, describe_run(crops, **split, fold_seed=config.fold_seed))
+    refuse_absent_class(task, labels, crops, plan_folds(run_dir, crops, **split, seed=config.fold_seed))
+
+
 def open_run(run_dir: Path, crops: Crops, config: Config) -> dict[str, int]:
-    """Fold of every person, after making sure that the run folder belongs to this data and split."""
+    """Fold of every person, now that run folder and split are known to fit; both are written at first use."""
     split = {"folds": config.folds, "age_edges": config.age_edges}
     begin_run(run_dir, describe_run(crops, **split, fold_seed=config.fold_seed))
     return load_or_make_folds(run_dir, crops, **split, seed=config.fold_seed)

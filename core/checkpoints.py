@@ -51,11 +51,25 @@ def read_config(fold_dir: Path) -> dict:
     return config
 
 
+def read_config_of(fold_dir: Path, task: str) -> dict:
+    """config.json of a fold; UserError also if it is of another task."""
+    config = read_config(fold_dir)
+    if config["task"] != task:
+        raise UserError(f"{fold_dir}: a checkpoint of task {config['task']!r}, not of {task!r}")
+    return config
+
+
 def begin_fold(fold_dir: Path, config: dict) -> None:
     """Write config.json, or, where one is there, refuse to go on under another identity."""
+    refuse_other_identity(fold_dir, config)
+    if not (fold_dir / CONFIG).exists():
+        artifacts.write_json(fold_dir / CONFIG, config)
+
+
+def refuse_other_identity(fold_dir: Path, config: dict) -> None:
+    """UserError if the fold was begun with another task, setting, crop, data or split; nothing if it was not begun."""
     path = fold_dir / CONFIG
     if not path.exists():
-        artifacts.write_json(path, config)
         return
     difference = first_difference(read_config(fold_dir), json.loads(json.dumps(config)))
     if difference:

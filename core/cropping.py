@@ -18,8 +18,8 @@ CUBIC_REACH = 2
 class CropSettings:
     """`margin`: share of the box's longer side added all round; `aspect`: width / height; `size`: height in pixels."""
 
-    margin: float = 0.25
-    aspect: float = 1.0
+    margin: float = 0.15
+    aspect: float = 0.8
     size: int = 224
 
     def __post_init__(self) -> None:

@@ -22,11 +22,12 @@ FACE_COLUMNS = (
     *("image_id", "split", "person", "path", "x1", "y1", "x2", "y2", "score", "status", "mask", "gender", "age"),
     *("reason", "fingerprint", "width", "height"),
 )
-"""Columns of faces.csv. `reason` says how a fallback was found or why a photo is missing, `width` and `height` are those
-of the upright photo in pixels; further facts follow."""
-CROP_COLUMNS = ("image_id", "key")
-"""Columns of crops.csv. `key` is a hash of all that the crop was made from: photo, box and crop settings. Further columns are
-the cropper's own."""
+"""Columns of faces.csv. `reason` says how a fallback was found or why a photo is missing, `width` and `height` are the
+upright photo's in pixels; further facts follow."""
+CROP_COLUMNS = ("image_id", "key", "content")
+"""Columns of crops.csv. `key` is a hash of all that the crop was made from: photo, box and crop settings; `content` one
+of the crop itself, the same wherever the photos are copied to. Further columns are the cropper's own."""
+NOT_LEARNED_FROM = frozenset(FACE_COLUMNS) - {"image_id", "person", "mask", "gender", "age"} | {"key"}
 
 
 def faces_path(crop_dir: Path) -> Path:
@@ -97,8 +98,8 @@ class Crops:
 
     @cached_property
     def hash(self) -> str:
-        """Changes when a photo, box, crop setting, person or fact of this split changes; not with the row order."""
-        columns = sorted(set(self.frame.columns) - {"score", "status", "reason", "fingerprint"})
+        """Changes when a crop, person or fact of this split changes; not with the row order, nor with file times."""
+        columns = sorted(set(self.frame.columns) - NOT_LEARNED_FROM)
         return artifacts.text_hash(sorted(map(repr, self.frame[columns].itertuples(index=False, name=None))))
 
     def take(self, rows: list[int]) -> "Crops":
@@ -125,7 +126,8 @@ def load_crops(crop_dir: Path, split: str) -> Crops:
         raise UserError(f"crop folder {crop_dir}: nothing cropped yet; run preprocessing/crop_faces.py first")
     faces = faces[faces["split"] == split]
     missing = tuple(faces["image_id"][faces["status"] == "missing"])
-    frame = faces[faces["status"] != "missing"].merge(crops[list(CROP_COLUMNS)], on="image_id", how="left", validate="one_to_one")
+    found, keys = faces[faces["status"] != "missing"], crops[list(CROP_COLUMNS)]
+    frame = found.merge(keys, on="image_id", how="left", validate="one_to_one")
     uncropped = list(frame["image_id"][frame["key"].isna()])
     if uncropped:
         raise UserError(f"crop folder {crop_dir}: {name_some(uncropped)} not cropped; run preprocessing/crop_faces.py")

@@ -22,11 +22,19 @@ def folds_path(run_dir: Path) -> Path:
 def load_or_make_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
     """Fold of every person. Made and written at first use; later read, and refused if it does not fit the crops."""
     path = folds_path(run_dir)
+    assignment = plan_folds(run_dir, crops, folds=folds, seed=seed, age_edges=age_edges)
     if not path.exists():
-        made = make_folds(person_strata(crops, age_edges), folds=folds, seed=seed)
-        rows = sorted(made.items())
-        artifacts.write_csv(path, pd.DataFrame(rows, columns=["person", "fold"]))
-    assignment = read_folds(path)
+        artifacts.write_csv(path, pd.DataFrame(sorted(assignment.items()), columns=["person", "fold"]))
+    return assignment
+
+
+def plan_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
+    """The folds that `load_or_make_folds` would return; writes nothing."""
+    path = folds_path(run_dir)
+    if path.exists():
+        assignment = read_folds(path)
+    else:
+        assignment = make_folds(person_strata(crops, age_edges), folds=folds, seed=seed)
     audit_folds(path, assignment, set(crops.frame["person"]), folds)
     return assignment
 
@@ -36,7 +44,7 @@ def read_folds(path: Path) -> dict[str, int]:
     frame = artifacts.read_csv(path, ("person", "fold"))
     artifacts.require_unique(path, frame, "person")
     for person, fold in zip(frame["person"], frame["fold"], strict=True):
-        if not fold.isdigit():
+        if not fold.isdecimal():
             raise UserError(f"{path}: fold {fold!r} of {person} is not a whole number from 0 on")
     return dict(zip(frame["person"], frame["fold"].astype(int), strict=True))
 

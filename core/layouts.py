@@ -158,7 +158,7 @@ def _person_facts(folder: Path, row: dict[str, str] | None) -> dict[str, str]:
             )
     if facts["gender"] not in ("male", "female"):
         raise UserError(f"gender {facts['gender']!r} of {folder} is unknown; allowed are male, female")
-    if not facts["age"].isdigit() or int(facts["age"]) > OLDEST:
+    if not facts["age"].isdecimal() or int(facts["age"]) > OLDEST:
         raise UserError(f"age {facts['age']!r} of {folder} is not a whole number from 0 to {OLDEST}")
     return facts
 
@@ -190,7 +190,11 @@ def _read_train_csv(path: Path) -> dict[str, dict] | None:
 def _listed_eval_photos(root: Path, ignored: list[str]) -> Iterator[Photo]:
     """Eval photos in the order of info.csv, or by name where there is none."""
     folder, info = root / "eval" / "images", root / "eval" / "info.csv"
-    names = {_key(name): name for name in _photo_names(folder, ignored)}
+    listed = _photo_names(folder, ignored)
+    names = {_key(name): name for name in listed}
+    twins = [name for name in listed if names[_key(name)] != name]
+    if twins:
+        raise UserError(f"folder {folder}: two photos whose names look the same, {twins[0]}; letters composed and not")
     ids = list(names)
     if info.exists():
         frame = read_csv(info, ("ImageID",))

@@ -1,6 +1,5 @@
 """The one place where pictures are read and written, so that every step sees the same pixels."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -9,6 +8,7 @@ import numpy as np
 from core.artifacts import replacing
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
+_PNG_END = b"IEND\xaeB`\x82"
 
 
 class UnreadablePhoto(Exception):
@@ -58,14 +58,14 @@ def write_photo(path: Path, rgb: np.ndarray, quality: int = 95) -> None:
 
 def fingerprint(path: Path) -> str:
     """Size and modification time: changes whenever a photo is replaced, and costs no reading."""
-    status = os.stat(path)
+    status = path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _cut_short(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end: OpenCV decodes such a file and fills the rest with grey."""
     if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data[-64:]
+        return _PNG_END not in data
     if not data.startswith(b"\xff\xd8"):
         return False
     return data.find(b"\xff\xd9", _jpeg_scan_start(data)) < 0

@@ -23,7 +23,10 @@ class Run:
     age_edges: AgeEdges
 
 
-_REMEDY = {"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges"}
+_CALLED = {
+    **{"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges"},
+    **{"data_root": "data root", "train_hash": "training crops of hash"},
+}
 
 
 def run_path(run_dir: Path) -> Path:
@@ -38,16 +41,21 @@ def describe_run(crops: Crops, *, folds: int, fold_seed: int, age_edges: AgeEdge
 
 def begin_run(run_dir: Path, run: Run) -> None:
     """Write run.json at first use; later refuse other data or another split by name."""
-    path = run_path(run_dir)
-    if not path.exists():
-        artifacts.write_json(path, asdict(run))
+    refuse_other_run(run_dir, run)
+    if not run_path(run_dir).exists():
+        artifacts.write_json(run_path(run_dir), asdict(run))
+
+
+def refuse_other_run(run_dir: Path, run: Run) -> None:
+    """UserError if the run folder was begun with other data or another split; nothing if it is new."""
+    if not run_path(run_dir).exists():
         return
     before, now = asdict(read_run(run_dir)), asdict(run)
     for name in now:
         if name != "crop_dir" and before[name] != now[name]:
-            asked = _REMEDY.get(name, name)
+            called = _CALLED.get(name, name)
             raise UserError(
-                f"run folder {run_dir} was begun with {asked} {before[name]}, not {now[name]}; give another --run-dir"
+                f"run folder {run_dir} was begun with {called} {before[name]}, not {now[name]}; give another --run-dir"
             )
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+
 class UserError(Exception):
     """Bad input. The message is one line that names the file or flag, the value, and what was allowed."""
 

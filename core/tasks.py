@@ -1,7 +1,7 @@
 """The table of tasks, and the combined class they make.
 
-A new task (say `glasses`: worn or not) is one row in TASKS and the function that reads its label. `python -m core.tasks`
-prints the names, which is where run_all.sh takes them from.
+A new task (say `glasses`: worn or not) is one row in TASKS and the function that reads its label.
+`python -m core.tasks` prints the names, which is where run_all.sh takes them from.
 """
 
 from bisect import bisect_right
@@ -17,7 +17,7 @@ Facts = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to learn. `read_label` gives the index into `classes`; it raises ValueError for facts it cannot read."""
+    """One thing to learn. `read_label` gives an index into `classes`; it raises ValueError for facts it cannot read."""
 
     name: str
     classes: tuple[str, ...]

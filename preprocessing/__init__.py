@@ -1,0 +1,1 @@
+"""From photos to face crops: detect_faces, then crop_faces."""

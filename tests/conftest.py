@@ -1,0 +1,63 @@
+"""What all tests share: one thread, no network, and small makers of pictures and crop tables."""
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from core.crops import CROP_COLUMNS, FACE_COLUMNS, Crops
+from core.photos import write_photo
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+CROP = {"margin": 0.25, "aspect": 1.0, "size": 32}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny networks lose more to waiting threads than they gain."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches out of the machine fails, also where it would be answered."""
+    connect = socket.socket.connect
+
+    def connect_locally(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in LOCAL:
+            raise OSError(f"tests have no network, asked for {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_locally)
+
+
+@pytest.fixture
+def picture_files(tmp_path: Path) -> Callable[..., list[Path]]:
+    """A maker of `count` PNG files of random pixels, the same ones for the same seed."""
+
+    def make(count: int, *, size: tuple[int, int] = (32, 32), seed: int = 0) -> list[Path]:
+        rng = np.random.default_rng(seed)
+        paths = [tmp_path / "pictures" / f"{number:03}.png" for number in range(count)]
+        for path in paths:
+            write_photo(path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+        return paths
+
+    return make
+
+
+@pytest.fixture
+def toy_crops(tmp_path: Path) -> Callable[[Sequence[dict[str, str]]], Crops]:
+    """A maker of a crop table from rows that say only what matters; no picture is written."""
+
+    def make(rows: Sequence[dict[str, str]]) -> Crops:
+        blank = dict.fromkeys((*FACE_COLUMNS, *CROP_COLUMNS), "")
+        source = {"data_root": "/data", "layout": "competition", "crop": CROP}
+        return Crops(tmp_path / "crop_images", pd.DataFrame([blank | row for row in rows]), (), source)
+
+    return make

@@ -1,0 +1,35 @@
+"""Work spread over processes."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from core.runtime import UserError
+from preprocessing.workers import spread
+
+
+def squarer() -> Callable[[int], int]:
+    return square
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def dying() -> Callable[[int], int]:
+    return die
+
+
+def die(_: int) -> int:
+    os._exit(3)
+
+
+def test_work_over_processes_is_the_same_work() -> None:
+    numbers = range(200)
+    assert sorted(spread(squarer, numbers, 2)) == [number * number for number in numbers]
+
+
+def test_a_dead_process_is_an_error_with_advice() -> None:
+    with pytest.raises(UserError, match="fewer --workers"):
+        list(spread(dying, range(200), 2))
