@@ -80,6 +80,13 @@ def _to_tensor(mean: Channels, std: Channels) -> list[A.BasicTransform]:
     return [A.Normalize(mean=mean, std=std), ToTensorV2()]
 
 
+def seed_steps(transform: A.Compose, seed: int) -> None:
+    """Seed every step on its own. With one seed for all, as `set_random_seed` gives, all steps act or none does."""
+    step_seeds = np.random.SeedSequence(seed).generate_state(len(transform.transforms)).tolist()
+    for step, step_seed in zip(transform.transforms, step_seeds, strict=True):
+        step.set_random_seed(step_seed)
+
+
 @dataclass(frozen=True)
 class Draw:
     """One photo to show: its position in the dataset, and the seed of its augmentation."""
@@ -108,7 +115,7 @@ class CropDataset(Dataset):
             crop = read_photo(self.paths[draw.index])
         except UnreadablePhoto as error:
             raise UserError(f"crop {error}; run preprocessing/crop_faces.py again") from error
-        self.transform.set_random_seed(draw.seed)
+        seed_steps(self.transform, draw.seed)
         return self.transform(image=crop)["image"], self.labels[draw.index], draw.index
 
 
@@ -150,11 +157,16 @@ class PersonSampler(Sampler[Draw]):
 def make_loader(
     dataset: CropDataset, *, batch_size: int, workers: int, pin_memory: bool, sampler: PersonSampler | None = None
 ) -> DataLoader:
-    """Batches of (images (N, 3, H, W), labels (N,), indices (N,)). Without a sampler: each photo once, in order."""
+    """Batches of (images (N, 3, H, W), labels (N,), indices (N,)). Without a sampler: each photo once, in order.
+
+    With one, a last batch of a single photo is left out, as batch normalisation has nothing to normalise it with.
+    """
+    lone = sampler is not None and 1 < batch_size < len(sampler) and len(sampler) % batch_size == 1
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
+        drop_last=lone,
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_quiet_worker,

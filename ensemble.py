@@ -16,7 +16,7 @@ import numpy as np
 
 from core import artifacts, checkpoints
 from core.logits import AVERAGES, LogitTable, make_table, read_table, require_same_ids, write_table
-from core.runs import begin_run, read_run, trained_tasks
+from core.runs import begin_run, finished_folds, read_run
 from core.runtime import UserError, add_run_dir, command_parser, run_cli
 from core.tasks import task_named, task_names
 
@@ -48,12 +48,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def given_or_found(args: argparse.Namespace) -> dict[str, list[Path]]:
-    """Folders by task: those typed, or else those of every task that is trained in the run."""
+    """Folders by task: those typed, or else those of every task that is trained or predicted in the run."""
     given = {name: getattr(args, name) for name in task_names() if getattr(args, name)}
-    found = given or {name: [args.run_dir / name] for name in trained_tasks(args.run_dir)}
+    found = given or {name: [args.run_dir / name] for name in task_names() if has_results(args.run_dir / name)}
     if not found:
         raise UserError(f"run folder {args.run_dir}: no trained task in it; run train.py and inference.py first")
     return found
+
+
+def has_results(task_dir: Path) -> bool:
+    """Whether a fold is trained here, or, in a folder of predictions for other photos, predicted."""
+    return bool(finished_folds(task_dir)) or any(task_dir.glob(f"fold*/{checkpoints.EVAL}"))
 
 
 @dataclass(frozen=True)

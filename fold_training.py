@@ -1,7 +1,7 @@
 """The training of one fold of one task: it begins or goes on, learns epoch by epoch, and leaves a whole fold folder.
 
-Every epoch begins from the saved weights, the saved optimiser and seeds made of (seed, fold, epoch), so that a fold
-that was interrupted ends with the very weights of one that was not.
+The state is saved after every epoch, and every epoch is seeded by (seed, fold, epoch), so that a fold that was
+interrupted ends with the very weights of one that was not.
 """
 
 import shutil
@@ -95,14 +95,15 @@ def refuse_unusable(config: Config) -> None:
 
 def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: bool) -> None:
     """Train one fold from where it stands, and leave its weights, history and out-of-fold logits."""
+    if not overwrite:
+        checkpoints.refuse_other_identity(fold_dir, data.identity(config))
+        if checkpoints.is_done(fold_dir):
+            print(f"{data.title}: done already")
+            return
+    training = FoldTraining(fold_dir, data, config)
+    # Only now: weights that cannot be had must neither cost the old fold nor leave a config.json behind.
     if overwrite and fold_dir.exists():
         shutil.rmtree(fold_dir)
-    checkpoints.refuse_other_identity(fold_dir, data.identity(config))
-    if checkpoints.is_done(fold_dir):
-        print(f"{data.title}: done already")
-        return
-    training = FoldTraining(fold_dir, data, config)
-    # Only now: settings that cannot be used must not stay behind and refuse their correction.
     checkpoints.begin_fold(fold_dir, data.identity(config))
     training.resume()
     training.run()

@@ -41,7 +41,9 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         log_p = functional.log_softmax(logits, dim=1).gather(1, target[:, None])[:, 0]
-        losses = (1 - log_p.exp()) ** self.gamma * -log_p
+        # 1 - p without rounding; at exactly 0 a power below 1 would have no gradient.
+        missed = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
+        losses = missed**self.gamma * -log_p
         weights = torch.ones_like(losses) if self.class_weights is None else self.class_weights[target]
         return (weights * losses).sum() / weights.sum()
 

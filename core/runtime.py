@@ -41,7 +41,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 def command_parser(doc: str) -> OneLineParser:
     """A parser whose --help opens with the module's docstring: the command to paste and its result."""
-    return OneLineParser(description=doc, formatter_class=HelpWithDefaults, allow_abbrev=False)
+    # The docstring's commands say more than argparse's line of all flags, which would come before them.
+    return OneLineParser(usage=argparse.SUPPRESS, description=doc, formatter_class=HelpWithDefaults, allow_abbrev=False)
 
 
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

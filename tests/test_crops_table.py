@@ -8,8 +8,15 @@ import pytest
 
 from core.artifacts import write_csv, write_json
 from core.crops import (
-    FACE_COLUMNS, Crops, crops_path, faces_path, load_crops, read_crops, refuse_other_data, source_path
-)  # fmt: skip
+    FACE_COLUMNS,
+    Crops,
+    crops_path,
+    faces_path,
+    load_crops,
+    read_crops,
+    refuse_other_data,
+    source_path,
+)
 from core.layouts import Dataset
 from core.runtime import UserError
 from core.tasks import task_named
@@ -31,7 +38,11 @@ def crop_dir(tmp_path: Path) -> Path:
     faces = [blank | {"image_id": name, "split": split, "status": status} for name, split, status, _ in PHOTOS]
     write_csv(faces_path(tmp_path), pd.DataFrame(faces))
     # In another order than the faces: rows belong together by id alone.
-    crops = [{"image_id": name, "key": key, "content": "c", "x": "of the cropper"} for name, _, _, key in reversed(PHOTOS) if key]
+    crops = [
+        {"image_id": name, "key": key, "content": "c", "x": "of the cropper"}
+        for name, _, _, key in reversed(PHOTOS)
+        if key
+    ]
     write_csv(crops_path(tmp_path), pd.DataFrame(crops))
     write_json(source_path(tmp_path), {"data_root": "/data", "layout": "competition", "crop": {"size": 8}})
     return tmp_path
@@ -82,13 +93,20 @@ def test_another_data_root(crop_dir: Path, tmp_path: Path) -> None:
 
 
 def rows() -> list[dict[str, str]]:
-    return [{"image_id": f"{n}.jpg", "person": f"p{n}", "path": f"t/{n}.jpg", "key": str(n), "age": "30"} for n in "abc"]
+    return [
+        {"image_id": f"{n}.jpg", "person": f"p{n}", "path": f"t/{n}.jpg", "key": str(n), "age": "30"} for n in "abc"
+    ]
 
 
 def test_the_hash_sees_what_is_learned_from_and_not_the_order(toy_crops: ToyCrops) -> None:
     first = toy_crops(rows()).hash
     assert toy_crops(rows()[::-1]).hash == first
-    assert toy_crops([{**row, "score": "0.5", "reason": "x", "fingerprint": "1-2", "key": "9", "x1": "3"} for row in rows()]).hash == first
+    assert (
+        toy_crops(
+            [{**row, "score": "0.5", "reason": "x", "fingerprint": "1-2", "key": "9", "x1": "3"} for row in rows()]
+        ).hash
+        == first
+    )
     changes = [{"content": "9"}, {"age": "31"}, {"person": "q"}, {"glasses": "yes"}, {"image_id": "d.jpg"}]
     others = {toy_crops([rows()[0] | change, *rows()[1:]]).hash for change in changes}
     assert len(others | {first}) == len(changes) + 1

@@ -1,0 +1,87 @@
+"""Scores against scikit-learn, and an interval that counts people, not photos."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from core.metrics import accuracy, confusion_matrix, f1_per_class, macro_f1, scores
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_as_scikit_learn_has_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(2, 19))
+    present = rng.choice(classes, size=int(rng.integers(1, classes + 1)), replace=False)
+    truth, predicted = rng.choice(present, 60), rng.choice(present, 60)
+    confusion = confusion_matrix(truth, predicted, classes)
+    assert (confusion == reference.confusion_matrix(truth, predicted, labels=range(classes))).all()
+    assert macro_f1(confusion) == pytest.approx(reference.f1_score(truth, predicted, average="macro"))
+    assert accuracy(confusion) == pytest.approx(reference.accuracy_score(truth, predicted))
+    expected = reference.f1_score(truth, predicted, labels=range(classes), average=None, zero_division=np.nan)
+    assert np.allclose(f1_per_class(confusion), expected, equal_nan=True)
+
+
+def test_by_hand() -> None:
+    # Class 0: 2 of 3 found, 2 right answers of 2. Class 1: found, but of 2 answers. Class 2 is nowhere.
+    confusion = confusion_matrix([0, 0, 0, 1], [0, 0, 1, 1], 3)
+    assert confusion.tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert np.allclose(f1_per_class(confusion), [4 / 5, 2 / 3, np.nan], equal_nan=True)
+    assert macro_f1(confusion) == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert accuracy(confusion) == 0.75
+
+
+def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
+    assert macro_f1(confusion_matrix([0, 0], [0, 2], 3)) == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_many_confusions_at_once() -> None:
+    rng = np.random.default_rng(0)
+    stack = rng.integers(0, 9, (5, 4, 4))
+    for metric in (macro_f1, accuracy):
+        assert metric(stack) == pytest.approx([float(metric(one)) for one in stack])
+
+
+def people_with_photos(people: int, photos: int) -> tuple[list[int], list[int], list[str]]:
+    """Every photo of a person is the same, and so is every prediction: right for about three people in four."""
+    rng = np.random.default_rng(7)
+    truth = rng.integers(0, 3, people)
+    predicted = np.where(rng.random(people) < 0.75, truth, (truth + 1) % 3)
+    persons = [f"p{number:03}" for number in range(people)]
+    return [int(t) for t in truth for _ in range(photos)], [int(p) for p in predicted for _ in range(photos)], [
+        person for person in persons for _ in range(photos)
+    ]  # fmt: skip
+
+
+def test_more_photos_of_the_same_people_do_not_shrink_the_interval() -> None:
+    one = scores(*people_with_photos(50, 1), num_classes=3)
+    seven = scores(*people_with_photos(50, 7), num_classes=3)
+    for metric, entry in one.items():
+        assert seven[metric] == pytest.approx(entry)
+
+
+def test_more_people_do_shrink_it() -> None:
+    few, many = (scores(*people_with_photos(people, 2), num_classes=3)["accuracy"] for people in (40, 640))
+    assert (many["high"] - many["low"]) < 0.4 * (few["high"] - few["low"])
+    # A share of .75 among 640: 1.96 * sqrt(.75 * .25 / 640) on either side.
+    assert many["high"] - many["low"] == pytest.approx(2 * 1.96 * (0.75 * 0.25 / 640) ** 0.5, rel=0.15)
+
+
+def test_the_value_is_that_of_all_photos_and_lies_in_the_interval() -> None:
+    truth, predicted, persons = people_with_photos(60, 3)
+    found = scores(truth, predicted, persons, num_classes=3)
+    assert found["macro_f1"]["value"] == pytest.approx(reference.f1_score(truth, predicted, average="macro"))
+    assert found["accuracy"]["value"] == pytest.approx(reference.accuracy_score(truth, predicted))
+    assert all(entry["low"] < entry["value"] < entry["high"] for entry in found.values())
+
+
+def test_neither_order_nor_a_second_call_changes_the_interval() -> None:
+    truth, predicted, persons = people_with_photos(30, 2)
+    order = np.random.default_rng(0).permutation(len(truth))
+    shuffled = ([column[n] for n in order] for column in (truth, predicted, persons))
+    assert scores(truth, predicted, persons, num_classes=3) == scores(*shuffled, num_classes=3)
+
+
+def test_one_person_or_no_error_has_no_width() -> None:
+    perfect = {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert scores([0, 1], [0, 1], ["a", "b"], num_classes=2)["accuracy"] == perfect
+    assert scores([0, 1], [0, 0], ["a", "a"], num_classes=2)["accuracy"] == {"value": 0.5, "low": 0.5, "high": 0.5}
