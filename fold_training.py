@@ -199,12 +199,11 @@ class FoldTraining:
 
     def _build_model(self) -> torch.nn.Module:
         config = self.config
-        resumes = (self.fold_dir / checkpoints.STATE).exists()
         model = build_model(
             config.backbone,
             len(self.data.task.classes),
             image_size=input_size(config, self.data.crops.source),
-            pretrained=config.pretrained and not resumes,
+            pretrained=config.pretrained,
             drop_rate=config.drop_rate,
         )
         return place(model, self.device, config.channels_last)
