@@ -73,7 +73,8 @@ def _ear_loops(sheet: HeadSheet) -> list[Points]:
     for ear in (-1, 1):
         corners = sheet.place(np.full(2, 0.97 * ear), np.array([0.05, 0.95]))
         ends = (_at_silhouette(frame, ear, 0.05), _at_silhouette(frame, ear, 0.62))
-        loops += [_curve(corner, end, np.array([0, 0.03 * frame.unit])) for corner, end in zip(corners, ends)]
+        sag = np.array([0, 0.03 * frame.unit])
+        loops += [_curve(corner, end, sag) for corner, end in zip(corners, ends, strict=True)]
     return loops
 
 
@@ -83,7 +84,7 @@ def _head_straps(sheet: HeadSheet) -> list[Points]:
     for ear in (-1, 1):
         roots = sheet.place(np.full(2, 0.93 * ear), np.array([0.15, 0.6]))
         ends = (_at_silhouette(sheet.frame, ear, -0.1), _at_silhouette(sheet.frame, ear, 0.85))
-        bands += [_curve(root, end, np.zeros(2)) for root, end in zip(roots, ends)]
+        bands += [_curve(root, end, np.zeros(2)) for root, end in zip(roots, ends, strict=True)]
     return bands
 
 
@@ -159,7 +160,7 @@ def paint(patch: Patch, sheet: Sheet, straps: Straps, *, look: Look, finish: Fin
     band_light = bands * shading * (1 - 0.35 * np.square(slant))
     white = 255 * cover
     planes = [np.clip(plane * (lit * factor) + grain, 0, white) + band_light * (own * factor)
-              for plane, own, factor in zip(cv2.split(_blur(cloth, camera.blur)), straps.colour, tint)]
+              for plane, own, factor in zip(cv2.split(_blur(cloth, camera.blur)), straps.colour, tint, strict=True)]
     # A shadow is a layer without colour behind the others.
     shown = cover + bands
     return cv2.merge([*planes, shown + (1 - shown) * _shadow(shown, unit, light, strength=finish.shadow)])
@@ -186,6 +187,6 @@ def lay_over(photo: np.ndarray, layer: np.ndarray, to_photo: np.ndarray) -> np.n
     placed = cv2.warpAffine(layer, shifted, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
     *colours, cover = cv2.split(placed)
     free = 1 - cover
-    planes = [under * free + colour for under, colour in zip(cv2.split(result[y0:y1, x0:x1]), colours)]
+    planes = [under * free + colour for under, colour in zip(cv2.split(result[y0:y1, x0:x1]), colours, strict=True)]
     result[y0:y1, x0:x1] = cv2.convertScaleAbs(cv2.merge(planes))
     return result

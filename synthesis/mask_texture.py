@@ -222,7 +222,7 @@ def draw_cloth(look: Look, shape: tuple[int, int], size: tuple[float, float], *,
     lift = (shade - 1) * 14
     if look.stamp:
         shade *= _ink(c, rng)
-    pairs = zip(look.colour.astype(np.float32), look.trim.astype(np.float32))
+    pairs = zip(look.colour.astype(np.float32), look.trim.astype(np.float32), strict=True)
     planes = [(first + share * (second - first)) * shade + lift for first, second in pairs]
     picture = cv2.convertScaleAbs(cv2.merge(planes))
     return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA) if grow > 1 else picture

@@ -29,7 +29,6 @@ from synthesis.mask_tables import (
     Kind,
     Pattern,
     Range,
-    Wear,
     find,
     in_pool,
     wrong_ways,

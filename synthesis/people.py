@@ -11,42 +11,42 @@ writes sample_data in the competition layout, the true answers of the eval photo
 The same arguments always draw the same bytes. These people do not exist: a score on them says nothing about real ones.
 """
 
-import hashlib
-import multiprocessing
-import shutil
-import signal
-import uuid
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pandas as pd
 
 from core import tasks
-from core.artifacts import read_json, write_csv, write_json
+from core.artifacts import read_json, write_json
 from core.photos import write_photo
 from core.runtime import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
-from synthesis.masks import MaskSpec, put_on_mask, random_spec
+from preprocessing.workers import spread
+from synthesis.camera import random_camera, take_photo
+from synthesis.masks import put_on_mask
 from synthesis.person import OLDEST, YOUNGEST, Person, random_person
-from synthesis.portrait import draw_person, take_photo
-
-DRAWING_VERSION = 1
-RECORD_NAME = "sample.json"
-GENDERS = ("male", "female")
-RACE = "unknown"
-TRAIN_STREAM, EVAL_STREAM, DEAL_STREAM = 1, 2, 3
-WORN, INCORRECT, BARE = range(3)
-WAYS: tuple[tuple[str, ...], ...] = (("worn",), ("below_nose", "chin"), ())
-TRAIN_PHOTOS: tuple[tuple[str, int], ...] = (
-    *((f"mask{number}", WORN) for number in range(1, 6)),
-    ("incorrect_mask", INCORRECT),
-    ("normal", BARE),
+from synthesis.portrait import draw_person
+from synthesis.sittings import (
+    GENDERS,
+    TRAIN_PHOTOS,
+    UNKNOWN_RACE,
+    EvalPhoto,
+    Identity,
+    deal_masks,
+    layout_named,
+    new_folder,
+    refuse_other,
+    unworn_spec,
 )
+
+DRAWING_VERSION = 2
+RECORD_NAME = "sample.json"
+TRAIN_STREAM, EVAL_STREAM, DEAL_STREAM = 1, 2, 3
+LAYOUT = layout_named("competition")
+WAYS: tuple[tuple[str, ...], ...] = (("worn",), ("below_nose", "chin"), ())
+"""Ways to wear the mask, by mask label."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,11 @@ class Sitting:
     """One person and the photos taken of them: (path below the data root, mask label) each."""
 
     stream: tuple[int, ...]
-    gender: str
-    age: int
+    identity: Identity
     photos: tuple[tuple[str, int], ...]
 
     def person(self) -> Person:
-        return random_person(np.random.default_rng(self.stream), self.gender, self.age)
+        return random_person(np.random.default_rng(self.stream), self.identity.gender, self.identity.age)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -102,27 +101,8 @@ def already_drawn(out: Path, settings: Settings) -> bool:
         return False
     if not (out / RECORD_NAME).is_file():
         raise UserError(f"--out {out} holds something that is not a drawn sample; name a new or an empty folder")
-    found, wanted = read_json(out / RECORD_NAME), settings.record()
-    different = [
-        f"{name} {found.get(name)} (asked for: {value})" for name, value in wanted.items() if found.get(name) != value
-    ]
-    if different:
-        raise UserError(f"--out {out} holds a sample with {', '.join(different)}; name another folder, or remove it")
+    refuse_other(out, read_json(out / RECORD_NAME), settings.record())
     return True
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; renamed to `path` on success, removed on failure."""
-    aside = path.absolute().with_name(f".{uuid.uuid4().hex[:12]}.tmp")
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        if path.exists():
-            path.rmdir()
-        aside.replace(path.absolute())
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def draw_sample(root: Path, settings: Settings, workers: int) -> None:
@@ -137,32 +117,21 @@ def plan_train(settings: Settings) -> list[Sitting]:
     """The people of the train part, seven photos each."""
     sittings = []
     for index, (gender, age) in enumerate(_deal(settings.train_people, settings, TRAIN_STREAM)):
-        folder = f"train/images/{index:06d}_{gender}_{RACE}_{age}"
-        photos = tuple((f"{folder}/{stem}.jpg", mask) for stem, mask in TRAIN_PHOTOS)
-        sittings.append(Sitting((settings.seed, TRAIN_STREAM, index), gender, age, photos))
+        identity = Identity(index, gender, UNKNOWN_RACE, age)
+        sittings.append(Sitting((settings.seed, TRAIN_STREAM, index), identity, LAYOUT.train_paths(identity)))
     return sittings
 
 
 def plan_eval(settings: Settings) -> list[Sitting]:
     """Other people, one photo each, the three mask labels as frequent as in train; the names tell nothing."""
-    labels = [mask for _, mask in TRAIN_PHOTOS]
-    rng = np.random.default_rng((settings.seed, DEAL_STREAM, EVAL_STREAM, len(labels)))
-    # Spread evenly over the count, then shuffled: the proportions hold for any number of photos.
-    masks = rng.permutation(
-        [labels[place * len(labels) // settings.eval_photos] for place in range(settings.eval_photos)]
-    )
+    rng = np.random.default_rng((settings.seed, DEAL_STREAM, EVAL_STREAM, len(TRAIN_PHOTOS)))
+    masks = deal_masks(settings.eval_photos, rng)
     sittings = []
     for index, (gender, age) in enumerate(_deal(settings.eval_photos, settings, EVAL_STREAM)):
-        name = hashlib.sha1(f"{settings.seed}/{index}".encode()).hexdigest()
-        photos = ((f"eval/images/{name}.jpg", int(masks[index])),)
-        sittings.append(Sitting((settings.seed, EVAL_STREAM, index), gender, age, photos))
+        identity = Identity(index, gender, UNKNOWN_RACE, age)
+        path = LAYOUT.eval_path(identity, masks[index], secret=f"{settings.seed}/{index}")
+        sittings.append(Sitting((settings.seed, EVAL_STREAM, index), identity, ((path, masks[index]),)))
     return sittings
-
-
-def answer(sitting: Sitting, mask: int, edges: tuple[int, int]) -> int:
-    """The combined class of a photo of this person with this mask label."""
-    age_group = tasks.age_group(sitting.age, edges)
-    return tasks.encode({"mask": mask, "gender": GENDERS.index(sitting.gender), "age": age_group})
 
 
 def _deal(count: int, settings: Settings, stream: int) -> list[tuple[str, int]]:
@@ -184,24 +153,16 @@ def _ages_of(group: int, edges: tuple[int, int]) -> list[int]:
 
 def _draw_photos(root: Path, sittings: list[Sitting], workers: int) -> None:
     total = sum(len(sitting.photos) for sitting in sittings)
-    draw = partial(_draw_sitting, root)
-    with progress(None, title="sample people", total=total) as bar:
-        if workers == 1:
-            for sitting in sittings:
-                bar.update(draw(sitting))
-            return
-        # spawn: a forked child can hang in libraries whose threads the parent has already started.
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
-        try:
-            for drawn in pool.map(draw, sittings, chunksize=4):
-                bar.update(drawn)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with (
+        progress(None, title="sample people", total=total) as bar,
+        closing(spread(partial(_drawer, root), sittings, workers)) as drawn,
+    ):
+        for count in drawn:
+            bar.update(count)
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+def _drawer(root: Path) -> Callable[[Sitting], int]:
+    return partial(_draw_sitting, root)
 
 
 def _draw_sitting(root: Path, sitting: Sitting) -> int:
@@ -212,43 +173,16 @@ def _draw_sitting(root: Path, sitting: Sitting) -> int:
         portrait = draw_person(person, rng)
         photo = portrait.photo
         if WAYS[mask]:
-            spec = _unworn_spec(rng, str(rng.choice(WAYS[mask])), worn)
+            spec = unworn_spec(rng, str(rng.choice(WAYS[mask])), worn)
             photo = put_on_mask(photo, portrait.landmarks, spec, rng)
-        write_photo(root / path, take_photo(photo, rng), quality=int(rng.integers(78, 97)))
+        camera = random_camera(rng)
+        write_photo(root / path, take_photo(photo, camera, rng), quality=camera.quality)
     return len(sitting.photos)
 
 
-def _unworn_spec(rng: np.random.Generator, way: str, worn: set[tuple[str, str]]) -> MaskSpec:
-    """A mask whose kind and colour this person has not worn yet; `worn` is brought up to date."""
-    while True:
-        spec = random_spec(rng, way)
-        if (spec.kind, spec.colour) not in worn:
-            worn.add((spec.kind, spec.colour))
-            return spec
-
-
 def _write_tables(root: Path, train: list[Sitting], evaluation: list[Sitting], settings: Settings) -> None:
-    folders = [Path(sitting.photos[0][0]).parent.name for sitting in train]
-    write_csv(
-        root / "train" / "train.csv",
-        pd.DataFrame(
-            {
-                "id": [folder.split("_")[0] for folder in folders],
-                "gender": [sitting.gender for sitting in train],
-                "race": RACE,
-                "age": [sitting.age for sitting in train],
-                "path": folders,
-            }
-        ),
-    )
-    answers = {
-        Path(path).name: answer(sitting, mask, settings.age_edges)
-        for sitting in evaluation
-        for path, mask in sitting.photos
-    }
-    truth = pd.DataFrame(sorted(answers.items()), columns=["ImageID", "ans"])
-    write_csv(root / "truth.csv", truth)
-    write_csv(root / "eval" / "info.csv", truth.assign(ans=0))
+    photos = [EvalPhoto(path, one.identity, mask) for one in evaluation for path, mask in one.photos]
+    LAYOUT.write_tables(root, [one.identity for one in train], photos, settings.age_edges)
 
 
 def _check(settings: Settings) -> None:

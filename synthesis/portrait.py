@@ -19,7 +19,7 @@ COARSE = 8
 class Portrait:
     """A drawn photo and where its face is, in pixels.
 
-    photo: (512, 384, 3) uint8 RGB, as sharp as it was drawn (see `take_photo`).
+    photo: (512, 384, 3) uint8 RGB, as sharp as it was drawn (see `synthesis.camera`).
     landmarks: (5, 2) float32: eye, eye, nose tip, mouth corner, mouth corner, the viewer's left one first.
     box: x1, y1, x2, y2 of the face from chin to hairline.
     """
@@ -68,19 +68,6 @@ def draw_person(person: Person, rng: np.random.Generator) -> Portrait:
     draw_front_hair(canvas, person)
     photo = cv2.merge(list(np.clip(canvas.planes * light, 0, 255).astype(np.uint8)))
     return Portrait(photo, _landmarks(person, shot), _box(person, shot.pose))
-
-
-def take_photo(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a camera does to a scene: white balance, exposure, blur, grain. Same shape and dtype.
-
-    Runs after a mask is put on, so that the mask is as blurred and grainy as the face.
-    """
-    blurred = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.4, 1.1)) if rng.random() < 0.5 else photo
-    warmth = rng.normal(0, 0.04)
-    gains = rng.uniform(0.85, 1.12) * np.array([1 + warmth, 1, 1 - warmth])
-    curves = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
-    grain = rng.standard_normal(photo.shape[:2], np.float32) * np.float32(rng.uniform(1, 5))
-    return cv2.add(cv2.LUT(blurred, curves[None]), cv2.merge([grain] * 3), dtype=cv2.CV_8U)
 
 
 def _landmarks(person: Person, shot: Shot) -> np.ndarray:

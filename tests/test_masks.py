@@ -210,7 +210,7 @@ def test_tables_are_consistent() -> None:
         assert kind.relief in RELIEFS and len(kind.top) == len(kind.bottom) == len(EDGE_KNOTS)
         assert {find(COLOURS, name).name for name in kind.colours} <= {row.name for row in COLOURS}
         assert all(find(PATTERNS, name).name in WEAVES for name in kind.patterns)
-        assert all(low > high for low, high in zip(kind.bottom, kind.top))
+        assert all(low > high for low, high in zip(kind.bottom, kind.top, strict=True))
     for rows in (KINDS, PATTERNS, COLOURS, WEARS):
         assert len({row.name for row in rows}) == len(rows)
 

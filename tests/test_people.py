@@ -12,10 +12,12 @@ from retinaface import detect_faces
 from core.layouts import scan
 from core.photos import read_photo
 from core.runtime import UserError
+from preprocessing import workers
 from synthesis import people
+from synthesis.camera import random_camera, take_photo
 from synthesis.people import Settings, plan_eval, plan_train
 from synthesis.person import OLDEST, YOUNGEST, random_person
-from synthesis.portrait import HEIGHT, WIDTH, draw_person, random_shot, take_photo
+from synthesis.portrait import HEIGHT, WIDTH, draw_person, random_shot
 
 SMALL = Settings(train_people=8, eval_photos=7, seed=4, age_edges=(25, 40))
 DEFAULT = Settings(train_people=60, eval_photos=120, seed=0, age_edges=(25, 40))
@@ -28,7 +30,9 @@ def run(out: Path, *flags: str) -> None:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("drawn") / "sample"
-    run(out, "--workers", "2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "TOO_FEW_FOR_PROCESSES", 0)
+        run(out, "--workers", "2")
     return out
 
 
@@ -78,8 +82,8 @@ def test_truth_is_what_was_drawn_and_lies_outside_eval(sample: Path) -> None:
     drawn = {}
     for sitting in plan_eval(SMALL):
         ((path, mask),) = sitting.photos
-        age_group = 0 if sitting.age < 25 else 1 if sitting.age < 40 else 2
-        drawn[Path(path).name] = 6 * mask + 3 * (sitting.gender == "female") + age_group
+        age_group = 0 if sitting.identity.age < 25 else 1 if sitting.identity.age < 40 else 2
+        drawn[Path(path).name] = 6 * mask + 3 * (sitting.identity.gender == "female") + age_group
     assert dict(zip(truth["ImageID"], truth["ans"], strict=True)) == drawn
 
 
@@ -99,14 +103,14 @@ def test_eval_people_are_not_in_train() -> None:
 @pytest.mark.parametrize("edges", [(25, 40), (30, 60)])
 def test_genders_and_age_groups_are_balanced(edges: tuple[int, int]) -> None:
     cells = Counter(
-        (sitting.gender, sum(sitting.age >= edge for edge in edges))
+        (sitting.identity.gender, sum(sitting.identity.age >= edge for edge in edges))
         for sitting in plan_train(Settings(60, 120, 0, edges))
     )
     assert len(cells) == 6 and set(cells.values()) == {10}
 
 
 def test_ages_span_eighteen_to_sixty_nine() -> None:
-    ages = {sitting.age for sitting in plan_train(Settings(1200, 1, 0, (25, 40)))}
+    ages = {sitting.identity.age for sitting in plan_train(Settings(1200, 1, 0, (25, 40)))}
     assert (min(ages), max(ages)) == (YOUNGEST, OLDEST) == (18, 69)
 
 
@@ -156,7 +160,7 @@ def test_portrait_is_a_photo_with_landmarks_inside_the_face_box() -> None:
 
 def test_a_camera_changes_pixels_but_not_the_form() -> None:
     photo = np.full((64, 48, 3), 120, np.uint8)
-    taken = take_photo(photo, np.random.default_rng(0))
+    taken = take_photo(photo, random_camera(np.random.default_rng(0)), np.random.default_rng(0))
     assert taken.shape == photo.shape and taken.dtype == photo.dtype and taken.std() > 0.5
 
 
