@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from core.runtime import UserError
+from core.tables import row_named
 
 AgeEdges = tuple[int, int]
 Facts = Mapping[str, str]
@@ -55,10 +55,7 @@ def task_names() -> tuple[str, ...]:
 
 def task_named(name: str) -> Task:
     """The task's row; UserError lists the names there are."""
-    for task in TASKS:
-        if task.name == name:
-            return task
-    raise UserError(f"task {name!r} is unknown; the tasks are {', '.join(task_names())}")
+    return row_named(TASKS, name, what="task")
 
 
 def combined_tasks() -> tuple[Task, ...]:

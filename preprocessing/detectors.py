@@ -14,6 +14,7 @@ import onnxruntime
 
 from core.boxes import Box
 from core.runtime import UserError
+from core.tables import row_named
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,4 @@ def detector_names() -> tuple[str, ...]:
 
 def detector_named(name: str) -> Detector:
     """The detector's row; UserError lists the names there are."""
-    for detector in DETECTORS:
-        if detector.name == name:
-            return detector
-    raise UserError(f"detector {name!r} is unknown; the detectors are {', '.join(detector_names())}")
+    return row_named(DETECTORS, name, what="detector")

@@ -1,20 +1,20 @@
 """Draw the picture of README.md: eight drawn people, each bare, masked, and masked wrongly.
 
-    python scripts/make_readme_picture.py        docs/images/sample_people.jpg
+python scripts/make_readme_picture.py        docs/images/sample_people.jpg
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-# Run as a script, only this folder is on the path, not the repository.
-sys.path.insert(0, str(ROOT))
+# Run as a script, only this folder is on the path, not the repository that the packages lie in.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.photos import write_photo
 from synthesis import people
 from synthesis.sheets import contact_sheet
 
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "sample_people.jpg"
 ROWS = ("normal", "mask1", "incorrect_mask")
 
 
@@ -24,7 +24,7 @@ def main() -> None:
         people.main(["--out", str(out), "--train-people", "8", "--eval-photos", "1", "--seed", "3"])
         persons = sorted((out / "train" / "images").iterdir())
         sheet = contact_sheet([person / f"{stem}.jpg" for stem in ROWS for person in persons])
-    write_photo(ROOT / "docs" / "images" / "sample_people.jpg", sheet, quality=88)
+    write_photo(PICTURE, sheet, quality=88)
 
 
 if __name__ == "__main__":

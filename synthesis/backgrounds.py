@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from core.runtime import UserError
+from core.tables import row_named
 
 COARSE = 4
 WIDTH, HEIGHT = 96, 128
@@ -114,10 +114,7 @@ BACKGROUNDS: tuple[Background, ...] = (
 
 def background_named(name: str) -> Background:
     """The background's row; UserError lists the names there are."""
-    for row in BACKGROUNDS:
-        if row.name == name:
-            return row
-    raise UserError(f"background {name!r} is unknown; the backgrounds are {', '.join(row.name for row in BACKGROUNDS)}")
+    return row_named(BACKGROUNDS, name, what="background")
 
 
 def paint_background(name: str, scene: Scene, box: np.ndarray) -> np.ndarray:

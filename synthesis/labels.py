@@ -17,6 +17,7 @@ import numpy as np
 from core.artifacts import read_csv, require_unique
 from core.layouts import OLDEST
 from core.runtime import UserError
+from core.tables import row_named
 from preprocessing.detectors import Face
 from synthesis.sittings import GENDERS, UNKNOWN_RACE
 
@@ -135,7 +136,4 @@ def labeller_names() -> tuple[str, ...]:
 
 def labeller_named(name: str) -> LabellerRow:
     """The labeller's row; UserError lists the names there are."""
-    for row in LABELLERS:
-        if row.name == name:
-            return row
-    raise UserError(f"labeler {name!r} is unknown; the labelers are {', '.join(labeller_names())}")
+    return row_named(LABELLERS, name, what="labeler")

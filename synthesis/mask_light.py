@@ -50,8 +50,9 @@ def _look(photo: np.ndarray, frame: FaceFrame, area: tuple[float, float, float, 
     to_photo = frame.to_photo((x0, y0))
     to_photo[:, 0] *= (x1 - x0) / (size - 1)
     to_photo[:, 1] *= (y1 - y0) / (size - 1)
-    return cv2.warpAffine(photo, to_photo, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                          borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(
+        photo, to_photo, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def measure_light(photo: np.ndarray, frame: FaceFrame) -> Light:
@@ -68,8 +69,7 @@ def measure_light(photo: np.ndarray, frame: FaceFrame) -> Light:
     tint = skin.reshape(-1, 3).mean(0) / max(float(grey.mean()), 1.0)
     colourful = float(np.clip(np.ptp(tint) / LEAST_SKIN_COLOUR, 0, 1))
     cast = np.clip(np.sqrt(tint / SKIN_TINT), 0.8, 1.25) ** colourful
-    return Light(float(np.clip(level, 0.2, 1.12)), colourful, cast / float(cast @ GREY), float(slope_x),
-                 float(slope_y))
+    return Light(float(np.clip(level, 0.2, 1.12)), colourful, cast / float(cast @ GREY), float(slope_x), float(slope_y))
 
 
 def seen_colour(colour: np.ndarray, light: Light) -> np.ndarray:

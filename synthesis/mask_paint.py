@@ -49,7 +49,7 @@ class Patch:
 
 def _curve(start: np.ndarray, end: np.ndarray, bow: np.ndarray) -> Points:
     along = np.linspace(0, 1, 12)[:, None]
-    return start * (1 - along) ** 2 + (start + end + 2 * bow) * along * (1 - along) + end * along ** 2
+    return start * (1 - along) ** 2 + (start + end + 2 * bow) * along * (1 - along) + end * along**2
 
 
 def strap_lines(sheet: Sheet, strap: str, side: int) -> list[Points]:
@@ -122,8 +122,9 @@ def _blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.2 else picture
 
 
-def _cloth_in_patch(patch: Patch, sheet: Sheet, look: Look, *,
-                    rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _cloth_in_patch(
+    patch: Patch, sheet: Sheet, look: Look, *, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """The cloth as the patch's pixels see it, (H, W, 3) uint8, and its sideways slant, (H, W) float32."""
     x = np.arange(patch.x, patch.x + patch.width, dtype=np.float64)
     y = np.arange(patch.y, patch.y + patch.height, dtype=np.float64)
@@ -144,8 +145,17 @@ def _shading(patch: Patch, frame: FaceFrame, slant: np.ndarray, *, light: Light)
     return across * down * (1 - 0.22 * slant * slant)
 
 
-def paint(patch: Patch, sheet: Sheet, straps: Straps, *, look: Look, finish: Finish, light: Light, camera: Camera,
-          rng: np.random.Generator) -> np.ndarray:
+def paint(
+    patch: Patch,
+    sheet: Sheet,
+    straps: Straps,
+    *,
+    look: Look,
+    finish: Finish,
+    light: Light,
+    camera: Camera,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """The layer of a mask: (H, W, 4) float32, colours 0 to 255 already multiplied by the cover, cover 0 to 1."""
     unit = sheet.frame.unit
     cloth, slant = _cloth_in_patch(patch, sheet, look, rng=rng)
@@ -159,8 +169,10 @@ def paint(patch: Patch, sheet: Sheet, straps: Straps, *, look: Look, finish: Fin
     bands = _blur(_strap_cover(patch, straps, unit), camera.blur) * (1 - cover)
     band_light = bands * shading * (1 - 0.35 * np.square(slant))
     white = 255 * cover
-    planes = [np.clip(plane * (lit * factor) + grain, 0, white) + band_light * (own * factor)
-              for plane, own, factor in zip(cv2.split(_blur(cloth, camera.blur)), straps.colour, tint, strict=True)]
+    planes = [
+        np.clip(plane * (lit * factor) + grain, 0, white) + band_light * (own * factor)
+        for plane, own, factor in zip(cv2.split(_blur(cloth, camera.blur)), straps.colour, tint, strict=True)
+    ]
     # A shadow is a layer without colour behind the others.
     shown = cover + bands
     return cv2.merge([*planes, shown + (1 - shown) * _shadow(shown, unit, light, strength=finish.shadow)])

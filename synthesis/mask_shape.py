@@ -219,8 +219,14 @@ def wrap(frame: FaceFrame, kind: Kind, fit: Fit) -> HeadSheet:
     rise = (fit.bottom - top[-1] - side_length) / -bottom_shape[-1]
     bottom = fit.bottom + max(rise, 0.1) * bottom_shape
     span = np.radians(kind.span) * fit.width
-    return HeadSheet(frame, float(span), float(np.radians(fit.shift)), float(np.radians(fit.tilt)), top,
-                     np.maximum(bottom, top + 0.08))
+    return HeadSheet(
+        frame,
+        float(span),
+        float(np.radians(fit.shift)),
+        float(np.radians(fit.tilt)),
+        top,
+        np.maximum(bottom, top + 0.08),
+    )
 
 
 def hang(frame: FaceFrame, kind: Kind, fit: Fit) -> FlatSheet:

@@ -91,30 +91,117 @@ class Strap:
 
 SURGICAL_COLOURS = ("white", "sky", "sky", "teal", "black", "pink", "grey", "lavender", "navy")
 FILTER_COLOURS = ("white", "white", "black", "grey", "charcoal", "beige", "coral")
-CLOTH_COLOURS = ("white", "black", "charcoal", "grey", "navy", "royal", "plum", "wine", "red", "rose", "mustard",
-                 "olive", "forest", "teal", "sky", "beige", "brown", "mint", "orange")
+CLOTH_COLOURS = (
+    "white",
+    "black",
+    "charcoal",
+    "grey",
+    "navy",
+    "royal",
+    "plum",
+    "wine",
+    "red",
+    "rose",
+    "mustard",
+    "olive",
+    "forest",
+    "teal",
+    "sky",
+    "beige",
+    "brown",
+    "mint",
+    "orange",
+)
 CLOTH_PATTERNS = ("plain", "plain", "stripes", "checks", "gingham", "dots", "floral", "zigzag", "camouflage")
 
 KINDS = (
-    Kind("surgical", "pleats", 64, (.34, .42, .52, .58, .61, .63), (1.80, 1.79, 1.75, 1.66, 1.50, 1.22),
-         SURGICAL_COLOURS),
-    Kind("kf94", "panels", 70, (.34, .37, .47, .60, .72, .82), (1.84, 1.82, 1.76, 1.60, 1.36, 1.10), FILTER_COLOURS),
-    Kind("kn95", "ridge", 66, (.32, .42, .54, .60, .60, .66), (1.93, 1.82, 1.70, 1.56, 1.38, 1.14), FILTER_COLOURS,
-         rounding=.02),
-    Kind("n95", "cup", 46, (.26, .30, .40, .53, .70, .92), (1.73, 1.72, 1.68, 1.59, 1.45, 1.20),
-         ("white", "white", "white", "grey", "mint"), straps=("head", "head", "none"), rounding=.08),
-    Kind("cloth", "seam", 72, (.32, .40, .52, .60, .62, .60), (1.88, 1.85, 1.76, 1.60, 1.36, 1.00), CLOTH_COLOURS,
-         CLOTH_PATTERNS),
-    Kind("cloth_flat", "pleats", 66, (.36, .41, .48, .54, .58, .60), (1.80, 1.79, 1.76, 1.67, 1.51, 1.22),
-         CLOTH_COLOURS, CLOTH_PATTERNS),
-    Kind("sponge", "smooth", 74, (.34, .42, .54, .62, .66, .72), (1.86, 1.83, 1.73, 1.55, 1.28, .98),
-         ("black", "black", "charcoal", "grey", "rose", "beige", "navy")),
-    Kind("duckbill", "panels", 56, (.36, .38, .44, .52, .60, .66), (1.74, 1.73, 1.70, 1.62, 1.50, 1.34),
-         ("white", "sky", "teal", "mint"), straps=("head", "ear"), pools=EVAL_ONLY),
-    Kind("valved", "valve", 62, (.30, .40, .52, .60, .64, .72), (1.86, 1.78, 1.66, 1.50, 1.32, 1.10),
-         ("white", "grey", "black", "charcoal"), straps=("head", "ear"), pools=EVAL_ONLY),
-    Kind("bandana", "smooth", 84, (.36, .39, .44, .49, .53, .55), (2.45, 2.25, 2.00, 1.75, 1.45, 1.10),
-         CLOTH_COLOURS, CLOTH_PATTERNS, straps=("none",), pools=EVAL_ONLY),
+    Kind(
+        "surgical",
+        "pleats",
+        64,
+        (0.34, 0.42, 0.52, 0.58, 0.61, 0.63),
+        (1.80, 1.79, 1.75, 1.66, 1.50, 1.22),
+        SURGICAL_COLOURS,
+    ),
+    Kind(
+        "kf94", "panels", 70, (0.34, 0.37, 0.47, 0.60, 0.72, 0.82), (1.84, 1.82, 1.76, 1.60, 1.36, 1.10), FILTER_COLOURS
+    ),
+    Kind(
+        "kn95",
+        "ridge",
+        66,
+        (0.32, 0.42, 0.54, 0.60, 0.60, 0.66),
+        (1.93, 1.82, 1.70, 1.56, 1.38, 1.14),
+        FILTER_COLOURS,
+        rounding=0.02,
+    ),
+    Kind(
+        "n95",
+        "cup",
+        46,
+        (0.26, 0.30, 0.40, 0.53, 0.70, 0.92),
+        (1.73, 1.72, 1.68, 1.59, 1.45, 1.20),
+        ("white", "white", "white", "grey", "mint"),
+        straps=("head", "head", "none"),
+        rounding=0.08,
+    ),
+    Kind(
+        "cloth",
+        "seam",
+        72,
+        (0.32, 0.40, 0.52, 0.60, 0.62, 0.60),
+        (1.88, 1.85, 1.76, 1.60, 1.36, 1.00),
+        CLOTH_COLOURS,
+        CLOTH_PATTERNS,
+    ),
+    Kind(
+        "cloth_flat",
+        "pleats",
+        66,
+        (0.36, 0.41, 0.48, 0.54, 0.58, 0.60),
+        (1.80, 1.79, 1.76, 1.67, 1.51, 1.22),
+        CLOTH_COLOURS,
+        CLOTH_PATTERNS,
+    ),
+    Kind(
+        "sponge",
+        "smooth",
+        74,
+        (0.34, 0.42, 0.54, 0.62, 0.66, 0.72),
+        (1.86, 1.83, 1.73, 1.55, 1.28, 0.98),
+        ("black", "black", "charcoal", "grey", "rose", "beige", "navy"),
+    ),
+    Kind(
+        "duckbill",
+        "panels",
+        56,
+        (0.36, 0.38, 0.44, 0.52, 0.60, 0.66),
+        (1.74, 1.73, 1.70, 1.62, 1.50, 1.34),
+        ("white", "sky", "teal", "mint"),
+        straps=("head", "ear"),
+        pools=EVAL_ONLY,
+    ),
+    Kind(
+        "valved",
+        "valve",
+        62,
+        (0.30, 0.40, 0.52, 0.60, 0.64, 0.72),
+        (1.86, 1.78, 1.66, 1.50, 1.32, 1.10),
+        ("white", "grey", "black", "charcoal"),
+        straps=("head", "ear"),
+        pools=EVAL_ONLY,
+    ),
+    Kind(
+        "bandana",
+        "smooth",
+        84,
+        (0.36, 0.39, 0.44, 0.49, 0.53, 0.55),
+        (2.45, 2.25, 2.00, 1.75, 1.45, 1.10),
+        CLOTH_COLOURS,
+        CLOTH_PATTERNS,
+        straps=("none",),
+        pools=EVAL_ONLY,
+    ),
 )
 
 COLOURS = (
@@ -154,12 +241,12 @@ PATTERNS = (
 )
 
 WEARS = (
-    Wear("worn", (.20, .54), (1.60, 2.00), (.30, 1.10), (.80, 1.08), (-5, 5), (-4, 4)),
-    Wear("below_nose", (.73, .86), (1.70, 2.02), (-.1, .3), (.75, 1.05), (-5, 5), (-4, 4)),
-    Wear("below_lip", (1.21, 1.38), (1.74, 2.10), (-.3, .5), (.42, 1.02), (-5, 5), (-4, 4)),
-    Wear("chin", (1.40, 1.58), (1.78, 2.20), (-.8, .5), (.36, 1.00), (-6, 6), (-6, 6)),
-    Wear("one_side", (.30, .50), (1.66, 1.92), (.6, 1.), (.85, 1.0), (-12, 6), (-10, 10), "aside"),
-    Wear("hanging", (.55, .85), (2.0, 2.4), (.6, 1.), (.70, 1.0), (0, 0), (-8, 8), "hang", EVAL_ONLY),
+    Wear("worn", (0.20, 0.54), (1.60, 2.00), (0.30, 1.10), (0.80, 1.08), (-5, 5), (-4, 4)),
+    Wear("below_nose", (0.73, 0.86), (1.70, 2.02), (-0.1, 0.3), (0.75, 1.05), (-5, 5), (-4, 4)),
+    Wear("below_lip", (1.21, 1.38), (1.74, 2.10), (-0.3, 0.5), (0.42, 1.02), (-5, 5), (-4, 4)),
+    Wear("chin", (1.40, 1.58), (1.78, 2.20), (-0.8, 0.5), (0.36, 1.00), (-6, 6), (-6, 6)),
+    Wear("one_side", (0.30, 0.50), (1.66, 1.92), (0.6, 1.0), (0.85, 1.0), (-12, 6), (-10, 10), "aside"),
+    Wear("hanging", (0.55, 0.85), (2.0, 2.4), (0.6, 1.0), (0.70, 1.0), (0, 0), (-8, 8), "hang", EVAL_ONLY),
 )
 
 STRAPS = (Strap("ear", 0.028), Strap("head", 0.05), Strap("none", 0.0))

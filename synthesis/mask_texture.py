@@ -98,8 +98,14 @@ def _noise(shape: tuple[int, int], cells: tuple[int, int], rng: np.random.Genera
 
 
 WEAVES: dict[str, Callable[[Cloth, float, np.random.Generator], np.ndarray]] = {
-    "plain": _plain, "stripes": _stripes, "checks": _checks, "gingham": _gingham, "dots": _dots, "floral": _floral,
-    "zigzag": _zigzag, "camouflage": _camouflage,
+    "plain": _plain,
+    "stripes": _stripes,
+    "checks": _checks,
+    "gingham": _gingham,
+    "dots": _dots,
+    "floral": _floral,
+    "zigzag": _zigzag,
+    "camouflage": _camouflage,
 }
 
 
@@ -112,7 +118,7 @@ def _crease(distance: np.ndarray, width: float) -> np.ndarray:
 def _hem(c: Cloth, inset: float) -> np.ndarray:
     """The sewn border: a faint dark line along the edges, `inset` eye distances inside."""
     edge = np.minimum(np.minimum(c.v, 1 - c.v) * np.float32(c.height), (1 - np.abs(c.u)) * np.float32(c.width / 2))
-    return -np.exp(-((edge - np.float32(inset)) / np.float32(0.015)) ** 2)
+    return -np.exp(-(((edge - np.float32(inset)) / np.float32(0.015)) ** 2))
 
 
 def _nose_wire(c: Cloth) -> np.ndarray:
@@ -142,7 +148,7 @@ def _ridge(c: Cloth, deep: float) -> np.ndarray:
     lit = np.tanh(c.u * 6) * np.float32(0.07 * deep)
     seam = 0.10 * deep * _crease(c.u * np.float32(c.width / 2), 0.02)
     weld = np.abs(c.v - 0.16 - 0.18 * np.abs(c.u))
-    return 1 + lit + seam + 0.07 * _hem(c, 0.07) - 0.08 * deep * np.exp(-(weld / np.float32(0.012)) ** 2)
+    return 1 + lit + seam + 0.07 * _hem(c, 0.07) - 0.08 * deep * np.exp(-((weld / np.float32(0.012)) ** 2))
 
 
 def _cup(c: Cloth, deep: float) -> np.ndarray:
@@ -171,7 +177,12 @@ def _valve(c: Cloth, deep: float) -> np.ndarray:
 
 
 RELIEFS: dict[str, Callable[[Cloth, float], np.ndarray]] = {
-    "pleats": _pleats, "panels": _panels, "ridge": _ridge, "cup": _cup, "seam": _seam, "smooth": _smooth,
+    "pleats": _pleats,
+    "panels": _panels,
+    "ridge": _ridge,
+    "cup": _cup,
+    "seam": _seam,
+    "smooth": _smooth,
     "valve": _valve,
 }
 
@@ -192,8 +203,9 @@ def _ink(c: Cloth, rng: np.random.Generator) -> np.ndarray:
     for line in range(2):
         text = "".join(chr(letter) for letter in rng.integers(65, 91, rng.integers(3, 8)))
         start = (int(x), int(y + line * 20 * scale))
-        cv2.putText(page, text, start, cv2.FONT_HERSHEY_SIMPLEX, scale * 0.6, 255, max(1, round(scale * 1.5)),
-                    cv2.LINE_AA)
+        cv2.putText(
+            page, text, start, cv2.FONT_HERSHEY_SIMPLEX, scale * 0.6, 255, max(1, round(scale * 1.5)), cv2.LINE_AA
+        )
     return 1 - page * np.float32(0.5 / 255)
 
 
@@ -211,8 +223,9 @@ class Look:
     stamp: bool
 
 
-def draw_cloth(look: Look, shape: tuple[int, int], size: tuple[float, float], *,
-               rng: np.random.Generator) -> np.ndarray:
+def draw_cloth(
+    look: Look, shape: tuple[int, int], size: tuple[float, float], *, rng: np.random.Generator
+) -> np.ndarray:
     """The flat cloth under even light, (H, W, 3) uint8 RGB of `shape` (H, W); `size` in eye distances."""
     grow = max(1.0, SMALLEST / shape[1])
     c = cloth((round(shape[0] * grow), round(shape[1] * grow)), size)

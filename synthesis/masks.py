@@ -83,13 +83,29 @@ def random_spec(rng: np.random.Generator, wear: str, pool: str = "train") -> Mas
     colour, trim = (_one(rng, _allowed(kind.colours, COLOURS, pool)) for _ in range(2))
     red, green, blue = (float(stray) for stray in rng.normal(0, COLOUR_SPREAD / 2, 3) + rng.normal(0, COLOUR_SPREAD))
     return MaskSpec(
-        kind=kind.name, wear=way.name, colour=colour, trim="white" if trim == colour else trim, pattern=pattern.name,
-        grain=_within(rng, pattern.grain), strap=_one(rng, kind.straps), strap_colour=_one(rng, STRAP_COLOURS),
-        side=int(rng.choice((-1, 1))), top=_within(rng, way.top), bottom=_within(rng, way.bottom),
-        bend=_within(rng, way.bend), width=_within(rng, way.width), shift=_within(rng, way.shift),
-        tilt=_within(rng, way.tilt), deep=_within(rng, (0.6, 1.5)), crumple=_within(rng, (0.3, 1.4)),
-        red=red, green=green, blue=blue, stamp=bool(kind.name in STAMPED_KINDS and rng.random() < 0.6),
-        shadow=_within(rng, (0.1, 0.5)), match=_within(rng, (0.35, 1.0)),
+        kind=kind.name,
+        wear=way.name,
+        colour=colour,
+        trim="white" if trim == colour else trim,
+        pattern=pattern.name,
+        grain=_within(rng, pattern.grain),
+        strap=_one(rng, kind.straps),
+        strap_colour=_one(rng, STRAP_COLOURS),
+        side=int(rng.choice((-1, 1))),
+        top=_within(rng, way.top),
+        bottom=_within(rng, way.bottom),
+        bend=_within(rng, way.bend),
+        width=_within(rng, way.width),
+        shift=_within(rng, way.shift),
+        tilt=_within(rng, way.tilt),
+        deep=_within(rng, (0.6, 1.5)),
+        crumple=_within(rng, (0.3, 1.4)),
+        red=red,
+        green=green,
+        blue=blue,
+        stamp=bool(kind.name in STAMPED_KINDS and rng.random() < 0.6),
+        shadow=_within(rng, (0.1, 0.5)),
+        match=_within(rng, (0.35, 1.0)),
     )
 
 
@@ -140,6 +156,8 @@ def _straps(spec: MaskSpec, sheet: Sheet, light: Light) -> Straps:
 def _look(spec: MaskSpec, light: Light) -> Look:
     relief = find(KINDS, spec.kind).relief
     stray = np.array([spec.red, spec.green, spec.blue])
-    colour, trim = (seen_colour(np.clip(np.array(find(COLOURS, name).rgb) + stray, 8, 250), light)
-                    for name in (spec.colour, spec.trim))
+    colour, trim = (
+        seen_colour(np.clip(np.array(find(COLOURS, name).rgb) + stray, 8, 250), light)
+        for name in (spec.colour, spec.trim)
+    )
     return Look(spec.pattern, relief, colour, trim, spec.grain, spec.deep, spec.crumple, spec.stamp)

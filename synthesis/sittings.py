@@ -14,6 +14,7 @@ import pandas as pd
 from core import tasks
 from core.artifacts import write_csv
 from core.runtime import UserError
+from core.tables import row_named
 from core.tasks import AgeEdges
 from synthesis.masks import MaskSpec, random_spec
 
@@ -117,10 +118,7 @@ def layout_names() -> tuple[str, ...]:
 
 def layout_named(name: str) -> Layout:
     """The layout's row; UserError lists the names there are."""
-    for layout in LAYOUTS:
-        if layout.name == name:
-            return layout
-    raise UserError(f"layout {name!r} cannot be written; allowed are {', '.join(layout_names())}")
+    return row_named(LAYOUTS, name, what="layout")
 
 
 def deal_masks(count: int, rng: np.random.Generator) -> list[int]:

@@ -21,8 +21,14 @@ STRONG = 25  # grey levels: surely covered
 UNTOUCHED = 2  # grey levels: the last of a soft edge
 
 
-def toy(*, unit: float = 60.0, size: int = 260, roll: float = 0.0, centre: tuple[float, float] = (0.5, 0.33),
-        turn: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def toy(
+    *,
+    unit: float = 60.0,
+    size: int = 260,
+    roll: float = 0.0,
+    centre: tuple[float, float] = (0.5, 0.33),
+    turn: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
     """A skin-coloured oval on green, (size, size, 3) uint8, and its landmarks (5, 2); `turn` moves the nose aside."""
     points = FACE + np.array([[0, 0], [0, 0], [turn, 0], [turn * 0.5, 0], [turn * 0.5, 0]])
     cos, sin = np.cos(np.radians(roll)), np.sin(np.radians(roll))
@@ -48,7 +54,7 @@ def change(photo: np.ndarray, masked: np.ndarray) -> np.ndarray:
 def change_at(photo: np.ndarray, masked: np.ndarray, point: np.ndarray) -> int:
     """Change at a point, median over its 3 × 3 pixels."""
     x, y = np.round(point).astype(int)
-    return int(np.median(change(photo, masked)[y - 1:y + 2, x - 1:x + 2]))
+    return int(np.median(change(photo, masked)[y - 1 : y + 2, x - 1 : x + 2]))
 
 
 def worn_by(face: tuple[np.ndarray, np.ndarray], wear: str, seed: int) -> Callable[[int], int]:
@@ -177,8 +183,8 @@ def test_mask_follows_the_light() -> None:
     side_lit = (photo * np.linspace(0.4, 1.2, 260)[None, :, None]).clip(0, 255).astype(np.uint8)
     x, y = landmarks[3:].mean(0).astype(int)
     bright, dark, aside = (put_on_mask(p, landmarks, spec, np.random.default_rng(0)) for p in (photo, dim, side_lit))
-    assert dark[y - 10:y + 10, x - 20:x + 20].mean() < 0.5 * bright[y - 10:y + 10, x - 20:x + 20].mean()
-    assert aside[y - 10:y + 10, x - 45:x - 25].mean() < 0.85 * aside[y - 10:y + 10, x + 25:x + 45].mean()
+    assert dark[y - 10 : y + 10, x - 20 : x + 20].mean() < 0.5 * bright[y - 10 : y + 10, x - 20 : x + 20].mean()
+    assert aside[y - 10 : y + 10, x - 45 : x - 25].mean() < 0.85 * aside[y - 10 : y + 10, x + 25 : x + 45].mean()
 
 
 def test_a_black_and_white_photo_stays_so() -> None:
@@ -224,23 +230,32 @@ def test_every_pattern_shows_both_colours(weave: str) -> None:
     assert near[0] > 0.1 and (near[1] > 0.02) == (weave != "plain")
 
 
-@pytest.mark.parametrize(("call", "allowed"), [
-    (lambda: random_spec(np.random.default_rng(0), "upside_down"), "worn, below_nose, below_lip"),
-    (lambda: random_spec(np.random.default_rng(0), "worn", "test"), "train, eval"),
-    (lambda: put_on_mask(*toy(), replace(vivid("worn", 0), kind="scarf"), np.random.default_rng(0)), "surgical, kf94"),
-    (lambda: find((Colour("white", (255, 255, 255)),), "blue"), "white"),
-])
+@pytest.mark.parametrize(
+    ("call", "allowed"),
+    [
+        (lambda: random_spec(np.random.default_rng(0), "upside_down"), "worn, below_nose, below_lip"),
+        (lambda: random_spec(np.random.default_rng(0), "worn", "test"), "train, eval"),
+        (
+            lambda: put_on_mask(*toy(), replace(vivid("worn", 0), kind="scarf"), np.random.default_rng(0)),
+            "surgical, kf94",
+        ),
+        (lambda: find((Colour("white", (255, 255, 255)),), "blue"), "white"),
+    ],
+)
 def test_unknown_names_list_the_allowed_ones(call: Callable[[], object], allowed: str) -> None:
     with pytest.raises(UserError, match=allowed):
         call()
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda points: points[:4],
-    lambda points: points * np.nan,
-    lambda points: points * 0,
-    lambda points: points * [1, -1],
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda points: points[:4],
+        lambda points: points * np.nan,
+        lambda points: points * 0,
+        lambda points: points * [1, -1],
+    ],
+)
 def test_points_that_are_no_face_are_refused(spoil: Callable[[np.ndarray], np.ndarray]) -> None:
     photo, landmarks = toy()
     with pytest.raises(ValueError, match="landmarks"):
