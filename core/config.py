@@ -95,7 +95,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType
     # Minutes on two CPU cores: most of them go to age, where the points are.
     "quick": {
         ANY_TASK: {"image_size": 112, "photos_per_person": 3},
-        "mask": {"epochs": 1},
+        "mask": {"epochs": 2},
         "gender": {"epochs": 6},
         "age": {"epochs": 8},
     },
