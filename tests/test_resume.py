@@ -176,6 +176,8 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(toy: Toy, tmp_path: Path) -> Non
         [sys.executable, "train.py", *argv, *flags],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A test run that was itself started in the background has Ctrl-C ignored, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     wait_for(tmp_path / "run" / "mask" / "fold0" / "history.csv", process)
     process.send_signal(signal.SIGINT)
