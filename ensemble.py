@@ -20,7 +20,7 @@ from core.runs import begin_run, finished_folds, read_run
 from core.runtime import UserError, add_run_dir, command_parser, run_cli
 from core.tasks import task_named, task_names
 
-DEFAULT_AVERAGE = "logit"
+DEFAULT_AVERAGE = "log_prob"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
