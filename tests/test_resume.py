@@ -181,7 +181,10 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(toy: Toy, tmp_path: Path) -> Non
     )  # fmt: skip
     wait_for(tmp_path / "run" / "mask" / "fold0" / "history.csv", process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1] == (
         "interrupted: finished work is kept, the same command goes on from there"
