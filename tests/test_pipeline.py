@@ -168,13 +168,14 @@ class TestNumbers:
         infer(other)
         first = [f"--{task}={toy_run.run_dir / task}" for task in ("mask", "gender")]
         ages = ["--age", str(toy_run.run_dir / "age"), str(other / "age")]
-        ensemble.main([*first, *ages, "--run-dir", str(both), "--average", "logit"])
+        average = ensemble.DEFAULT_AVERAGE
+        ensemble.main([*first, *ages, "--run-dir", str(both)])
         submission.main(["--run-dir", str(both)])
         folds = [*fold_tables(toy_run.run_dir, "age", "eval.csv"), *fold_tables(other, "age", "eval.csv")]
         members = [by_id(frame) for frame in folds]
-        np.testing.assert_allclose(by_id(table(both / "age.csv")), average_by_hand(members, "logit"), atol=1e-6)
+        np.testing.assert_allclose(by_id(table(both / "age.csv")), average_by_hand(members, average), atol=1e-6)
         oof = [by_id(pd.concat(fold_tables(run_dir, "age", "oof.csv"))) for run_dir in (toy_run.run_dir, other)]
-        np.testing.assert_allclose(by_id(table(both / "age_oof.csv")), average_by_hand(oof, "logit"), atol=1e-6)
+        np.testing.assert_allclose(by_id(table(both / "age_oof.csv")), average_by_hand(oof, average), atol=1e-6)
         assert (both / "mask.csv").read_bytes() == (toy_run.run_dir / "mask.csv").read_bytes()
 
     def test_flip_averages_the_photo_and_its_mirror_image(self, run_copy: ToyRun, tmp_path: Path) -> None:
