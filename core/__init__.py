@@ -10,3 +10,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # Waiting OpenMP threads sleep instead of spinning: a few percent slower on an idle machine, many times faster on one
 # whose cores are shared with loader processes or other programs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from core.offline import go_offline, is_offline
+
+# Here and not only in a command's main: the processes a command starts import this package, but run no main.
+if is_offline():
+    go_offline()

@@ -1,34 +1,79 @@
 """Files on disk: written aside and renamed, read strictly, recognised by hash."""
 
+import csv
 import hashlib
 import json
 import os
+import re
+import socket
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 
-from core.runtime import UserError
+from core.runtime import UserError, one_line
+
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+_ASIDE = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp(\..*)?")
+"""Names of temporary files: the host and the process that write them."""
+STALE_SECONDS = 24 * 3600
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, on failure removed.
 
-    The temporary name keeps the suffix, since image writers choose the format by it.
+    The temporary name keeps the suffix, since image writers choose the format by it. UserError for a disk that is full
+    or cannot be written to; the file that was there before is then as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The name does not grow with the target's: a long but legal file name must stay legal.
-    aside = path.parent / f".{uuid.uuid4().hex[:12]}.tmp{path.suffix}"
+    aside = path.parent / f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         with aside.open("rb+") as written:
             os.fsync(written.fileno())
         aside.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {one_line(error, path)}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        _remove(aside)
+
+
+def _remove(aside: Path) -> None:
+    # In a folder that cannot be written to there is nothing to remove, and the first error is the one to tell.
+    if aside.exists():
+        aside.unlink()
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left anywhere below `folder`."""
+    for path in folder.rglob(".*.tmp*"):
+        name = _ASIDE.fullmatch(path.name)
+        # One that another process renames in this moment is gone, and was not stale.
+        with suppress(FileNotFoundError):
+            if name and _is_stale(path, name["host"], int(name["pid"])):
+                path.unlink()
+
+
+def _is_stale(path: Path, host: str, pid: int) -> bool:
+    """Whether the process that wrote a file is gone: known for those of this host, of others' taken from its age."""
+    if time.time() - path.stat().st_mtime > STALE_SECONDS:
+        return True
+    return host == _HOST and not _is_alive(pid)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,8 +91,9 @@ def read_json(path: Path) -> dict:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        # Not only JSONDecodeError: bytes that are no text, numbers of thousands of digits, brackets without end.
+        raise UserError(f"{path}: not valid JSON ({' '.join(str(error).split())})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found a {type(value).__name__}")
     return value
@@ -55,8 +101,15 @@ def read_json(path: Path) -> dict:
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write without an index column. Floats keep all digits that float32 needs to come back the same."""
+    # A carriage return in a cell would be read as the end of its row; left to itself the writer does not quote it.
+    quoting = csv.QUOTE_ALL if _has_carriage_return(frame) else csv.QUOTE_MINIMAL
     with replacing(path) as aside:
-        frame.to_csv(aside, index=False, float_format="%.9g")
+        frame.to_csv(aside, index=False, float_format="%.9g", quoting=quoting)
+
+
+def _has_carriage_return(frame: pd.DataFrame) -> bool:
+    texts = frame.select_dtypes(exclude="number")
+    return any("\r" in cell for name in texts for cell in texts[name] if isinstance(cell, str))
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -70,10 +123,20 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not isinstance(frame.index, pd.RangeIndex):
         # pandas takes surplus first cells for an index, and every column would be read one cell too late.
         raise UserError(f"{path}: not a readable CSV (rows have more cells than its header)")
+    _refuse_repeated_column(path)
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(map(str, frame.columns))}")
     return frame
+
+
+def _refuse_repeated_column(path: Path) -> None:
+    """pandas renames the second one without a word."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        header = next(csv.reader(stream), [])
+    repeated = [name for name in header if name and header.count(name) > 1]
+    if repeated:
+        raise UserError(f"{path}: column {repeated[0]!r} stands twice in its header")
 
 
 def require_unique(path: Path, frame: pd.DataFrame, column: str) -> None:

@@ -10,14 +10,16 @@
 Nothing is pickled.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -29,7 +31,11 @@ FORMAT = 1
 CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, DONE = (
     *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv", "DONE"),
 )
-_IDENTITY = ("format", "task", "classes", "fold", "settings", "crop", "normalisation", "data_hash", "folds_hash")
+DIGEST = "sha256"
+_IDENTITY: Mapping[str, type] = MappingProxyType({
+    **{"format": int, "task": str, "classes": list, "fold": int, "settings": dict},
+    **{"crop": dict, "normalisation": dict, "data_hash": str, "folds_hash": str},
+})  # fmt: skip
 
 
 def fold_dir_of(run_dir: Path, task: str, fold: int) -> Path:
@@ -40,15 +46,28 @@ def is_done(fold_dir: Path) -> bool:
     return (fold_dir / DONE).exists()
 
 
+def remove_spent_states(run_dir: Path) -> None:
+    """Remove the states of folds that are done, which a training killed in its last moment leaves."""
+    for marker in run_dir.glob(f"*/fold*/{DONE}"):
+        (marker.parent / STATE).unlink(missing_ok=True)
+
+
 def read_config(fold_dir: Path) -> dict:
     """config.json of a fold; UserError if it is missing, of another format, or lacks an entry."""
     config = artifacts.read_json(fold_dir / CONFIG)
     if config.get("format") != FORMAT:
         raise UserError(f"{fold_dir / CONFIG}: format {config.get('format')!r}, this version reads format {FORMAT}")
+    _refuse_other_shape(fold_dir / CONFIG, config)
+    return config
+
+
+def _refuse_other_shape(path: Path, config: Mapping[str, Any]) -> None:
     missing = [name for name in _IDENTITY if name not in config]
     if missing:
-        raise UserError(f"{fold_dir / CONFIG}: entry {', '.join(missing)} is missing")
-    return config
+        raise UserError(f"{path}: entry {', '.join(missing)} is missing")
+    for name, kind in _IDENTITY.items():
+        if type(config[name]) is not kind:
+            raise UserError(f"{path}: entry {name} is {config[name]!r:.100}, expected a {kind.__name__}")
 
 
 def read_config_of(fold_dir: Path, task: str) -> dict:
@@ -114,6 +133,8 @@ def save_state(path: Path, model: nn.Module, optimizer: Optimizer, progress: dic
 def load_state(path: Path, model: nn.Module, optimizer: Optimizer) -> dict:
     """Put model and optimiser back as they were saved and return the progress."""
     tensors, metadata = _load(path)
+    if "progress" not in metadata:
+        raise _damaged(path, "no progress in it")
     _load_into_model(path, model, {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
@@ -131,20 +152,41 @@ def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and metadata, with a digest of both by which a file that has rotted is known when it is loaded."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Not save_file: it leaves files of its own name behind when it is killed, readable by nobody else.
+    content = save(stored, {**metadata, DIGEST: _digest(stored, metadata)})
     with replacing(path) as aside:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside, metadata)
+        aside.write_bytes(content)
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as stored:
-            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}
+            tensors, metadata = {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: damaged or no safetensors file ({error}); remove its folder and train that fold anew"
-        ) from error
+        raise _damaged(path, str(error)) from error
+    written = metadata.pop(DIGEST, None)
+    # A file that carries no digest was written by something else, and is taken as it is.
+    if written and written != _digest(tensors, metadata):
+        raise _damaged(path, "its content is not what was written")
+    return tensors, metadata
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: damaged or no safetensors file ({why}); remove its folder and train that fold anew")
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and bytes of the tensors and over the metadata, whatever their order."""
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _load_into_model(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:

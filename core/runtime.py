@@ -1,6 +1,8 @@
 """How every command starts and ends: one-line errors with exit code 2, Ctrl-C with exit code 130."""
 
 import argparse
+import errno
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +18,24 @@ class UserError(Exception):
     """Bad input. The message is one line that names the file or flag, the value, and what was allowed."""
 
 
+_ADVICE = {
+    errno.ENOSPC: "make room and give the same command again, finished work is kept",
+    errno.EDQUOT: "make room and give the same command again, finished work is kept",
+    errno.EROFS: "give a folder that can be written to",
+    errno.EACCES: "ask for the right to it, or give another folder",
+    errno.EPERM: "ask for the right to it, or give another folder",
+    errno.EIO: "the disk or its connection fails",
+}
+
+
+def one_line(error: OSError, path: object = None) -> str:
+    """'PATH: No space left on device; what to do about it': the system's error on one line."""
+    what = " ".join((error.strerror or str(error)).split())
+    where = path or error.filename
+    advice = _ADVICE.get(error.errno)
+    return f"{f'{where}: ' if where else ''}{what}{f'; {advice}' if advice else ''}"
+
+
 def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run an entry point and turn its failures into exit codes a script can rely on."""
     try:
@@ -27,6 +47,9 @@ def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
         # The reader of our output has gone (`| head`): nothing more to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print("\ninterrupted: finished work is kept, the same command goes on from there", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
@@ -42,7 +65,22 @@ class OneLineParser(argparse.ArgumentParser):
 def command_parser(doc: str) -> OneLineParser:
     """A parser whose --help opens with the module's docstring: the command to paste and its result."""
     # The docstring's commands say more than argparse's line of all flags, which would come before them.
-    return OneLineParser(usage=argparse.SUPPRESS, description=doc, formatter_class=HelpWithDefaults, allow_abbrev=False)
+    parser = OneLineParser(
+        usage=argparse.SUPPRESS, description=doc, formatter_class=HelpWithDefaults, allow_abbrev=False
+    )
+    unset = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+    parser.add_argument("--offline", action=GoOffline, nargs=0, **unset, help="refuse connections to other machines")
+    return parser
+
+
+class GoOffline(argparse.Action):
+    """`--offline` acts as soon as it is read: no command has to pass it on."""
+
+    def __call__(self, *_: object) -> None:
+        # Here, since core.offline raises the errors of this module.
+        from core.offline import go_offline
+
+        go_offline()
 
 
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -76,8 +114,14 @@ def cpu_count() -> int:
 
 
 def progress(items: Iterable | None, *, title: str, total: int | None = None, unit: str = "photo") -> tqdm:
-    """The project's progress bar: one look everywhere, off when nobody watches the terminal."""
-    return tqdm(items, desc=title, total=total, unit=unit, dynamic_ncols=True, disable=not sys.stderr.isatty())
+    """The project's progress bar: one look everywhere, off when nobody watches the terminal.
+
+    Processes that work side by side have a line each, by the number at the end of their name.
+    """
+    number = multiprocessing.current_process().name.rpartition("-")[2]
+    line = int(number) - 1 if number.isdigit() else None
+    watched = sys.stderr.isatty()
+    return tqdm(items, desc=title, total=total, unit=unit, dynamic_ncols=True, disable=not watched, position=line)
 
 
 def name_some(names: Sequence[str], at_most: int = 5) -> str:

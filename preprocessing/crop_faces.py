@@ -20,11 +20,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from core import artifacts, crops
 from core.boxes import Box
 from core.cropping import CropSettings, crop_face
+from core.disk import require_room
+from core.locks import holding
 from core.photos import UnreadablePhoto, read_photo, write_photo
 from core.runtime import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, progress, run_cli
 from preprocessing.crop_table import Crop, forget_crops, inside, read_crop_table, write_crop_table
 from preprocessing.outcomes import Outcome, photo_stamp, read_outcomes
 from preprocessing.workers import keeping, spread
+
+BLOCK = 4096
+"""What even the smallest file takes on the disk."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,14 @@ class Task:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = CropSettings(args.margin, args.aspect, args.size)
+    # Before the lock, which makes the folder: where no faces were found, there is nothing to make.
+    open_faces(args.crop_dir)
+    with holding(args.crop_dir, "--crop-dir"):
+        crop(args, settings)
+
+
+def crop(args: argparse.Namespace, settings: CropSettings) -> None:
+    """Make the crops that are new or have changed, and take away those that are out of date."""
     root, outcomes = open_faces(args.crop_dir)
     tasks = plan(args.crop_dir, root, outcomes, settings)
     table = read_crop_table(args.crop_dir)
@@ -50,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     remember_settings(args.crop_dir, settings)
     todo = [task for task in tasks if task.image_id not in done]
     print(f"{args.crop_dir}: {len(tasks)} photos with a face, {len(done)} already cropped, {len(todo)} to crop")
+    require_room(args.crop_dir, sum(crop_bytes(task, settings) for task in todo), "cropping")
     unreadable = crop_all(args.crop_dir, todo, done, settings, args.workers) if todo else []
     print_summary(args.crop_dir, outcomes, unreadable)
 
@@ -92,6 +106,12 @@ def plan(crop_dir: Path, root: Path, outcomes: Mapping[str, Outcome], settings: 
     if changed:
         print(f"{len(changed)} photos have changed since detect_faces, which should run again: {name_some(changed)}")
     return tasks
+
+
+def crop_bytes(task: Task, settings: CropSettings) -> int:
+    """What a crop takes on the disk, nearly at most: 3 bytes a pixel as PNG, half a byte as JPEG of quality 95."""
+    pixels = settings.size * round(settings.size * settings.aspect)
+    return BLOCK + (pixels * 3 if task.crop_path.suffix.lower() == ".png" else pixels // 2)
 
 
 def is_done(task: Task, table: Mapping[str, Crop]) -> bool:

