@@ -1,9 +1,9 @@
 """Where the photos of a data set lie and what is known of each: the three input layouts.
 
-A data root is only ever read. Labels of eval photos are not part of a scan: `read_truth` alone reads them, for scoring.
+A data root is only ever read, and nothing outside of it: links that lead out are refused. Labels of eval photos are not
+part of a scan: `read_truth` alone reads them, for scoring.
 """
 
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.artifacts import read_csv, require_unique, text_hash
+from core.folders import Search, is_folder, refuse_outside
 from core.photos import EXTENSIONS, is_photo_name
 from core.runtime import UserError, name_some
 from core.tasks import AgeEdges, combined_class_count, combined_tasks, decode
@@ -58,20 +59,22 @@ class Dataset:
         return [photo for photo in self.photos if photo.split == split]
 
 
-def scan(data_dir: Path, layout: str | None = None) -> Dataset:
-    """List the photos of a data root. UserError for a root, name or table that does not fit the layout."""
+def scan(data_dir: Path, layout: str | None = None, *, faults: list[str] | None = None) -> Dataset:
+    """List the photos of a data root. UserError for a root, name or table that does not fit the layout.
+
+    With a list `faults`, each name and row that does not fit is put there and left out, and the scan goes on.
+    """
     root = Path(data_dir)
     if not root.is_dir():
         raise UserError(f"data folder {root}: {'not a folder' if root.exists() else 'no such folder'}")
     layout = layout or detect_layout(root)
     if layout not in LAYOUTS:
         raise UserError(f"layout {layout!r} is unknown; the layouts are {', '.join(LAYOUTS)}")
-    ignored: list[str] = []
-    photos = tuple(LAYOUTS[layout](root, ignored))
-    if not photos:
+    search = Search(root, [], faults)
+    photos = _without_repeated_ids(search, LAYOUTS[layout](search))
+    if not photos and not faults:
         raise UserError(f"data folder {root}: no photos in the {layout} layout (endings {', '.join(EXTENSIONS)})")
-    _refuse_repeated_ids(root, photos)
-    return Dataset(root, layout, photos, tuple(sorted(ignored)))
+    return Dataset(root, layout, photos, tuple(sorted(search.ignored)))
 
 
 def detect_layout(root: Path) -> str:
@@ -82,34 +85,48 @@ def detect_layout(root: Path) -> str:
     return "photos"
 
 
-def _competition_photos(root: Path, ignored: list[str]) -> Iterator[Photo]:
-    table = _read_train_csv(root / "train" / "train.csv")
-    yield from _train_photos(root, root / "train" / "images", table, ignored)
-    yield from _listed_eval_photos(root, ignored)
+def _competition_photos(search: Search) -> Iterator[Photo]:
+    with search.forgiving():
+        yield from _train_photos(search, search.root / "train" / "images", _read_train_csv(search))
+    with search.forgiving():
+        yield from _listed_eval_photos(search)
 
 
-def _remade_photos(root: Path, ignored: list[str]) -> Iterator[Photo]:
-    yield from _train_photos(root, root / "images" / "train", None, ignored)
-    folder = root / "images" / "eval"
-    for name in _photo_names(folder, ignored):
-        if not _SCORED_NAME.fullmatch(Path(name).stem):
+def _remade_photos(search: Search) -> Iterator[Photo]:
+    with search.forgiving():
+        yield from _train_photos(search, search.root / "images" / "train", None)
+    with search.forgiving():
+        yield from _scored_eval_photos(search, search.root / "images" / "eval")
+
+
+def _scored_eval_photos(search: Search, folder: Path) -> Iterator[Photo]:
+    """Eval photos whose names hold the truth, of which nothing is kept."""
+    for name in _photo_names(search, folder):
+        if _SCORED_NAME.fullmatch(Path(name).stem):
+            yield Photo(_key(name), "eval", _key(Path(name).stem), _relative(search.root, folder / name))
+            continue
+        with search.forgiving():
             raise UserError(f"eval photo {folder / name}: expected id_gender_race_age_masktype, masktype starting with "
                             f"{', '.join(MASK_OF_TYPE_PREFIX)}")  # fmt: skip
-        yield Photo(_key(name), "eval", _key(Path(name).stem), _relative(root, folder / name))
 
 
-def _loose_photos(root: Path, ignored: list[str]) -> Iterator[Photo]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not is_photo_name(name):
-                ignored.append(_relative(root, Path(folder) / name))
-                continue
-            path = _relative(root, Path(folder) / name)
-            yield Photo(_key(path), "eval", _key(path), path)
+def _loose_photos(search: Search) -> Iterator[Photo]:
+    """Folder by folder, each one's own photos first. Linked folders, which could lead in circles, are not."""
+    waiting = [search.root]
+    while waiting:
+        entries, folders = search.entries(waiting.pop()), []
+        for entry in entries:
+            path = _relative(search.root, Path(entry.path))
+            if is_folder(entry) and not entry.is_symlink():
+                folders += [] if entry.name.startswith(".") else [Path(entry.path)]
+            elif is_photo_name(entry.name) and not is_folder(entry):
+                yield Photo(_key(path), "eval", _key(path), path)
+            else:
+                search.ignored.append(path)
+        waiting += reversed(folders)
 
 
-LAYOUTS: dict[str, Callable[[Path, list[str]], Iterator[Photo]]] = {
+LAYOUTS: dict[str, Callable[[Search], Iterator[Photo]]] = {
     "competition": _competition_photos,
     "remade": _remade_photos,
     "photos": _loose_photos,
@@ -126,21 +143,21 @@ def _facts(match: re.Match) -> dict[str, str]:
     return {"gender": match["gender"].lower(), "race": match["race"], "age": str(int(match["age"]))}
 
 
-def _train_photos(root: Path, folder: Path, table: dict[str, dict] | None, ignored: list[str]) -> Iterator[Photo]:
+def _train_photos(search: Search, folder: Path, table: dict[str, dict] | None) -> Iterator[Photo]:
     """Seven photos a person, in folders that name the person."""
     if not folder.is_dir():
         return
-    persons = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    ignored += (_relative(root, Path(entry)) for entry in os.scandir(folder) if not entry.is_dir())
+    entries = search.entries(folder)
+    search.ignored.extend(_relative(search.root, Path(entry.path)) for entry in entries if not is_folder(entry))
+    persons = [entry.name for entry in entries if is_folder(entry) and not entry.name.startswith(".")]
     if not persons:
         raise UserError(f"train folder {folder}: no person in it (folders named id_gender_race_age)")
     if table is not None:
-        _refuse_unpaired("train.csv", set(table), "folder", {_key(name) for name in persons}, folder)
+        _refuse_unpaired(search, folder, {_key(name) for name in persons}, set(table), called=("folder", "train.csv"))
     for person in persons:
-        facts = _person_facts(folder / person, None if table is None else table[_key(person)])
-        for stem, name in _photos_of_person(folder / person, ignored).items():
-            path = _relative(root, folder / person / name)
-            yield Photo(_key(f"{person}/{name}"), "train", _key(person), path, facts | {"mask": MASK_OF_STEM[stem]})
+        with search.forgiving():
+            row = None if table is None else table.get(_key(person))
+            yield from _photos_of_person(search, folder / person, _person_facts(folder / person, row))
 
 
 def _person_facts(folder: Path, row: dict[str, str] | None) -> dict[str, str]:
@@ -163,76 +180,85 @@ def _person_facts(folder: Path, row: dict[str, str] | None) -> dict[str, str]:
     return facts
 
 
-def _photos_of_person(folder: Path, ignored: list[str]) -> dict[str, str]:
-    """File names by stem, for the stems that carry a mask label. Foreign files are counted, doubles refused."""
+def _photos_of_person(search: Search, folder: Path, facts: dict[str, str]) -> list[Photo]:
+    """The photos whose stems carry a mask label. Foreign files are counted, doubles refused."""
     found: dict[str, str] = {}
-    for name in _photo_names(folder, ignored):
+    for name in _photo_names(search, folder):
         stem = Path(name).stem
         if stem not in MASK_OF_STEM:
-            ignored.append(f"{folder.name}/{name}")
+            search.ignored.append(f"{folder.name}/{name}")
             continue
         if stem in found:
             raise UserError(f"train folder {folder}: both {found[stem]} and {name} are there; one photo per stem")
         found[stem] = name
-    return found
+    person = _key(folder.name)
+    return [
+        Photo(_key(f"{person}/{name}"), "train", person, _relative(search.root, folder / name),
+              facts | {"mask": MASK_OF_STEM[stem]})
+        for stem, name in found.items()
+    ]  # fmt: skip
 
 
-def _read_train_csv(path: Path) -> dict[str, dict] | None:
+def _read_train_csv(search: Search) -> dict[str, dict] | None:
     """Facts by folder name; further columns are kept as further facts. None where there is no such file."""
-    if not path.exists():
+    frame = search.table(search.root / "train" / "train.csv", TRAIN_CSV_COLUMNS, key="path")
+    if frame is None:
         return None
-    frame = read_csv(path, TRAIN_CSV_COLUMNS)
-    require_unique(path, frame, "path")
     frame["gender"] = frame["gender"].str.lower()
     return {_key(row.pop("path")): row for row in frame.drop(columns="id").to_dict("records")}
 
 
-def _listed_eval_photos(root: Path, ignored: list[str]) -> Iterator[Photo]:
+def _listed_eval_photos(search: Search) -> Iterator[Photo]:
     """Eval photos in the order of info.csv, or by name where there is none."""
-    folder, info = root / "eval" / "images", root / "eval" / "info.csv"
-    listed = _photo_names(folder, ignored)
+    folder = search.root / "eval" / "images"
+    listed = _photo_names(search, folder)
     names = {_key(name): name for name in listed}
-    twins = [name for name in listed if names[_key(name)] != name]
-    if twins:
-        raise UserError(f"folder {folder}: two photos whose names look the same, {twins[0]}; letters composed and not")
+    for twin in (name for name in listed if names[_key(name)] != name):
+        with search.forgiving():
+            raise UserError(f"folder {folder}: two photos whose names look the same, {twin}; letters composed and not")
     ids = list(names)
-    if info.exists():
-        frame = read_csv(info, ("ImageID",))
-        require_unique(info, frame, "ImageID")
-        ids = list(frame["ImageID"])
-        _refuse_unpaired("info.csv", {_key(image_id) for image_id in ids}, "photo", set(names), folder)
+    frame = search.table(search.root / "eval" / "info.csv", ("ImageID",), key="ImageID")
+    if frame is not None:
+        rows = {_key(image_id) for image_id in frame["ImageID"]}
+        _refuse_unpaired(search, folder, set(names), rows, called=("photo", "info.csv"))
+        ids = [image_id for image_id in frame["ImageID"] if _key(image_id) in names]
     for image_id in ids:
-        yield Photo(image_id, "eval", image_id, _relative(root, folder / names[_key(image_id)]))
+        yield Photo(image_id, "eval", image_id, _relative(search.root, folder / names[_key(image_id)]))
 
 
-def _photo_names(folder: Path, ignored: list[str]) -> list[str]:
+def _photo_names(search: Search, folder: Path) -> list[str]:
     """Names of the pictures in a folder, sorted; everything else is put on the list of ignored files."""
     if not folder.is_dir():
         return []
     names = []
-    for entry in os.scandir(folder):
-        is_photo = is_photo_name(entry.name) and not entry.is_dir()
-        (names if is_photo else ignored).append(entry.name if is_photo else f"{folder.name}/{entry.name}")
+    for entry in search.entries(folder):
+        is_photo = is_photo_name(entry.name) and not is_folder(entry)
+        (names if is_photo else search.ignored).append(entry.name if is_photo else f"{folder.name}/{entry.name}")
     if not names:
         raise UserError(f"folder {folder}: no photos in it (endings {', '.join(EXTENSIONS)})")
-    return sorted(names)
+    return names
 
 
-def _refuse_unpaired(table_name: str, rows: set[str], thing: str, found: set[str], folder: Path) -> None:
-    if rows - found:
-        raise UserError(f"{table_name} names {name_some(sorted(rows - found))}, but no such {thing} is in {folder}")
-    if found - rows:
-        raise UserError(f"{thing} {name_some(sorted(found - rows))} in {folder} is not in {table_name}")
+def _refuse_unpaired(search: Search, folder: Path, found: set[str], rows: set[str], *, called: tuple[str, str]) -> None:
+    """UserError unless the things in a folder and the rows of its table, `called` so, are the same."""
+    thing, table_name = called
+    with search.forgiving():
+        if rows - found:
+            raise UserError(f"{table_name} names {name_some(sorted(rows - found))}, but no such {thing} is in {folder}")
+    with search.forgiving():
+        if found - rows:
+            raise UserError(f"{thing} {name_some(sorted(found - rows))} in {folder} is not in {table_name}")
 
 
-def _refuse_repeated_ids(root: Path, photos: tuple[Photo, ...]) -> None:
-    seen: dict[str, str] = {}
+def _without_repeated_ids(search: Search, photos: Iterator[Photo]) -> tuple[Photo, ...]:
+    seen: dict[str, Photo] = {}
     for photo in photos:
-        if photo.image_id in seen:
-            raise UserError(
-                f"data folder {root}: {seen[photo.image_id]} and {photo.path} have the same id {photo.image_id!r}"
-            )
-        seen[photo.image_id] = photo.path
+        with search.forgiving():
+            first = seen.setdefault(photo.image_id, photo)
+            if first is not photo:
+                paths = f"{first.path} and {photo.path}"
+                raise UserError(f"data folder {search.root}: {paths} have the same id {photo.image_id!r}")
+    return tuple(seen.values())
 
 
 def _relative(root: Path, path: Path) -> str:
@@ -249,6 +275,7 @@ def read_truth(dataset: Dataset, edges: AgeEdges) -> dict[str, dict[str, int]] |
     if dataset.layout == "remade":
         return {photo.image_id: _labels_of_name(photo, edges) for photo in dataset.of_split("eval")}
     path = dataset.root / "truth.csv"
+    refuse_outside(dataset.root, path)
     return read_truth_csv(path) if path.exists() else None
 
 

@@ -1,7 +1,7 @@
 """Bad data: one line that names the thing and what was allowed, exit code 2, and not a file half-written."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +10,6 @@ from toy_data import (
     Toy,
     crop,
     detect_by_hand,
-    edit_csv,
     finish_run,
     make_competition,
     make_photos,
@@ -36,7 +35,7 @@ def test_exit_code_2_and_one_line(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 class TestData:
-    """Data roots that detect_faces refuses, leaving no crop folder behind."""
+    """Data roots that detect_faces refuses, leaving no crop folder behind. Their tables: test_bad_files.py."""
 
     def refused(self, tmp_path: Path, root: Path, *words: str, flags: Sequence[str] = ()) -> None:
         argv = ["--data-dir", root, "--crop-dir", tmp_path / "crops", "--workers", "1", *flags]
@@ -74,35 +73,6 @@ class TestData:
         root = make_remade(tmp_path / "data")
         next((root / "images" / "eval").iterdir()).rename(root / "images" / "eval" / "holiday.jpg")
         self.refused(tmp_path, root, "holiday.jpg", "id_gender_race_age_masktype", "mask, incorrect, normal")
-
-    @pytest.mark.parametrize(
-        ("change", "words"),
-        [
-            (lambda info: pd.concat([info, info.iloc[:1]]), ("ImageID '0000.jpg'", "more than one row")),
-            (lambda info: info.replace("0000.jpg", "ghost.jpg"), ("info.csv names ghost.jpg", "no such photo")),
-            (lambda info: info.iloc[1:], ("photo 0000.jpg", "not in info.csv")),
-            (lambda info: info.rename(columns={"ImageID": "name"}), ("column ImageID is missing", "name, ans")),
-        ],
-    )
-    def test_info_csv(self, tmp_path: Path, change: Callable, words: Sequence[str]) -> None:
-        root = make_competition(tmp_path / "data")
-        edit_csv(root / "eval" / "info.csv", change)
-        self.refused(tmp_path, root, "info.csv", *words)
-
-    @pytest.mark.parametrize(
-        ("change", "words"),
-        [
-            (lambda table: pd.concat([table, table.iloc[:1]]), ("more than one row",)),
-            (lambda table: table.assign(age="45"), ("train.csv says age '45'", "folder name says '20'")),
-            (lambda table: table.drop(columns="gender"), ("column gender is missing",)),
-            (lambda table: table.iloc[1:], ("is not in train.csv",)),
-            (lambda table: table.replace(table["path"][0], "nobody"), ("train.csv names nobody",)),
-        ],
-    )
-    def test_train_csv(self, tmp_path: Path, change: Callable, words: Sequence[str]) -> None:
-        root = make_competition(tmp_path / "data")
-        edit_csv(root / "train" / "train.csv", change)
-        self.refused(tmp_path, root, *words)
 
     def test_two_photos_of_one_stem(self, tmp_path: Path) -> None:
         root = make_remade(tmp_path / "data")
