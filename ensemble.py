@@ -4,7 +4,8 @@
     python ensemble.py --age outputs/a/age outputs/b/age --run-dir outputs/ab     several runs of a task
 
 Writes <run-dir>/<task>.csv for the eval photos and <run-dir>/<task>_oof.csv for the training photos, each of which is
-predicted only by models that never saw its person. Several folders of a task must share their folds.
+predicted only by models that never saw its person. Several folders of a task must share their folds. A task that
+learned a number (age: years) has it averaged too, as <task>_years.csv and <task>_oof_years.csv.
 """
 
 import argparse
@@ -12,13 +13,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from core import artifacts, checkpoints
-from core.logits import AVERAGES, LogitTable, make_table, read_table, require_same_ids, write_table
+from core.calibration import fit_temperature
+from core.folds import folds_path
+from core.label_fixes import overlay_path, training_crops
+from core.locks import holding
+from core.logits import (
+    AVERAGES,
+    LogitTable,
+    average_tables,
+    join_held_out,
+    make_table,
+    read_table,
+    require_same_ids,
+    write_table,
+)
 from core.runs import begin_run, finished_folds, read_run
 from core.runtime import UserError, add_run_dir, command_parser, run_cli
-from core.tasks import task_named, task_names
+from core.tasks import Task, task_named, task_names
 
 DEFAULT_AVERAGE = "log_prob"
 
@@ -26,11 +38,18 @@ DEFAULT_AVERAGE = "log_prob"
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     task_dirs = given_or_found(args)
+    with holding(args.run_dir, "--run-dir"):
+        ensemble_tasks(args, task_dirs)
+
+
+def ensemble_tasks(args: argparse.Namespace, task_dirs: Mapping[str, Sequence[Path]]) -> None:
+    """Average each task, once all of its folders are known to agree."""
     members = {task: [read_member(folder, task) for folder in folders] for task, folders in task_dirs.items()}
     refuse_disagreement([member for of_task in members.values() for member in of_task])
-    begin_run(args.run_dir, read_run(next(iter(task_dirs.values()))[0].parent))
+    temperatures = {task: temperatures_of(task, of_task, args.calibrate) for task, of_task in members.items()}
+    open_run(args.run_dir, next(iter(task_dirs.values()))[0].parent)
     for task, of_task in members.items():
-        ensemble_task(args.run_dir, task, of_task, args.average)
+        ensemble_task(args.run_dir, task, of_task, average=args.average, temperatures=temperatures[task])
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -43,6 +62,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=list(AVERAGES),
         default=DEFAULT_AVERAGE,
         help="logit: mean of the logits; log_prob: logarithm of the mean probability",
+    )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="scale each folder's logits first, by the temperature that fits its out-of-fold logits best",
     )
     return parser.parse_args(argv)
 
@@ -61,46 +85,73 @@ def has_results(task_dir: Path) -> bool:
     return bool(finished_folds(task_dir)) or any(task_dir.glob(f"fold*/{checkpoints.EVAL}"))
 
 
-@dataclass(frozen=True)
-class Member:
-    """One folder of a task: the eval logits of each fold's model, and the out-of-fold logits of all folds together."""
+def open_run(run_dir: Path, made_from: Path) -> None:
+    """Begin the run folder, or refuse it, and give it the split and the label fixes of the run it is made from."""
+    begin_run(run_dir, read_run(made_from))
+    for path_in in (folds_path, overlay_path):
+        source, target = path_in(made_from), path_in(run_dir)
+        if source.exists() and not target.exists():
+            artifacts.write_text(target, source.read_text(encoding="utf-8"))
 
-    folder: Path
-    identity: dict
-    fold_tables: tuple[LogitTable, ...]
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a folder's models say: each fold's table for the eval photos, and one table of all held-out photos."""
+
+    folds: tuple[LogitTable, ...]
     oof: LogitTable | None
     sources: tuple[Path, ...]
 
 
-def read_member(folder: Path, task: str) -> Member:
+@dataclass(frozen=True)
+class Member:
+    """One folder of a task: its logits, and the expected numbers of a task that learned a number."""
+
+    folder: Path
+    identity: dict
+    logits: Predictions
+    values: Predictions | None
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        return self.logits.sources + (self.values.sources if self.values else ())
+
+
+def read_member(folder: Path, task_name: str) -> Member:
     """UserError if a fold is missing, of another task, or of other folds or photos than the rest."""
-    classes = task_named(task).classes
-    first = checkpoints.read_config_of(_fold(folder, 0), task)
+    task = task_named(task_name)
+    first = checkpoints.read_config_of(_fold(folder, 0), task_name)
     fold_dirs = [_fold(folder, fold) for fold in range(first["settings"]["folds"])]
     for fold_dir in fold_dirs:
-        _refuse_other_fold(fold_dir, checkpoints.read_config_of(fold_dir, task), first)
-    tables = [read_table(_made_by(fold_dir / checkpoints.EVAL, "inference.py"), classes) for fold_dir in fold_dirs]
-    for fold_dir, table in zip(fold_dirs, tables, strict=True):
-        require_same_ids(fold_dir / checkpoints.EVAL, table, set(tables[0].image_ids), fold_dirs[0].name)
-    oof_paths = [fold_dir / checkpoints.OOF for fold_dir in fold_dirs]
-    # Predictions for another data set have no out-of-fold part; a run that lost one fold's is refused below.
-    oof = join_oof(oof_paths, classes) if any(path.exists() for path in oof_paths) else None
-    sources = [fold_dir / checkpoints.EVAL for fold_dir in fold_dirs] + (oof_paths if oof else [])
-    return Member(folder, first, tuple(tables), oof, tuple(sources))
+        _refuse_other_fold(fold_dir, checkpoints.read_config_of(fold_dir, task_name), first)
+    logits = read_predictions(fold_dirs, task.classes, eval_name=checkpoints.EVAL, oof_name=checkpoints.OOF)
+    return Member(folder, first, logits, read_values(fold_dirs, task))
 
 
-def join_oof(paths: Sequence[Path], classes: Sequence[str]) -> LogitTable:
-    """The folds' out-of-fold logits as one table; UserError for a photo that two folds held out."""
-    tables = [read_table(_made_by(path, "train.py"), classes) for path in paths]
-    owner: dict[str, Path] = {}
-    for path, table in zip(paths, tables, strict=True):
-        for image_id in table.image_ids:
-            if image_id in owner:
-                raise UserError(
-                    f"{path}: {image_id} is held out in {owner[image_id]} too; every photo is held out once"
-                )
-            owner[image_id] = path
-    return make_table(list(owner), classes, np.concatenate([table.logits for table in tables]))
+def read_values(fold_dirs: Sequence[Path], task: Task) -> Predictions | None:
+    """The expected numbers of a task; None where its models learned classes alone."""
+    if task.value is None:
+        return None
+    name = task.value.name
+    names = {"eval_name": f"eval_{name}.csv", "oof_name": f"oof_{name}.csv"}
+    if not any((fold_dir / names["eval_name"]).exists() for fold_dir in fold_dirs):
+        return None
+    return read_predictions(fold_dirs, (name,), **names)
+
+
+def read_predictions(
+    fold_dirs: Sequence[Path], columns: Sequence[str], *, eval_name: str, oof_name: str
+) -> Predictions:
+    """The tables of all folds; UserError if one is missing or is not of the same photos."""
+    eval_paths = [_made_by(fold_dir / eval_name, "inference.py") for fold_dir in fold_dirs]
+    tables = [read_table(path, columns) for path in eval_paths]
+    for path, table in zip(eval_paths, tables, strict=True):
+        require_same_ids(path, table, set(tables[0].image_ids), fold_dirs[0].name)
+    oof_paths = [fold_dir / oof_name for fold_dir in fold_dirs]
+    # Predictions for another data set have no out-of-fold part; a run that lost one fold's is refused here.
+    oof_paths = [_made_by(path, "train.py") for path in oof_paths] if any(path.exists() for path in oof_paths) else []
+    oof = join_held_out({path: read_table(path, columns) for path in oof_paths}) if oof_paths else None
+    return Predictions(tuple(tables), oof, tuple(eval_paths + oof_paths))
 
 
 def refuse_disagreement(members: Sequence[Member]) -> None:
@@ -113,33 +164,71 @@ def refuse_disagreement(members: Sequence[Member]) -> None:
                 raise UserError(
                     f"{member.folder}: trained with other {what} than {first.folder}; they cannot be averaged"
                 )
-        ids = set(first.fold_tables[0].image_ids)
-        require_same_ids(member.folder, member.fold_tables[0], ids, str(first.folder))
-        if member.oof and first.oof:
-            require_same_ids(member.folder, member.oof, set(first.oof.image_ids), str(first.folder))
+        here, there = member.logits, first.logits
+        require_same_ids(member.folder, here.folds[0], set(there.folds[0].image_ids), str(first.folder))
+        if here.oof and there.oof:
+            require_same_ids(member.folder, here.oof, set(there.oof.image_ids), str(first.folder))
 
 
-def ensemble_task(run_dir: Path, task: str, members: Sequence[Member], average: str) -> None:
+def temperatures_of(task: str, members: Sequence[Member], calibrate: bool) -> list[float]:
+    """A temperature for each folder: 1, or the one of greatest likelihood on its out-of-fold logits."""
+    return [_fit_temperature(task_named(task), member) if calibrate else 1.0 for member in members]
+
+
+def _fit_temperature(task: Task, member: Member) -> float:
+    if member.logits.oof is None:
+        raise UserError(f"--calibrate: {member.folder} has no out-of-fold logits to fit a temperature on")
+    run_dir = member.folder.parent
+    run = read_run(run_dir)
+    train = training_crops(run_dir, Path(run.crop_dir))
+    return fit_temperature(member.logits.oof.of(train.image_ids), train.labels(task, run.age_edges))
+
+
+def ensemble_task(
+    run_dir: Path, task: str, members: Sequence[Member], *, average: str, temperatures: Sequence[float]
+) -> None:
     """Write <task>.csv and <task>_oof.csv, unless those that are there were made from the same tables."""
-    classes = task_named(task).classes
-    stamp = {"average": average, "made_from": _sources(members)}
-    stamp_path, eval_path, oof_path = run_dir / f"{task}.json", run_dir / f"{task}.csv", run_dir / f"{task}_oof.csv"
+    stamp = {"average": average, "temperatures": list(temperatures), "made_from": _sources(members)}
+    stamp_path, eval_path = run_dir / f"{task}.json", run_dir / f"{task}.csv"
     if stamp_path.exists() and eval_path.exists() and artifacts.read_json(stamp_path) == stamp:
         print(f"{task}: {eval_path} is up to date")
         return
     stamp_path.unlink(missing_ok=True)
-    models = [table for member in members for table in member.fold_tables]
-    write_table(eval_path, average_tables(models, classes, average))
-    if all(member.oof for member in members):
-        write_table(oof_path, average_tables([member.oof for member in members], classes, average))
+    scaled = [_divided(member.logits, by) for member, by in zip(members, temperatures, strict=True)]
+    write_averages(scaled, average, eval_path=eval_path, oof_path=run_dir / f"{task}_oof.csv")
+    write_values(run_dir, task_named(task), members)
     artifacts.write_json(stamp_path, stamp)
-    print(f"{task}: {len(models)} models averaged by {average} into {eval_path}")
+    models = sum(len(member.logits.folds) for member in members)
+    cooled = (
+        f" after temperatures {', '.join(f'{by:.2f}' for by in temperatures)}" if set(temperatures) != {1.0} else ""
+    )
+    print(f"{task}: {models} models averaged by {average}{cooled} into {eval_path}")
 
 
-def average_tables(tables: Sequence[LogitTable], classes: Sequence[str], average: str) -> LogitTable:
-    """One table from tables of the same photos, joined by image id."""
-    image_ids = tables[0].image_ids
-    return make_table(image_ids, classes, AVERAGES[average](np.stack([table.of(image_ids) for table in tables])))
+def write_values(run_dir: Path, task: Task, members: Sequence[Member]) -> None:
+    """The mean expected number of each photo, if all models of the task have one."""
+    values = [member.values for member in members if member.values]
+    if len(values) < len(members):
+        return
+    name = f"{task.value.name}.csv"
+    paths = {"eval_path": run_dir / f"{task.name}_{name}", "oof_path": run_dir / f"{task.name}_oof_{name}"}
+    write_averages(values, "logit", **paths)
+
+
+def write_averages(predictions: Sequence[Predictions], average: str, *, eval_path: Path, oof_path: Path) -> None:
+    """The mean over all folds for the eval photos, and over the folders for the held-out ones."""
+    write_table(eval_path, average_tables([table for of_member in predictions for table in of_member.folds], average))
+    held_out = [of_member.oof for of_member in predictions]
+    if all(held_out):
+        write_table(oof_path, average_tables(held_out, average))
+
+
+def _divided(predictions: Predictions, by: float) -> Predictions:
+    def scale(table: LogitTable) -> LogitTable:
+        return make_table(table.image_ids, table.classes, table.logits / by)
+
+    oof = scale(predictions.oof) if predictions.oof else None
+    return Predictions(tuple(map(scale, predictions.folds)), oof, predictions.sources)
 
 
 def _sources(members: Sequence[Member]) -> Mapping[str, str]:

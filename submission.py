@@ -2,13 +2,16 @@
 
     python submission.py                                  outputs/default/submission.csv and scores.json
     python submission.py --mask outputs/a/mask.csv --gender outputs/a/gender.csv --age outputs/ab/age.csv
+    python submission.py --decision auto                  a tuned decision, where nested checking says that it pays
     python submission.py --validate my.csv                check any CSV against the eval photos of the run
 
 The out-of-fold score is on people no model of theirs was trained on. The eval score appears if labels are at hand
-(--truth, truth.csv in the data root, or the names of the re-made layout); nothing else ever reads them.
+(--truth, truth.csv in the data root, or the names of the re-made layout); nothing else ever reads them. Rules of
+decision are fitted on out-of-fold logits alone; all of them are scored side by side, whichever is used.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,12 +19,24 @@ import pandas as pd
 
 from core import artifacts
 from core.crops import Crops, load_crops, read_faces
-from core.layouts import read_truth, read_truth_csv, scan
+from core.decisions import AUTO, RAW, RULES, Decision, OutOfFold, Trial, choose, compare, format_trials, rule_named
+from core.evaluation import (
+    beside_majority,
+    format_calibration,
+    format_values,
+    oof_record,
+    read_out_of_fold,
+    value_errors,
+    value_tables,
+)
+from core.groups import format_groups
+from core.label_fixes import training_crops
 from core.logits import LogitTable, read_table, require_same_ids
 from core.runs import Run, read_run
 from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
-from core.scores import Labels, combine, format_classes, format_scores, majority, most_frequent, score
-from core.tasks import AgeEdges, combined_class_count, combined_tasks, task_named, task_names
+from core.scores import Labels, combine, format_classes, format_scores, most_frequent
+from core.tasks import AgeEdges, combined_class_count, combined_tasks
+from core.truth import Truth, find_truth
 
 COLUMNS = ["ImageID", "ans"]
 
@@ -35,23 +50,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{args.validate}: valid, {len(image_ids)} rows")
         return
 
-    train = load_crops(Path(run.crop_dir), "train")
+    train = training_crops(args.run_dir, Path(run.crop_dir))
     tables = read_eval_tables(args, run)
-    predicted = labels_of(tables)
+    oof = read_out_of_fold(args.run_dir, train, run)
+    trials = compare(oof) if oof and oof.has_combined_class else []
+    decision = decide(args.decision, oof, trials)
+    predicted = labels_of(tables, decision)
     usual = usual_labels(train, run.age_edges, predicted)
     predicted = with_unreadable(predicted, image_ids, usual)
     path = args.out or args.run_dir / "submission.csv"
     is_new = write_submission(path, image_ids, predicted)
     validate_submission(path, image_ids)
-    print(f"{path}: {len(image_ids)} rows, valid{'' if is_new else ', up to date'}")
+    print(f"{path}: {len(image_ids)} rows, valid, decision {decision.rule}{'' if is_new else ', up to date'}")
 
     truth = find_truth(args.truth, run)
     report = {
-        "oof": score_out_of_fold(args.run_dir, train, run.age_edges),
-        "eval": score_eval(image_ids, predicted, truth, usual) if truth else None,
+        "oof": oof_record(args.run_dir, train, oof, trials, decision.rule) if oof else None,
+        "eval": score_eval(args.run_dir, image_ids, predicted, truth, train=train, usual=usual) if truth else None,
     }
-    print_report(report)
-    write_scores(args.run_dir / "scores.json", report)
+    print_report(report, trials)
+    write_if_changed(args.run_dir / "decision.json", decision.as_json())
+    write_if_changed(args.run_dir / "scores.json", report)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -61,6 +80,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
             f"--{task.name}", type=Path, metavar="FILE", help=f"logit table (default: RUN_DIR/{task.name}.csv)"
         )
     add_run_dir(parser)
+    parser.add_argument(
+        "--decision",
+        choices=[AUTO, *(rule.name for rule in RULES)],
+        default=RAW,
+        help="; ".join(f"{rule.name}: {rule.says}" for rule in RULES) + "; auto: the best that pays out of fold",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/submission.csv)")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with ImageID and ans to score against")
     parser.add_argument("--validate", type=Path, metavar="FILE", help="only check this CSV: rows, ids, range, columns")
@@ -86,13 +111,21 @@ def read_eval_tables(args: argparse.Namespace, run: Run) -> dict[str, LogitTable
     return tables
 
 
-def labels_of(tables: Mapping[str, LogitTable]) -> dict[str, dict[str, int]]:
-    """The likeliest label of every photo, by image id and task."""
-    labels: dict[str, dict[str, int]] = {}
-    for name, table in tables.items():
-        for image_id, label in zip(table.image_ids, table.logits.argmax(axis=1).tolist(), strict=True):
-            labels.setdefault(image_id, {})[name] = label
-    return labels
+def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial]) -> Decision:
+    """The rule to use, fitted on all out-of-fold photos; UserError if there is nothing to fit the wanted one on."""
+    if trials:
+        return rule_named(choose(wanted, trials)).fit(oof)
+    if wanted not in (RAW, AUTO):
+        raise UserError(f"--decision {wanted}: no out-of-fold logits to fit it on; allowed here is {RAW}")
+    return Decision.raw()
+
+
+def labels_of(tables: Mapping[str, LogitTable], decision: Decision) -> dict[str, dict[str, int]]:
+    """The label of every photo, by image id and task."""
+    image_ids = next(iter(tables.values())).image_ids
+    decided = decision.labels({name: table.of(image_ids) for name, table in tables.items()})
+    rows = zip(*(labels.tolist() for labels in decided.values()), strict=True)
+    return {image_id: dict(zip(decided, row, strict=True)) for image_id, row in zip(image_ids, rows, strict=True)}
 
 
 def usual_labels(train: Crops, age_edges: AgeEdges, predicted: Mapping[str, Mapping[str, int]]) -> Labels:
@@ -123,9 +156,9 @@ def write_submission(path: Path, image_ids: Sequence[str], labels: Mapping[str, 
     return True
 
 
-def write_scores(path: Path, report: Mapping[str, dict | None]) -> None:
-    if not path.exists() or artifacts.read_json(path) != report:
-        artifacts.write_json(path, report)
+def write_if_changed(path: Path, record: Mapping[str, object]) -> None:
+    if not path.exists() or artifacts.read_json(path) != json.loads(json.dumps(record)):
+        artifacts.write_json(path, record)
 
 
 def columns(image_ids: Sequence[str], labels: Mapping[str, Mapping[str, int]]) -> Labels:
@@ -152,51 +185,36 @@ def validate_submission(path: Path, image_ids: Sequence[str]) -> None:
         )
 
 
-def find_truth(path: Path | None, run: Run) -> dict[str, dict[str, int]] | None:
-    if path:
-        return read_truth_csv(path)
-    root = Path(run.data_root)
-    return read_truth(scan(root, run.layout), run.age_edges) if root.is_dir() else None
-
-
-def score_out_of_fold(run_dir: Path, train: Crops, age_edges: AgeEdges) -> dict | None:
-    """Scores of every task with out-of-fold logits, and of their combination, beside the majority class."""
-    paths = {name: run_dir / f"{name}_oof.csv" for name in task_names()}
-    tasks = [task_named(name) for name, path in paths.items() if path.exists()]
-    if not tasks:
-        return None
-    truth = {task.name: train.labels(task, age_edges) for task in tasks}
-    predicted = {}
-    for task in tasks:
-        table = read_table(paths[task.name], task.classes)
-        require_same_ids(paths[task.name], table, set(train.image_ids), "the training part")
-        predicted[task.name] = table.of(train.image_ids).argmax(axis=1).tolist()
-    return beside_majority(truth, predicted, list(train.frame["person"]), truth)
-
-
-def score_eval(image_ids: Sequence[str], predicted: Mapping, truth: Mapping, usual: Labels) -> dict:
+def score_eval(
+    run_dir: Path, image_ids: Sequence[str], predicted: Mapping, truth: Truth, *, train: Crops, usual: Labels
+) -> dict:
     """Scores of the submission. Every eval photo counts as a person of its own."""
-    unknown = sorted(set(image_ids) - set(truth))
+    unknown = sorted(set(image_ids) - set(truth.labels))
     if unknown:
         raise UserError(f"truth: no row for {name_some(unknown)}, which the eval part has")
-    truth_columns = columns(image_ids, truth)
-    return beside_majority(truth_columns, columns(image_ids, predicted), image_ids, usual)
+    facts = [truth.facts.get(image_id, {}) for image_id in image_ids]
+    true, answers = columns(image_ids, truth.labels), columns(image_ids, predicted)
+    record = beside_majority(true, answers, image_ids, learned_from=usual, facts=facts)
+    learned_from = train.frame.to_dict("records")
+    tables = value_tables(run_dir)
+    record["values"] = value_errors(tables, image_ids, facts, persons=image_ids, learned_from=learned_from)
+    return record
 
 
-def beside_majority(truth: Labels, predicted: Labels, persons: Sequence[str], learned_from: Labels) -> dict:
-    naive = majority(learned_from, len(persons))
-    return {"model": score(truth, predicted, persons), "majority": score(truth, naive, persons)}
-
-
-def print_report(report: Mapping[str, dict | None]) -> None:
-    for title, part in (("out of fold", report["oof"]), ("eval", report["eval"])):
-        if part:
-            print()
-            print(format_scores(title, part["model"], part["majority"]))
-    scored = report["oof"] or report["eval"]
+def print_report(report: Mapping[str, dict | None], trials: Sequence[Trial]) -> None:
+    parts = {title: part for title, part in (("out of fold", report["oof"]), ("eval", report["eval"])) if part}
+    blocks = []
+    for title, part in parts.items():
+        blocks += [format_scores(title, part["model"], part["majority"]), format_values(part["values"])]
+    blocks.append(format_groups({title: part["groups"] for title, part in parts.items()}) if parts else "")
+    if trials:
+        blocks.append(format_trials(trials, report["oof"]["decisions"]["used"]))
+    if report["oof"]:
+        blocks.append(format_calibration(report["oof"]["calibration"]))
+    title, scored = next(iter(parts.items()), ("", {}))
     if scored and "classes" in scored["model"]:
-        print(f"\nper class, {'out of fold' if report['oof'] else 'eval'}")
-        print(format_classes(scored["model"]))
+        blocks.append(f"per class, {title}\n{format_classes(scored['model'])}")
+    print("".join(f"\n{block}\n" for block in blocks if block), end="")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Logit tables: `image_id`, then one column a class. Rows belong together by image id alone, never by position."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,3 +77,24 @@ def average_log_probs(stack: np.ndarray) -> np.ndarray:
 
 
 AVERAGES = {"logit": average_logits, "log_prob": average_log_probs}
+
+
+def average_tables(tables: Sequence[LogitTable], average: str) -> LogitTable:
+    """One table from tables of the same photos, joined by image id."""
+    image_ids = tables[0].image_ids
+    stack = np.stack([table.of(image_ids) for table in tables])
+    return make_table(image_ids, tables[0].classes, AVERAGES[average](stack))
+
+
+def join_held_out(tables: Mapping[Path, LogitTable]) -> LogitTable:
+    """The folds' out-of-fold tables, by the file each came from, as one; UserError for a photo that two held out."""
+    owner: dict[str, Path] = {}
+    for path, table in tables.items():
+        for image_id in table.image_ids:
+            if image_id in owner:
+                raise UserError(
+                    f"{path}: {image_id} is held out in {owner[image_id]} too; every photo is held out once"
+                )
+            owner[image_id] = path
+    classes = next(iter(tables.values())).classes
+    return make_table(list(owner), classes, np.concatenate([table.logits for table in tables.values()]))

@@ -40,22 +40,69 @@ def accuracy(confusion: np.ndarray) -> np.ndarray:
 METRICS: dict[str, Metric] = {"macro_f1": macro_f1, "accuracy": accuracy}
 
 
-def scores(
-    truth: Sequence[int], predicted: Sequence[int], persons: Sequence[str], *, num_classes: int, resamples: int = 1000
-) -> dict[str, dict[str, float]]:
-    """Value and 95% interval of every metric, as {"macro_f1": {"value", "low", "high"}, ...}.
+Estimate = dict[str, float]
+"""{"value", "low", "high"}: a score and its 95% interval, the percentile bootstrap over people.
 
-    The interval is the percentile bootstrap over people, since photos of one person are not independent.
-    """
+People are drawn, not photos, since photos of one person are not independent.
+"""
+RESAMPLES = 1000
+
+
+def scores(
+    truth: Sequence[int],
+    predicted: Sequence[int],
+    persons: Sequence[str],
+    *,
+    num_classes: int,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """An estimate of every metric, as {"macro_f1": {"value", "low", "high"}, ...}."""
     of_person = _confusion_of_each_person(truth, predicted, persons, num_classes)
+    whole, resampled = of_person.sum(axis=0), _resample(of_person, resamples)
+    return {name: _estimate(metric(whole), metric(resampled)) for name, metric in METRICS.items()}
+
+
+def paired_difference(
+    truth: Sequence[int],
+    before: Sequence[int],
+    after: Sequence[int],
+    persons: Sequence[str],
+    *,
+    num_classes: int,
+    metric: Metric = macro_f1,
+) -> Estimate:
+    """How much higher a metric is with the predictions `after` than with `before`.
+
+    Both are scored on the same draws of people, so that what makes a draw easy or hard for both cancels out.
+    """
+    pair = [_confusion_of_each_person(truth, predicted, persons, num_classes) for predicted in (before, after)]
+    low, high = (metric(_resample(of_person, RESAMPLES)) for of_person in pair)
+    value = metric(pair[1].sum(axis=0)) - metric(pair[0].sum(axis=0))
+    return _estimate(value, high - low)
+
+
+def mean_over_photos(values: Sequence[float], persons: Sequence[str]) -> Estimate:
+    """The mean of one number a photo, such as an absolute error."""
+    names, rows = np.unique(np.asarray(persons, dtype=str), return_inverse=True)
+    of_person = np.zeros((len(names), 2))
+    np.add.at(of_person, rows, np.column_stack([values, np.ones(len(rows))]))
+    (total, count), resampled = of_person.sum(axis=0), _resample(of_person, RESAMPLES)
+    return _estimate(total / count, resampled[:, 0] / resampled[:, 1])
+
+
+def _resample(of_person: np.ndarray, resamples: int) -> np.ndarray:
+    """(resamples, ...) sums over people drawn with replacement, from the (P, ...) share of each.
+
+    For the same number of people always the same draws.
+    """
     rng = np.random.default_rng(0)
     times_drawn = rng.multinomial(len(of_person), np.full(len(of_person), 1 / len(of_person)), size=resamples)
-    resampled = np.tensordot(times_drawn, of_person, axes=1)  # (resamples, C, C)
-    summary = {}
-    for name, metric in METRICS.items():
-        low, high = np.percentile(metric(resampled), (2.5, 97.5))
-        summary[name] = {"value": float(metric(of_person.sum(axis=0))), "low": float(low), "high": float(high)}
-    return summary
+    return np.tensordot(times_drawn, of_person, axes=1)
+
+
+def _estimate(value: float, resampled: np.ndarray) -> Estimate:
+    low, high = np.percentile(resampled, (2.5, 97.5))
+    return {"value": float(value), "low": float(low), "high": float(high)}
 
 
 def _confusion_of_each_person(

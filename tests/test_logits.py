@@ -10,6 +10,8 @@ from core.logits import (
     AVERAGES,
     average_log_probs,
     average_logits,
+    average_tables,
+    join_held_out,
     log_softmax,
     make_table,
     read_table,
@@ -104,3 +106,21 @@ def test_the_two_averages_can_decide_differently() -> None:
 def test_one_model_keeps_its_order_of_classes(name: str) -> None:
     logits = np.random.default_rng(0).normal(size=(30, 3))
     assert (AVERAGES[name](logits[None]).argsort(axis=1) == logits.argsort(axis=1)).all()
+
+
+def test_tables_are_averaged_by_id() -> None:
+    first = make_table(["a", "b"], ("no", "yes"), np.array([[0, 2], [4, 6]]))
+    second = make_table(["b", "a"], ("no", "yes"), np.array([[0, 0], [2, 4]]))
+    mean = average_tables([first, second], "logit")
+    assert mean.image_ids == ("a", "b")
+    assert mean.logits.tolist() == [[1, 3], [2, 3]]
+
+
+def test_held_out_tables_are_joined_and_a_photo_twice_is_refused() -> None:
+    first = make_table(["c", "a"], ("no", "yes"), np.array([[5, 6], [1, 2]]))
+    second = make_table(["b"], ("no", "yes"), np.array([[3, 4]]))
+    joined = join_held_out({Path("fold0"): first, Path("fold1"): second})
+    assert joined.image_ids == ("a", "b", "c")
+    assert joined.logits.tolist() == [[1, 2], [3, 4], [5, 6]]
+    with pytest.raises(UserError, match="fold1: a is held out in fold0 too"):
+        join_held_out({Path("fold0"): first, Path("fold1"): first})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from core.metrics import accuracy, confusion_matrix, f1_per_class, macro_f1, scores
+from core.metrics import accuracy, confusion_matrix, f1_per_class, macro_f1, mean_over_photos, paired_difference, scores
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -85,3 +85,36 @@ def test_one_person_or_no_error_has_no_width() -> None:
     perfect = {"value": 1.0, "low": 1.0, "high": 1.0}
     assert scores([0, 1], [0, 1], ["a", "b"], num_classes=2)["accuracy"] == perfect
     assert scores([0, 1], [0, 0], ["a", "a"], num_classes=2)["accuracy"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+
+
+class TestPairedDifference:
+    def test_two_predictions_that_are_the_same_differ_by_nothing(self) -> None:
+        truth, predicted, persons = people_with_photos(40, 2)
+        assert set(paired_difference(truth, predicted, predicted, persons, num_classes=3).values()) == {0.0}
+
+    def test_the_value_and_the_sign(self) -> None:
+        truth, predicted, persons = people_with_photos(60, 2)
+        gain = paired_difference(truth, predicted, truth, persons, num_classes=3)
+        before = reference.f1_score(truth, predicted, average="macro")
+        assert gain["value"] == pytest.approx(1 - before)
+        loss = paired_difference(truth, truth, predicted, persons, num_classes=3)
+        assert [loss["value"], loss["low"], loss["high"]] == pytest.approx(
+            [-gain["value"], -gain["high"], -gain["low"]]
+        )
+
+    def test_what_both_share_cancels_out(self) -> None:
+        """Better for 20 people of 300, never worse: surely better, though both intervals overlap."""
+        truth, predicted, persons = people_with_photos(300, 1)
+        wrong = [row for row, (t, p) in enumerate(zip(truth, predicted, strict=True)) if t != p][:20]
+        better = [truth[row] if row in wrong else label for row, label in enumerate(predicted)]
+        one, other = (scores(truth, labels, persons, num_classes=3)["macro_f1"] for labels in (predicted, better))
+        assert other["low"] < one["high"]
+        assert paired_difference(truth, predicted, better, persons, num_classes=3)["low"] > 0.03
+
+
+def test_the_mean_over_photos() -> None:
+    values, persons = [1.0, 3.0, 5.0, 5.0], ["a", "a", "b", "c"]
+    found = mean_over_photos(values, persons)
+    assert found["value"] == pytest.approx(3.5)
+    assert 2.0 <= found["low"] < 3.5 < found["high"] <= 5.0
+    assert mean_over_photos([2.0, 4.0], ["a", "a"]) == {"value": 3.0, "low": 3.0, "high": 3.0}

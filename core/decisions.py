@@ -1,0 +1,286 @@
+"""From the tasks' logits to the combined class: the rules there are, and what each is worth on people not fitted on.
+
+A rule may scale each task by a temperature and add a bias to each combined class before the likeliest is taken. Both
+are fitted on out-of-fold logits alone. `compare` checks every rule nested: what it answers for the people of a fold is
+fitted on the people of the other folds. No label of an eval photo is ever seen here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from core.calibration import fit_temperature, negative_log_likelihood
+from core.logits import log_softmax
+from core.metrics import Estimate, paired_difference, scores
+from core.runtime import UserError
+from core.tables import row_named
+from core.tasks import combined_class_count, combined_tasks, decode
+
+RAW, AUTO = "raw", "auto"
+RIDGE = 0.01
+"""What a bias of 1 costs in macro-F1. Without it the fit follows single photos: macro-F1 is a staircase."""
+SWEEPS = 20
+PLACES = 200
+"""How many places of a bias are tried, with as many photos between each."""
+Logits = Mapping[str, np.ndarray]
+"""(N, C) logits of each combined task, all in the same order of photos."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What a rule is fitted on: logits (N, C) and labels (N,) of each task, persons (N,) and their folds (N,)."""
+
+    logits: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray]
+    persons: np.ndarray
+    folds: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "OutOfFold":
+        """The photos that a mask (N,) or indices choose."""
+        return OutOfFold(
+            {name: logits[rows] for name, logits in self.logits.items()},
+            {name: labels[rows] for name, labels in self.labels.items()},
+            self.persons[rows],
+            self.folds[rows],
+        )
+
+    @property
+    def has_combined_class(self) -> bool:
+        return all(task.name in self.logits for task in combined_tasks())
+
+    @cached_property
+    def combined_labels(self) -> np.ndarray:
+        return combine_labels(self.labels)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A fitted rule: a temperature for each combined task and a bias for each combined class."""
+
+    rule: str
+    temperatures: Mapping[str, float]
+    biases: tuple[float, ...]
+
+    @classmethod
+    def raw(cls) -> "Decision":
+        """The likeliest class of each task, which needs nothing to be fitted on."""
+        return cls(RAW, {task.name: 1.0 for task in combined_tasks()}, (0.0,) * combined_class_count())
+
+    def log_probs(self, logits: Logits) -> np.ndarray:
+        """(N, K) log-probabilities of the combined classes, biases included."""
+        scaled = {name: log_softmax(logits[name] / temperature) for name, temperature in self.temperatures.items()}
+        return log_softmax(combined_log_probs(scaled) + np.array(self.biases))
+
+    def labels(self, logits: Logits) -> dict[str, np.ndarray]:
+        """(N,) labels of each combined task."""
+        if not any(self.biases):
+            # Task by task is the same as over the sums, and exact ties stay the lower class.
+            return {task.name: logits[task.name].argmax(axis=1) for task in combined_tasks()}
+        chosen = [decode(combined) for combined in self.log_probs(logits).argmax(axis=1).tolist()]
+        return {task.name: np.array([labels[task.name] for labels in chosen], dtype=int) for task in combined_tasks()}
+
+    def as_json(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`fit_biases` takes out-of-fold photos whose logits are scaled already, and returns (K,) biases."""
+
+    name: str
+    says: str
+    calibrated: bool
+    fit_biases: Callable[[OutOfFold], np.ndarray]
+
+    def fit(self, oof: OutOfFold) -> Decision:
+        names = [task.name for task in combined_tasks()]
+        fitted = {name: fit_temperature(oof.logits[name], oof.labels[name]) for name in names if self.calibrated}
+        temperatures = dict.fromkeys(names, 1.0) | fitted
+        scaled = {name: log_softmax(oof.logits[name] / temperatures[name]) for name in names}
+        biases = self.fit_biases(replace(oof, logits=scaled))
+        return Decision(self.name, temperatures, tuple(biases.tolist()))
+
+
+def combined_log_probs(log_probs: Logits) -> np.ndarray:
+    """(N, K) sums of the tasks' log-probabilities, columns numbered as core.tasks.encode numbers them."""
+    sums: np.ndarray | None = None
+    for task in combined_tasks():
+        added = log_probs[task.name]
+        sums = added if sums is None else (sums[:, :, None] + added[:, None, :]).reshape(len(added), -1)
+    return sums
+
+
+def combine_labels(labels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N,) combined classes, as core.tasks.encode makes them one by one."""
+    shape = [len(task.classes) for task in combined_tasks()]
+    return np.ravel_multi_index([np.asarray(labels[task.name]) for task in combined_tasks()], shape)
+
+
+def no_biases(_: OutOfFold) -> np.ndarray:
+    return np.zeros(combined_class_count())
+
+
+def prior_biases(oof: OutOfFold) -> np.ndarray:
+    """-log of each class's share of the training photos, task by task.
+
+    Logit adjustment after the fact: Menon et al., Long-Tail Learning via Logit Adjustment, 2021, equation 9, tau = 1.
+    """
+    rows = {}
+    for task in combined_tasks():
+        counts = np.bincount(oof.labels[task.name], minlength=len(task.classes))
+        rows[task.name] = -np.log(np.maximum(counts, 1) / len(oof.persons))[None]
+    return combined_log_probs(rows)[0]
+
+
+def task_biases(oof: OutOfFold) -> np.ndarray:
+    """For each task the biases of its own macro-F1."""
+    names = [task.name for task in combined_tasks()]
+    return combined_log_probs({name: best_biases(oof.logits[name], oof.labels[name])[None] for name in names})[0]
+
+
+def class_biases(oof: OutOfFold) -> np.ndarray:
+    """The biases of the combined class's macro-F1."""
+    return best_biases(combined_log_probs(oof.logits), oof.combined_labels)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(RAW, "the likeliest class of each task", False, no_biases),
+    Rule("temperature", "the same, with truer probabilities", True, no_biases),
+    Rule("prior", "less what a class owes to its share of the photos", False, prior_biases),
+    Rule("tuned_tasks", "a bias for each class of each task", False, task_biases),
+    Rule("tuned", "a bias for each combined class", False, class_biases),
+)
+
+
+def rule_named(name: str) -> Rule:
+    return row_named(RULES, name, what="decision rule")
+
+
+def best_biases(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(K,) biases whose likeliest classes have the highest macro-F1, less RIDGE for each bias squared.
+
+    Coordinate ascent from 0: one bias after the other goes to its best place while the others stand, until a whole
+    sweep moves none. A local optimum, the same at every call.
+    """
+    biases = np.zeros(log_probs.shape[1])
+    for _ in range(SWEEPS):
+        before = biases.copy()
+        for number in range(len(biases)):
+            biases[number] = _best_bias(log_probs, biases, labels, number)
+        if (biases == before).all():
+            break
+    return biases
+
+
+def _best_bias(log_probs: np.ndarray, biases: np.ndarray, labels: np.ndarray, number: int) -> float:
+    """The best bias of one class while the others stand; the one it has, if none is better."""
+    rivals = log_probs + biases
+    rivals[:, number] = -np.inf
+    rival = rivals.argmax(axis=1)
+    needed = rivals[np.arange(len(rivals)), rival] - log_probs[:, number]  # a photo goes to the class above this bias
+    order = np.argsort(needed, kind="stable")
+    steps = needed[order]
+    now = int(np.searchsorted(steps, biases[number]))
+    cuts = np.union1d(np.linspace(0, len(steps), min(len(steps), PLACES) + 1).astype(int), [now])
+    padded = np.concatenate([[steps[0] - 1], steps, [steps[-1] + 1]])
+    places = (padded[cuts] + padded[cuts + 1]) / 2
+    stays = int(np.searchsorted(cuts, now))
+    places[stays] = biases[number]
+    worth = _macro_f1_of_cuts(cuts, labels[order], rival[order], number, num_classes=len(biases)) - RIDGE * places**2
+    best = int(worth.argmax())
+    return float(places[best] if worth[best] > worth[stays] else biases[number])
+
+
+def _macro_f1_of_cuts(
+    cuts: np.ndarray, labels: np.ndarray, rival: np.ndarray, number: int, *, num_classes: int
+) -> np.ndarray:
+    """(cuts,) macro-F1 when the first `cut` photos go to class `number` and the others to their rival."""
+    taken_at = np.searchsorted(cuts, np.arange(len(labels)), side="right")
+
+    def left(rivals: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """(cuts, C) how many of these photos still go to each rival."""
+        taken = np.bincount(at * num_classes + rivals, minlength=len(cuts) * num_classes).reshape(-1, num_classes)
+        return np.bincount(rivals, minlength=num_classes) - taken.cumsum(axis=0)
+
+    right = rival == labels
+    predicted, hits = left(rival, taken_at), left(rival[right], taken_at[right])
+    predicted[:, number] = cuts
+    hits[:, number] = np.append(0, (labels == number).cumsum())[cuts]
+    total = predicted + np.bincount(labels, minlength=num_classes)
+    f1 = np.divide(2 * hits, total, out=np.zeros(hits.shape), where=total > 0)
+    return f1.sum(axis=1) / (total > 0).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a rule answers for photos it was not fitted on, and how that scores beside `raw`."""
+
+    rule: str
+    labels: Mapping[str, np.ndarray]
+    nll: float
+    combined: Mapping[str, Estimate]
+    over_raw: Estimate
+
+    @property
+    def pays(self) -> bool:
+        """Whether macro-F1 is above that of `raw` by more than chance: its interval lies above 0."""
+        return self.over_raw["low"] > 0
+
+    def as_json(self) -> dict:
+        return {"rule": self.rule, "pays": self.pays, "nll": self.nll, **self.combined, "over_raw": self.over_raw}
+
+
+def compare(oof: OutOfFold) -> list[Trial]:
+    """Every rule, nested: for each fold fitted on the others. UserError where there is one fold alone."""
+    if len(np.unique(oof.folds)) < 2:
+        raise UserError("decision rules: out-of-fold logits of one fold alone; at least two are needed to compare them")
+    answers = {rule.name: _nested(rule, oof) for rule in RULES}
+    raw = combine_labels(answers[RAW][0])
+    return [_trial(name, labels, log_probs, raw, oof) for name, (labels, log_probs) in answers.items()]
+
+
+def _nested(rule: Rule, oof: OutOfFold) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Labels (N,) of each task, and log-probabilities (N, K) of the combined classes."""
+    labels = {task.name: np.zeros(len(oof.persons), dtype=int) for task in combined_tasks()}
+    log_probs = np.zeros((len(oof.persons), combined_class_count()))
+    for fold in np.unique(oof.folds):
+        held_out = oof.folds == fold
+        decision, logits = rule.fit(oof.take(~held_out)), oof.take(held_out).logits
+        log_probs[held_out] = decision.log_probs(logits)
+        for name, found in decision.labels(logits).items():
+            labels[name][held_out] = found
+    return labels, log_probs
+
+
+def _trial(
+    name: str, labels: Mapping[str, np.ndarray], log_probs: np.ndarray, raw: np.ndarray, oof: OutOfFold
+) -> Trial:
+    truth, persons, count = oof.combined_labels, oof.persons, combined_class_count()
+    answers = combine_labels(labels)
+    combined = scores(truth, answers, persons, num_classes=count)
+    over_raw = paired_difference(truth, raw, answers, persons, num_classes=count)
+    return Trial(name, labels, negative_log_likelihood(log_probs, truth), combined, over_raw)
+
+
+def choose(wanted: str, trials: list[Trial]) -> str:
+    """The rule to use: the wanted one, or for `auto` the best of those that pay, else `raw`."""
+    if wanted != AUTO:
+        return rule_named(wanted).name
+    paying = [trial for trial in trials if trial.pays]
+    return max(paying, key=lambda trial: trial.over_raw["value"]).rule if paying else RAW
+
+
+def format_trials(trials: list[Trial], used: str) -> str:
+    """The table of the rules; the one in use is marked."""
+    lines = ["decisions out of fold, each fitted on the other folds' people (* in use)"]
+    lines += [f"  {'':<2}{'decision':<20}{'macro-F1':<24}{'above raw':<30}{'-log p':<9}pays"]
+    for trial in trials:
+        f1, over = trial.combined["macro_f1"], trial.over_raw
+        difference = f"{over['value']:+.4f} ({over['low']:+.4f} to {over['high']:+.4f})"
+        interval = f"{f1['value']:.4f} ({f1['low']:.4f}-{f1['high']:.4f})"
+        mark = "*" if trial.rule == used else ""
+        pays = "yes" if trial.pays else "no"
+        lines.append(f"  {mark:<2}{trial.rule:<20}{interval:<24}{difference:<30}{trial.nll:<9.4f}{pays}")
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""Corrections of training labels: exactly what the file says, nothing else, and refused by name where it cannot be."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from core.crops import Crops
+from core.label_fixes import apply, count_changes, crops_to_train, overlay_path, remember
+from core.runtime import UserError
+from core.tasks import task_named
+
+EDGES = (25, 40)
+Maker = Callable[[Sequence[dict[str, str]]], Crops]
+
+
+@pytest.fixture
+def crops(toy_crops: Maker) -> Crops:
+    """Two people with three photos each, one race unknown to faces.csv."""
+    return toy_crops([
+        {"image_id": f"{person}/{mask}.jpg", "person": person, "mask": mask, "gender": gender, "age": age, "race": "A"}
+        for person, gender, age in (("ann", "female", "24"), ("bob", "male", "50"))
+        for mask in ("wear", "incorrect", "not_wear")
+    ])  # fmt: skip
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "fixes.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def facts_of(crops: Crops, *columns: str) -> list[tuple[str, ...]]:
+    return list(crops.frame[["image_id", *columns]].itertuples(index=False, name=None))
+
+
+def test_a_person_gets_another_age_and_a_photo_another_mask(crops: Crops, tmp_path: Path) -> None:
+    path = write(tmp_path, "image_id,person,mask,age\n,ann,,27\nbob/wear.jpg,,incorrect,\n")
+    fixed = apply(crops, path)
+    assert fixed.labels(task_named("age"), EDGES) == [1, 1, 1, 2, 2, 2]
+    assert fixed.labels(task_named("mask"), EDGES) == [0, 1, 2, 1, 1, 2]
+    assert facts_of(fixed, "gender") == facts_of(crops, "gender")
+    assert count_changes(crops, fixed) == "4 photos of 2 people changed, 0 dropped"
+    assert list(fixed.frame.columns) == list(crops.frame.columns)
+
+
+def test_dropped_photos_and_people(crops: Crops, tmp_path: Path) -> None:
+    fixed = apply(crops, write(tmp_path, "image_id,person,drop\nann/wear.jpg,,1\n,bob,1\nbob/wear.jpg,,0\n"))
+    assert fixed.image_ids == ["ann/incorrect.jpg", "ann/not_wear.jpg", "bob/wear.jpg"]
+    assert fixed.labels(task_named("gender"), EDGES) == [1, 1, 0]
+    assert count_changes(crops, fixed) == "0 photos of 0 people changed, 3 dropped"
+
+
+def test_the_row_of_a_photo_goes_before_that_of_its_person(crops: Crops, tmp_path: Path) -> None:
+    fixed = apply(crops, write(tmp_path, "image_id,person,race\nann/wear.jpg,,A\n,ann,A\n"))
+    assert fixed.hash == crops.hash
+    rows = "image_id,person,mask\nann/wear.jpg,,not_wear\n,ann,incorrect\n"
+    assert [mask for _, mask in facts_of(apply(crops, write(tmp_path, rows)), "mask")][:3] == [
+        "not_wear", "incorrect", "incorrect"
+    ]  # fmt: skip
+
+
+def test_the_crops_themselves_and_their_hash(crops: Crops, tmp_path: Path) -> None:
+    before = crops.frame.copy()
+    fixed = apply(crops, write(tmp_path, "person,age\nann,30\n"))
+    assert crops.frame.equals(before)
+    assert fixed.hash != crops.hash
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "image_id,colour\nann/wear.jpg,red\n",
+            ("columns image_id, colour", "allowed are", "mask, gender, age", "race"),
+        ),
+        ("gender\nmale\n", ("columns gender", "image_id, person")),
+        ("image_id,path\nann/wear.jpg,x\n", ("columns image_id, path",)),
+        ("person,gender\neve,male\n", ("line 2", "person 'eve' is not in the training part")),
+        ("image_id,mask\neval.jpg,wear\n", ("image_id 'eval.jpg' is not in the training part",)),
+        ("image_id,person,age\nann/wear.jpg,ann,3\n", ("line 2", "names 2 of image_id and person")),
+        ("image_id,person,age\n,,3\n", ("names 0 of image_id and person",)),
+        ("person,age\nann,30\nann,31\n", ("line 3", "person 'ann' stands in more than one row")),
+        ("person,gender\nann,woman\n", ("gender 'woman'", "allowed are female, male")),
+        ("person,age\nann,old\n", ("age 'old'", "whole numbers")),
+        ("person,drop\nann,yes\n", ("drop 'yes'", "1, 0 or empty")),
+    ],
+)
+def test_what_is_refused(crops: Crops, tmp_path: Path, text: str, words: Sequence[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        apply(crops, path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(path), *words):
+        assert word in message
+
+
+class TestRuns:
+    def test_a_run_keeps_its_copy_and_goes_on_with_it(self, crops: Crops, tmp_path: Path) -> None:
+        run_dir, given = tmp_path / "run", write(tmp_path, "person,age\nann,30\n")
+        fixed = crops_to_train(run_dir, crops, given)
+        assert not run_dir.exists()
+        remember(run_dir, given)
+        (run_dir / "run.json").write_text("{}")
+        given.write_text("person,age\nann,31\n")
+        assert crops_to_train(run_dir, crops, None).hash == fixed.hash
+        with pytest.raises(UserError, match=r"begun with those in .*label_fixes\.csv; give another --run-dir"):
+            crops_to_train(run_dir, crops, given)
+
+    def test_a_run_begun_without_any_refuses_them(self, crops: Crops, tmp_path: Path) -> None:
+        (tmp_path / "run.json").write_text("{}")
+        given = write(tmp_path, "person,age\nann,30\n")
+        with pytest.raises(UserError, match=r"fixes\.csv: run folder .* was begun with none"):
+            crops_to_train(tmp_path, crops, given)
+        assert crops_to_train(tmp_path, crops, None) is crops
+
+    def test_nothing_given_is_nothing_kept(self, crops: Crops, tmp_path: Path) -> None:
+        remember(tmp_path, None)
+        assert not overlay_path(tmp_path).exists()
+
+    def test_a_file_that_is_not_there(self, crops: Crops, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"none\.csv: no such file"):
+            crops_to_train(tmp_path, crops, tmp_path / "none.csv")

@@ -1,0 +1,194 @@
+"""A finished run through ensemble.py and submission.py: decisions, temperatures, years, groups, label fixes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy_data import ToyRun, edit_csv, infer, make_photos, prepare, refusal, snapshot, table
+
+import ensemble
+import submission
+from core.calibration import fit_temperature
+from core.crops import load_crops
+from core.decisions import RULES
+from core.evaluation import read_out_of_fold
+from core.logits import read_table
+from core.runs import read_run
+from core.tasks import combined_class_count, encode, task_named
+
+pytest_plugins = ("toy_fixtures",)
+
+AGE = task_named("age")
+
+
+def submit(run_dir: Path, *flags: str) -> dict:
+    submission.main(["--run-dir", str(run_dir), *flags])
+    return json.loads((run_dir / "scores.json").read_text())
+
+
+def put_years(run_dir: Path, *, wrong_by: int) -> None:
+    """Expected years beside the logits of every age fold: too high by `wrong_by`, and one more for each fold."""
+    for fold in (0, 1):
+        fold_dir = run_dir / "age" / f"fold{fold}"
+        for part in ("oof", "eval"):
+            ids = table(fold_dir / f"{part}.csv")["image_id"]
+            true = [int(name.split("/")[0].split("_")[3]) if part == "oof" else 0 for name in ids]
+            years = np.array(true) + wrong_by + fold
+            pd.DataFrame({"image_id": ids, "years": years}).to_csv(fold_dir / f"{part}_years.csv", index=False)
+
+
+class TestDecisions:
+    def test_raw_is_the_default_and_all_rules_stand_side_by_side(self, toy_run: ToyRun) -> None:
+        scores = json.loads((toy_run.run_dir / "scores.json").read_text())
+        decisions = scores["oof"]["decisions"]
+        assert decisions["used"] == "raw"
+        assert [row["rule"] for row in decisions["rules"]] == [rule.name for rule in RULES]
+        assert decisions["rules"][0]["macro_f1"] == scores["oof"]["model"]["combined"]["macro_f1"]
+        assert set(scores["oof"]["calibration"]) == {"mask", "gender", "age"}
+        stored = json.loads((toy_run.run_dir / "decision.json").read_text())
+        assert stored == {"rule": "raw", "temperatures": dict.fromkeys(("mask", "gender", "age"), 1.0),
+                          "biases": [0.0] * combined_class_count()}  # fmt: skip
+
+    def test_a_tuned_decision_is_fitted_on_all_held_out_photos_and_used(self, run_copy: ToyRun) -> None:
+        scores = submit(run_copy.run_dir, "--decision", "tuned")
+        run = read_run(run_copy.run_dir)
+        oof = read_out_of_fold(run_copy.run_dir, load_crops(run_copy.crop_dir, "train"), run)
+        decision = next(rule for rule in RULES if rule.name == "tuned").fit(oof)
+        assert json.loads((run_copy.run_dir / "decision.json").read_text())["biases"] == list(decision.biases)
+        answers = table(run_copy.run_dir / "submission.csv")
+        names = ("mask", "gender", "age")
+        logits = {
+            name: read_table(run_copy.run_dir / f"{name}.csv", task_named(name).classes).of(list(answers["ImageID"]))
+            for name in names
+        }
+        labels = decision.labels(logits)
+        rows = zip(*(labels[name].tolist() for name in names), strict=True)
+        assert list(answers["ans"]) == [encode(dict(zip(names, row, strict=True))) for row in rows]
+        nested = next(row for row in scores["oof"]["decisions"]["rules"] if row["rule"] == "tuned")
+        assert scores["oof"]["decisions"]["used"] == "tuned"
+        assert scores["oof"]["model"]["combined"]["macro_f1"] == nested["macro_f1"]
+
+    def test_auto_takes_a_rule_that_pays_or_raw(self, run_copy: ToyRun) -> None:
+        decisions = submit(run_copy.run_dir, "--decision", "auto")["oof"]["decisions"]
+        paying = [row for row in decisions["rules"] if row["pays"]]
+        best = max(paying, key=lambda row: row["over_raw"]["value"])["rule"] if paying else "raw"
+        assert decisions["used"] == best
+
+    def test_eval_labels_change_no_decision(self, run_copy: ToyRun, tmp_path: Path) -> None:
+        submit(run_copy.run_dir, "--decision", "tuned")
+        before = (run_copy.run_dir / "decision.json").read_text(), (run_copy.run_dir / "submission.csv").read_text()
+        table(run_copy.root / "truth.csv").assign(ans=3).to_csv(tmp_path / "truth.csv", index=False)
+        submit(run_copy.run_dir, "--decision", "tuned", "--truth", str(tmp_path / "truth.csv"))
+        after = (run_copy.run_dir / "decision.json").read_text(), (run_copy.run_dir / "submission.csv").read_text()
+        assert after == before
+
+    def test_nothing_to_fit_on(self, toy_run: ToyRun, tmp_path: Path) -> None:
+        other, output = prepare(make_photos(tmp_path / "album"), tmp_path / "crops"), tmp_path / "out"
+        infer(toy_run.run_dir, "--crop-dir", str(other.crop_dir), "--output-dir", str(output))
+        ensemble.main(["--run-dir", str(output)])
+        argv = ["--run-dir", output]
+        refusal(submission.main, [*argv, "--decision", "tuned"], "--decision tuned", "allowed here is raw",
+                untouched=[output])  # fmt: skip
+        refusal(submission.main, [*argv, "--decision", "best"], "'best'", "auto", "raw", untouched=[output])
+        submission.main([*map(str, argv), "--decision", "auto"])
+        assert json.loads((output / "decision.json").read_text())["rule"] == "raw"
+        refusal(ensemble.main, [*argv, "--calibrate"], "--calibrate", "no out-of-fold logits", untouched=[output])
+
+    def test_folds_that_are_gone(self, run_copy: ToyRun) -> None:
+        (run_copy.run_dir / "folds.csv").unlink()
+        refusal(submission.main, ["--run-dir", run_copy.run_dir], "folds.csv", "run ensemble.py first")
+
+    def test_the_same_files_again(self, run_copy: ToyRun) -> None:
+        submit(run_copy.run_dir, "--decision", "tuned_tasks")
+        before = snapshot(run_copy.run_dir)
+        submit(run_copy.run_dir, "--decision", "tuned_tasks")
+        assert snapshot(run_copy.run_dir) == before
+
+
+class TestEnsemble:
+    def test_calibrated_logits_are_divided_by_the_temperature_of_their_folder(self, run_copy: ToyRun) -> None:
+        held_out = load_crops(run_copy.crop_dir, "train")
+        raw = read_table(run_copy.run_dir / "age_oof.csv", AGE.classes)
+        temperature = fit_temperature(raw.of(held_out.image_ids), held_out.labels(AGE, (25, 40)))
+        flags = ["--age", str(run_copy.run_dir / "age"), "--run-dir", str(run_copy.run_dir), "--average", "logit"]
+        ensemble.main(flags)
+        plain = read_table(run_copy.run_dir / "age.csv", AGE.classes)
+        ensemble.main([*flags, "--calibrate"])
+        scaled = read_table(run_copy.run_dir / "age.csv", AGE.classes)
+        np.testing.assert_allclose(scaled.logits, plain.logits / temperature, rtol=1e-3, atol=1e-5)
+        assert json.loads((run_copy.run_dir / "age.json").read_text())["temperatures"] == [
+            pytest.approx(temperature, rel=1e-3)
+        ]
+
+    def test_an_average_of_runs_gets_their_split(self, toy_run: ToyRun, tmp_path: Path) -> None:
+        both = tmp_path / "both"
+        ensemble.main([*(f"--{name}={toy_run.run_dir / name}" for name in ("mask", "gender", "age")),
+                       "--run-dir", str(both)])  # fmt: skip
+        assert (both / "folds.csv").read_bytes() == (toy_run.run_dir / "folds.csv").read_bytes()
+        assert submit(both)["oof"] == json.loads((toy_run.run_dir / "scores.json").read_text())["oof"]
+
+    def test_expected_years_are_averaged_and_scored(self, run_copy: ToyRun) -> None:
+        put_years(run_copy.run_dir, wrong_by=2)
+        ensemble.main(["--run-dir", str(run_copy.run_dir)])
+        eval_years = table(run_copy.run_dir / "age_years.csv")
+        assert list(eval_years.columns) == ["image_id", "years"]
+        assert set(eval_years["years"]) == {2.5}
+        scores = submit(run_copy.run_dir)
+        found = scores["oof"]["values"]["age"]
+        assert (found["unit"], found["photos"]) == ("years", 84)
+        # Half of the people are held out by fold 0, two years wrong, the others by fold 1, three years wrong.
+        assert found["mean_absolute_error"]["value"] == pytest.approx(2.5)
+        ages = np.array([int(age) for age in load_crops(run_copy.crop_dir, "train").frame["age"]])
+        assert found["always_median"]["value"] == pytest.approx(np.abs(ages - np.median(ages)).mean())
+        assert scores["eval"]["values"] == {}
+
+    def test_years_of_eval_photos_are_scored_where_the_truth_has_ages(self, run_copy: ToyRun, tmp_path: Path) -> None:
+        put_years(run_copy.run_dir, wrong_by=2)
+        ensemble.main(["--run-dir", str(run_copy.run_dir)])
+        truth = table(run_copy.root / "truth.csv").assign(age=[1, 2, 3, 4, 5, 6, ""])
+        truth.to_csv(tmp_path / "truth.csv", index=False)
+        found = submit(run_copy.run_dir, "--truth", str(tmp_path / "truth.csv"))["eval"]["values"]["age"]
+        assert found["photos"] == 6
+        assert found["mean_absolute_error"]["value"] == pytest.approx((1.5 + 0.5 + 0.5 + 1.5 + 2.5 + 3.5) / 6)
+
+    def test_a_fold_that_lost_its_years(self, run_copy: ToyRun) -> None:
+        put_years(run_copy.run_dir, wrong_by=0)
+        (run_copy.run_dir / "age" / "fold1" / "eval_years.csv").unlink()
+        refusal(ensemble.main, ["--run-dir", run_copy.run_dir], "fold1/eval_years.csv", "run inference.py first")
+
+
+def test_the_labels_that_are_scored_are_those_the_run_learned_from(run_copy: ToyRun) -> None:
+    before = submit(run_copy.run_dir)["oof"]["model"]["tasks"]["age"]["accuracy"]["value"]
+    person = table(run_copy.run_dir / "folds.csv")["person"][0]
+    logits = table(run_copy.run_dir / "age_oof.csv")
+    of_person = logits["image_id"].str.startswith(f"{person}/")
+    answers = logits.loc[of_person, list(AGE.classes)].to_numpy().argmax(axis=1)
+    true = AGE.read_label({"age": person.split("_")[3]}, (25, 40))
+    other_age, other = ("70", 2) if true != 2 else ("20", 0)
+    (run_copy.run_dir / "label_fixes.csv").write_text(f"person,age\n{person},{other_age}\n")
+    after = submit(run_copy.run_dir)["oof"]["model"]["tasks"]["age"]["accuracy"]["value"]
+    assert after - before == pytest.approx(((answers == other).sum() - (answers == true).sum()) / 84)
+
+
+def test_race_is_scored_where_it_is_known(run_copy: ToyRun, tmp_path: Path) -> None:
+    truth = table(run_copy.root / "truth.csv").assign(race=["Black", "White"] * 3 + [""])
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    scores = submit(run_copy.run_dir, "--truth", str(tmp_path / "truth.csv"))
+    assert [(row["group"], row["photos"]) for row in scores["eval"]["groups"] if row["by"] == "race"] == [
+        ("Black", 3), ("White", 3)
+    ]  # fmt: skip
+    assert [(row["group"], row["people"]) for row in scores["oof"]["groups"] if row["by"] == "race"] == [("Asian", 12)]
+
+
+def test_a_task_alone_is_scored_without_decisions(run_copy: ToyRun) -> None:
+    for name in ("mask", "gender"):
+        (run_copy.run_dir / f"{name}_oof.csv").unlink()
+    oof = submit(run_copy.run_dir)["oof"]
+    assert "decisions" not in oof
+    assert list(oof["model"]["tasks"]) == list(oof["calibration"]) == ["age"]
+    shutil.rmtree(run_copy.run_dir / "age")
+    edit_csv(run_copy.run_dir / "age_oof.csv", lambda rows: rows.iloc[1:])
+    refusal(submission.main, ["--run-dir", run_copy.run_dir], "age_oof.csv", "no row for")

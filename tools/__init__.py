@@ -1,0 +1,1 @@
+"""Small commands to look at data, predictions and runs."""

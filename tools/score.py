@@ -1,0 +1,133 @@
+"""Score one task of a run, whatever folds of it there are: no other task, no submission needed.
+
+    python -m tools.score --task mask --run-dir outputs/x                              eval photos of the run itself
+    python -m tools.score --task mask --run-dir outputs/x --output-dir outputs/other   photos of another data set
+    python -m tools.score --task mask --output-dir outputs/other --truth truth.csv --json score.json
+
+Prints macro-F1 and accuracy with 95% intervals over people, F1 of each class, and the confusion matrix: for the eval
+photos with the folds' probabilities averaged, and for the held-out photos of the folds that are trained. --output-dir
+is the folder that `inference.py --output-dir` wrote. Labels of eval photos are read for this score alone.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from core import artifacts, checkpoints
+from core.label_fixes import training_crops
+from core.logits import LogitTable, average_tables, join_held_out, read_table
+from core.metrics import confusion_matrix, f1_per_class, scores
+from core.runs import read_run
+from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
+from core.tasks import Task, task_named, task_names
+from core.truth import find_truth
+
+AVERAGE = "log_prob"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    task = task_named(args.task)
+    eval_dir = args.output_dir or args.run_dir
+    found = {
+        "eval": score_eval(eval_dir, task, args.truth),
+        "out of fold": score_held_out(args.run_dir, task),
+    }
+    if not any(found.values()):
+        raise UserError(
+            f"{eval_dir / task.name}: no fold has a table that can be scored; run train.py or inference.py first, "
+            f"and give --truth where the data root has no labels of its eval photos"
+        )
+    for title, record in found.items():
+        if record:
+            print(format_record(title, task, record))
+    if args.json:
+        artifacts.write_json(args.json, {"task": task.name, "classes": task.classes, **found})
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = command_parser(__doc__)
+    parser.add_argument("--task", required=True, choices=task_names(), help="the task to score")
+    add_run_dir(parser)
+    parser.add_argument("--output-dir", type=Path, help="folder of predictions for other photos (default: RUN_DIR)")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with ImageID and ans to score against")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")
+    return parser.parse_args(argv)
+
+
+def read_tables(task_dir: Path, name: str, task: Task) -> dict[Path, LogitTable]:
+    """The tables of that name in the folder's folds, by path. UserError for one that is not of this task."""
+    paths = sorted(task_dir.glob(f"fold*/{name}"))
+    for path in paths:
+        checkpoints.read_config_of(path.parent, task.name)
+    return {path: read_table(path, task.classes) for path in paths}
+
+
+def score_eval(run_dir: Path, task: Task, truth_path: Path | None) -> dict | None:
+    """Scores of the folds' mean probabilities, each photo a person of its own; None without tables or labels."""
+    tables = read_tables(run_dir / task.name, checkpoints.EVAL, task)
+    truth = find_truth(truth_path, read_run(run_dir))
+    if not tables or not truth:
+        return None
+    table = average_tables(list(tables.values()), AVERAGE)
+    labels = {image_id: of_photo[task.name] for image_id, of_photo in truth.labels.items() if task.name in of_photo}
+    unknown = [image_id for image_id in table.image_ids if image_id not in labels]
+    if unknown:
+        raise UserError(f"truth: no {task.name} label for {name_some(unknown)}, which the eval part has")
+    return _record(task, table, labels, persons=dict(zip(table.image_ids, table.image_ids, strict=True)), tables=tables)
+
+
+def score_held_out(run_dir: Path, task: Task) -> dict | None:
+    """Scores of the folds that are trained, each on the people it held out; None where there is none."""
+    tables = read_tables(run_dir / task.name, checkpoints.OOF, task)
+    if not tables:
+        return None
+    run = read_run(run_dir)
+    train = training_crops(run_dir, Path(run.crop_dir))
+    labels = dict(zip(train.image_ids, train.labels(task, run.age_edges), strict=True))
+    table = join_held_out(tables)
+    unknown = [image_id for image_id in table.image_ids if image_id not in labels]
+    if unknown:
+        raise UserError(f"{run_dir / task.name}: held-out photo {name_some(unknown)} is not in the training part")
+    persons = dict(zip(train.image_ids, train.frame["person"], strict=True))
+    return _record(task, table, labels, persons=persons, tables=tables)
+
+
+def _record(
+    task: Task,
+    table: LogitTable,
+    labels: Mapping[str, int],
+    *,
+    persons: Mapping[str, str],
+    tables: Mapping[Path, LogitTable],
+) -> dict:
+    truth = [labels[image_id] for image_id in table.image_ids]
+    predicted = table.logits.argmax(axis=1).tolist()
+    of_photos = [persons[image_id] for image_id in table.image_ids]
+    return {
+        "folds": [path.parent.name for path in tables],
+        "photos": len(truth),
+        "people": len(set(of_photos)),
+        **scores(truth, predicted, of_photos, num_classes=len(task.classes)),
+        "confusion": confusion_matrix(truth, predicted, len(task.classes)).tolist(),
+    }
+
+
+def format_record(title: str, task: Task, record: Mapping) -> str:
+    """Scores, then the confusion matrix: a row for each true class, a column for each answer, F1 at its end."""
+    head = f"{task.name}, {title}: {record['photos']} photos of {record['people']} people, {', '.join(record['folds'])}"
+    lines = [head]
+    for name in ("macro_f1", "accuracy"):
+        estimate = record[name]
+        lines.append(f"  {name:<12}{estimate['value']:.4f} ({estimate['low']:.4f}-{estimate['high']:.4f})")
+    f1 = f1_per_class(np.array(record["confusion"]))
+    lines.append(f"  {'truth / answer':<16}" + "".join(f"{name:>12}" for name in (*task.classes, "F1")))
+    for name, row, of_class in zip(task.classes, record["confusion"], f1, strict=True):
+        lines.append(f"  {name:<16}" + "".join(f"{count:>12}" for count in row) + f"{of_class:>12.4f}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    run_cli(main)
