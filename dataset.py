@@ -1,4 +1,4 @@
-"""Crops as tensors: transforms for training and for evaluation side by side, the dataset, and who is shown in an epoch.
+"""What training is shown: augmentations, the dataset of stored crops, and whose photos make an epoch.
 
 Every random choice hangs on (seed, epoch, position) alone, so a run repeats whatever the number of loader processes,
 and an epoch can be begun again after a stop.
@@ -8,21 +8,17 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import albumentations as A
 import cv2
 import numpy as np
 import torch
-from albumentations.pytorch import ToTensorV2
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from core.photos import UnreadablePhoto, read_photo
+from core.pixels import PixelStore
 from core.runtime import UserError
-
-Channels = tuple[float, ...]
 
 
 def _no_augmentation() -> list[A.BasicTransform]:
@@ -60,24 +56,16 @@ AUGMENTATIONS: MappingProxyType[str, Callable[[], list[A.BasicTransform]]] = Map
 )
 
 
-def train_transform(augment: str, size: tuple[int, int], *, mean: Channels, std: Channels) -> A.Compose:
-    """(h, w, 3) uint8 RGB to a randomly changed (3, H, W) float32 tensor; `size` is (H, W)."""
+def train_transform(augment: str) -> A.Compose:
+    """(H, W, 3) uint8 RGB, already of the network's size, to a randomly changed picture of the same shape."""
     if augment not in AUGMENTATIONS:
         raise UserError(f"--augment {augment!r} is unknown; the augmentations are {', '.join(AUGMENTATIONS)}")
-    return A.Compose([_resize(size), *AUGMENTATIONS[augment](), *_to_tensor(mean, std)])
+    return A.Compose(AUGMENTATIONS[augment]())
 
 
-def eval_transform(size: tuple[int, int], *, mean: Channels, std: Channels) -> A.Compose:
-    """(h, w, 3) uint8 RGB to a (3, H, W) float32 tensor, always the same one; `size` is (H, W)."""
-    return A.Compose([_resize(size), *_to_tensor(mean, std)])
-
-
-def _resize(size: tuple[int, int]) -> A.BasicTransform:
-    return A.Resize(*size, interpolation=cv2.INTER_AREA)
-
-
-def _to_tensor(mean: Channels, std: Channels) -> list[A.BasicTransform]:
-    return [A.Normalize(mean=mean, std=std), ToTensorV2()]
+def eval_transform() -> A.Compose:
+    """Pictures as they are stored."""
+    return A.Compose(_no_augmentation())
 
 
 def seed_steps(transform: A.Compose, seed: int) -> None:
@@ -96,27 +84,29 @@ class Draw:
 
 
 class CropDataset(Dataset):
-    """Crops from disk. An item is (image (3, H, W) float32, label, index); labels are 0 where nobody knows them.
+    """Stored crops. An item is (picture (H, W, 3) uint8 RGB, target, index); targets are 0 where nobody knows them.
 
-    Takes an index, or a Draw for a random transform. UserError names a crop that cannot be read.
+    Takes an index, or a Draw for a random transform. `rows` are the crops of this dataset in the store.
     """
 
-    def __init__(self, paths: Sequence[Path], transform: A.Compose, labels: Sequence[int] | None = None) -> None:
-        self.paths = list(paths)
+    def __init__(
+        self, store: PixelStore, rows: Sequence[int], transform: A.Compose, targets: Tensor | None = None
+    ) -> None:
+        self.store = store
+        self.rows = list(rows)
         self.transform = transform
-        self.labels = [0] * len(self.paths) if labels is None else list(labels)
+        self.targets = torch.zeros(len(self.rows), dtype=torch.int64) if targets is None else targets
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.rows)
 
-    def __getitem__(self, item: int | Draw) -> tuple[Tensor, int, int]:
+    def __getitem__(self, item: int | Draw) -> tuple[Tensor, Tensor, int]:
         draw = item if isinstance(item, Draw) else Draw(item, 0)
-        try:
-            crop = read_photo(self.paths[draw.index])
-        except UnreadablePhoto as error:
-            raise UserError(f"crop {error}; run preprocessing/crop_faces.py again") from error
+        # A copy: the store is read-only, and the steps of a transform may work in place.
+        picture = np.array(self.store.pictures[self.rows[draw.index]])
         seed_steps(self.transform, draw.seed)
-        return self.transform(image=crop)["image"], self.labels[draw.index], draw.index
+        shown = np.ascontiguousarray(self.transform(image=picture)["image"])
+        return torch.from_numpy(shown), self.targets[draw.index], draw.index
 
 
 class PersonSampler(Sampler[Draw]):
@@ -157,16 +147,17 @@ class PersonSampler(Sampler[Draw]):
 def make_loader(
     dataset: CropDataset, *, batch_size: int, workers: int, pin_memory: bool, sampler: PersonSampler | None = None
 ) -> DataLoader:
-    """Batches of (images (N, 3, H, W), labels (N,), indices (N,)). Without a sampler: each photo once, in order.
+    """Batches of pictures (N, H, W, 3) uint8, targets (N,), indices (N,). Without a sampler: each photo once, in order.
 
-    With one, a last batch of a single photo is left out, as batch normalisation has nothing to normalise it with.
+    With one, all batches of an epoch are of one size: what is left over at its end is others in the next epoch. A
+    compiled network needs that, and batch normalisation cannot work with a last batch of a single photo.
     """
-    lone = sampler is not None and 1 < batch_size < len(sampler) and len(sampler) % batch_size == 1
+    whole_batches_only = sampler is not None and len(sampler) > batch_size
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        drop_last=lone,
+        drop_last=whole_batches_only,
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_quiet_worker,

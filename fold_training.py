@@ -20,16 +20,17 @@ from core import artifacts, checkpoints
 from core.config import Config
 from core.crops import Crops
 from core.device import Precision, pick_device, pick_workers, seed_everything, versions
-from core.engine import Trainer, predict, steps_per_epoch, warmup_cosine
-from core.logits import write_table
+from core.engine import SCHEDULES, Mixup, Trainer, predict, steps_per_epoch
+from core.heads import Head, build_head
 from core.metrics import accuracy, confusion_matrix, macro_f1
+from core.pixels import open_pixels
 from core.runtime import progress
 from core.tasks import Task
 from core.tracking import open_tracker
 from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
-from loss import balanced_weights, build_loss
-from model import build_model, normalisation
-from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, place
+from loss import ValueLoss, build_loss, class_weights
+from model import OnPixels, build_model, normalisation
+from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, place, write_prediction
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,13 @@ class Progress:
         return self.epoch >= config.epochs or self.epoch - self.best_epoch >= config.patience
 
 
-def refuse_unusable(config: Config) -> None:
-    """UserError for a device, backbone, loss or augmentation that is not there; writes nothing."""
+def refuse_unusable(task: Task, config: Config) -> None:
+    """UserError for a device, backbone, loss, augmentation or head that is not there; writes nothing."""
     pick_device(config.device)
-    mean, std = normalisation(config.backbone)
-    train_transform(config.augment, (config.image_size, config.image_size), mean=mean, std=std)
-    build_loss(config.loss)
+    normalisation(config.backbone)
+    train_transform(config.augment)
+    build_loss(config.loss, class_weights=class_weights(config.class_weights, [1] * len(task.classes)))
+    build_head(config.head, task, config.age_edges)
 
 
 def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: bool) -> None:
@@ -118,6 +120,8 @@ class FoldTraining:
         self.device = pick_device(config.device)
         self.precision = Precision(self.device, config.amp)
         self.progress = Progress()
+        self.head = build_head(config.head, data.task, config.age_edges)
+        self.store = open_pixels(data.crops, input_size(config, data.crops.source))
         seed_everything(config.seed, data.fold)
         self.model = self._build_model()
         self.sampler, self.train_loader = self._build_train_loader()
@@ -131,29 +135,31 @@ class FoldTraining:
         """Go back to the state after the last whole epoch, if there is one."""
         path = self.fold_dir / checkpoints.STATE
         if path.exists():
-            self.progress = Progress(**checkpoints.load_state(path, self.model, self.optimizer))
+            self.progress = Progress(**checkpoints.load_state(path, self.model.network, self.optimizer))
             self.precision.scaler.load_state_dict(self.progress.scaler)
             print(f"{self.data.title}: goes on after epoch {self.progress.epoch}")
 
     def run(self) -> None:
         """Epochs until the last one, or until the held-out macro-F1 has not risen for `patience` of them."""
-        per_epoch = len(self.sampler) + len(self.held_out_labels)
-        left = (self.config.epochs - self.progress.epoch) * per_epoch
+        config = self.config
+        left = range(self.progress.epoch, config.epochs)
+        total = sum(len(self.sampler) + self._is_scored(epoch) * len(self.held_out_labels) for epoch in left)
         tracker = open_tracker(self.fold_dir)
-        with progress(None, title=self.data.title, total=left) as bar:
-            while not self.progress.is_over(self.config):
+        with progress(None, title=self.data.title, total=total) as bar:
+            while not self.progress.is_over(config):
                 row = self._run_epoch(bar)
                 tracker.log(row)
-                bar.write(describe_epoch(self.data.title, row, self.config.epochs))
+                bar.write(describe_epoch(self.data.title, row, config.epochs))
         tracker.close()
 
     def finish(self) -> None:
         """Out-of-fold logits from the saved weights, then the marker that says the fold is whole."""
-        predictor = load_predictor(self.fold_dir, self.data.task.name)
+        predictor = load_predictor(self.fold_dir, self.data.task)
         crops, _ = self.data.part(held_out=True)
         where = {"device": self.config.device, "workers": self.config.workers}
-        table = predictor.logits_of(crops, **where, tta=self.config.tta, title=f"{self.data.title} out of fold")
-        write_table(self.fold_dir / checkpoints.OOF, table)
+        title = f"{self.data.title} out of fold"
+        prediction = predictor.of_stored(self.store, crops.image_ids, **where, tta=self.config.tta, title=title)
+        write_prediction(self.fold_dir / checkpoints.OOF, self.data.task, crops.image_ids, prediction)
         result = {"best_epoch": self.progress.best_epoch, "macro_f1": self.progress.best_macro_f1}
         artifacts.write_json(self.fold_dir / checkpoints.DONE, result)
         (self.fold_dir / checkpoints.STATE).unlink(missing_ok=True)
@@ -161,7 +167,7 @@ class FoldTraining:
     def _run_epoch(self, bar: tqdm) -> dict:
         """One epoch of training and its score on the held-out people; returns the row of history.csv."""
         epoch = self.progress.epoch
-        best = f", best F1 {self.progress.best_macro_f1:.3f}" if epoch else ""
+        best = f", best F1 {self.progress.best_macro_f1:.3f}" if self.progress.best_epoch else ""
         bar.set_description(f"{self.data.title} epoch {epoch + 1}/{self.config.epochs}{best}")
         seed_everything(self.config.seed, self.data.fold, epoch)
         self.sampler.epoch = epoch
@@ -169,7 +175,7 @@ class FoldTraining:
         row = {
             "epoch": epoch + 1,
             "train_loss": result.loss,
-            **self._held_out_scores(bar),
+            **(self._held_out_scores(bar) if self._is_scored(epoch) else {}),
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_second": result.images_per_second,
             "seconds": result.seconds,
@@ -177,9 +183,12 @@ class FoldTraining:
         self._record(row)
         return row
 
+    def _is_scored(self, epoch: int) -> bool:
+        return (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == self.config.epochs
+
     def _held_out_scores(self, bar: tqdm) -> dict[str, float]:
         options = {"precision": self.precision, "channels_last": self.config.channels_last, "bar": bar}
-        logits = predict(self.model, self.held_out_loader, **options)
+        logits = self.head.class_logits(predict(self.model, self.held_out_loader, **options))
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(self.held_out_labels))
         predicted = logits.argmax(dim=1).tolist()
         confusion = confusion_matrix(self.held_out_labels, predicted, len(self.data.task.classes))
@@ -191,22 +200,22 @@ class FoldTraining:
         done.epoch = row["epoch"]
         done.history.append(row)
         done.scaler = self.precision.scaler.state_dict()
-        if row["macro_f1"] > done.best_macro_f1:
+        if "macro_f1" in row and (self.config.keep == "last" or row["macro_f1"] > done.best_macro_f1):
             done.best_epoch, done.best_macro_f1 = row["epoch"], row["macro_f1"]
-            checkpoints.save_weights(self.fold_dir / checkpoints.MODEL, self.model)
+            checkpoints.save_weights(self.fold_dir / checkpoints.MODEL, self.model.network)
         artifacts.write_csv(self.fold_dir / checkpoints.HISTORY, pd.DataFrame(done.history))
-        checkpoints.save_state(self.fold_dir / checkpoints.STATE, self.model, self.optimizer, asdict(done))
+        checkpoints.save_state(self.fold_dir / checkpoints.STATE, self.model.network, self.optimizer, asdict(done))
 
-    def _build_model(self) -> torch.nn.Module:
+    def _build_model(self) -> OnPixels:
         config = self.config
-        model = build_model(
+        network = build_model(
             config.backbone,
-            len(self.data.task.classes),
+            self.head.outputs,
             image_size=input_size(config, self.data.crops.source),
             pretrained=config.pretrained,
             drop_rate=config.drop_rate,
         )
-        return place(model, self.device, config.channels_last)
+        return place(OnPixels(network, *normalisation(config.backbone)), self.device, config.channels_last)
 
     def _build_train_loader(self) -> tuple[PersonSampler, DataLoader]:
         config = self.config
@@ -217,15 +226,13 @@ class FoldTraining:
             photos_per_person=config.photos_per_person,
             seed=(config.seed, self.data.fold),
         )
-        size = input_size(config, crops.source)
-        mean, std = normalisation(config.backbone)
-        dataset = CropDataset(crops.paths, train_transform(config.augment, size, mean=mean, std=std), labels)
+        rows, targets = self.store.rows(crops.image_ids), self.head.targets(crops, labels)
+        dataset = CropDataset(self.store, rows, train_transform(config.augment), targets)
         return sampler, make_loader(dataset, **self._loader_options(config.batch_size), sampler=sampler)
 
     def _build_held_out_loader(self) -> tuple[DataLoader, list[int]]:
         crops, labels = self.data.part(held_out=True)
-        mean, std = normalisation(self.config.backbone)
-        dataset = CropDataset(crops.paths, eval_transform(input_size(self.config, crops.source), mean=mean, std=std))
+        dataset = CropDataset(self.store, self.store.rows(crops.image_ids), eval_transform())
         return make_loader(dataset, **self._loader_options(self.config.batch_size * EVAL_BATCH_FACTOR)), labels
 
     def _loader_options(self, batch_size: int) -> dict:
@@ -239,24 +246,35 @@ class FoldTraining:
             self.model,
             self._build_criterion(),
             self.optimizer,
-            learning_rate=partial(warmup_cosine, total=total, warmup=config.warmup, peak=config.lr),
+            learning_rate=partial(SCHEDULES[config.schedule], total=total, warmup=config.warmup, peak=config.lr),
             precision=self.precision,
             accumulate=config.accumulate,
             grad_clip=config.grad_clip,
             channels_last=config.channels_last,
+            mixup=Mixup(config.mixup),
         )
 
     def _build_criterion(self) -> torch.nn.Module:
         config = self.config
         _, labels = self.data.part(held_out=False)
         counts = [labels.count(label) for label in range(len(self.data.task.classes))]
-        weights = balanced_weights(counts) if config.class_weights == "balanced" else None
+        weights = class_weights(config.class_weights, counts)
         options = {"focal_gamma": config.focal_gamma, "label_smoothing": config.label_smoothing}
-        return build_loss(config.loss, class_weights=weights, **options).to(self.device)
+        of_classes = build_loss(config.loss, class_weights=weights, **options)
+        return with_values(of_classes, self.head, config).to(self.device)
+
+
+def with_values(class_loss: torch.nn.Module, head: Head, config: Config) -> torch.nn.Module:
+    """The loss of a head: that of the classes alone, or one over values of which it is a share."""
+    if head.bins is None:
+        return class_loss
+    options = {"sigma": config.value_sigma, "class_share": config.class_share}
+    return ValueLoss(head.bins, head.class_of_bin, head.class_logits, class_loss=class_loss, **options)
 
 
 def describe_epoch(title: str, row: Mapping[str, float], epochs: int) -> str:
+    scores = f"held out macro-F1 {row['macro_f1']:.4f} accuracy {row['accuracy']:.4f}, " if "macro_f1" in row else ""
     return (
-        f"{title} epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, held out macro-F1 {row['macro_f1']:.4f} "
-        f"accuracy {row['accuracy']:.4f}, {row['images_per_second']:.0f} img/s, {row['seconds']:.0f} s"
+        f"{title} epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, {scores}"
+        f"{row['images_per_second']:.0f} img/s, {row['seconds']:.0f} s"
     )

@@ -15,29 +15,35 @@ from pathlib import Path
 from core import artifacts, checkpoints
 from core.config import from_dict
 from core.crops import Crops, load_crops
-from core.logits import write_table
+from core.disk import require_room
+from core.locks import holding
 from core.runs import Run, begin_run, finished_folds, read_run, trained_tasks
 from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
-from core.tasks import task_names
-from predictor import load_predictor
+from core.tasks import task_named, task_names
+from predictor import load_predictor, write_prediction
 
 STAMP = "eval.json"
+ROW_BYTES = 200
+"""A row of a logit table: a name and a few numbers of 12 characters."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     run = read_run(args.run_dir)
+    with holding(args.output_dir or args.run_dir, "--run-dir" if args.output_dir is None else "--output-dir"):
+        predict_tasks(args, run)
+
+
+def predict_tasks(args: argparse.Namespace, run: Run) -> None:
+    """Logits of all finished folds of the chosen tasks."""
     crops = load_crops(args.crop_dir or Path(run.crop_dir), "eval")
     if not crops.image_ids:
         raise UserError(f"crop folder {crops.crop_dir}: no eval photos in it (data root {crops.source['data_root']})")
     if crops.missing:
         print(f"{len(crops.missing)} unreadable eval photos get no logits: {name_some(crops.missing)}")
+    folds_of = {task: folds_to_predict(args.run_dir / task) for task in args.task or trained_tasks(args.run_dir)}
     output_dir = open_output(args, run, crops)
-
-    for task in args.task or trained_tasks(args.run_dir):
-        folds = finished_folds(args.run_dir / task)
-        if not folds:
-            raise UserError(f"{args.run_dir / task}: no trained fold in it; run train.py --task {task}")
+    for task, folds in folds_of.items():
         for fold_dir in folds:
             predict_fold(fold_dir, output_dir / task / fold_dir.name, task, crops, args)
 
@@ -54,6 +60,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
     parser.add_argument("--workers", type=int, default=-1, help="loader processes; -1 = as many as suit the machine")
     return parser.parse_args(argv)
+
+
+def folds_to_predict(task_dir: Path) -> list[Path]:
+    """Folders of a task's finished folds; UserError if there is none."""
+    folds = finished_folds(task_dir)
+    if not folds:
+        raise UserError(f"{task_dir}: no trained fold in it; run train.py --task {task_dir.name}")
+    return folds
 
 
 def open_output(args: argparse.Namespace, run: Run, crops: Crops) -> Path:
@@ -82,15 +96,15 @@ def predict_fold(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args
     if table_path.exists() and stamp_path.exists() and artifacts.read_json(stamp_path) == stamp:
         print(f"{title}: eval logits are up to date")
         return
-    table = load_predictor(fold_dir, task).logits_of(
-        crops, device=args.device, workers=args.workers, tta=tta, title=title
-    )
+    require_room(output_dir, ROW_BYTES * len(crops.image_ids), "inference")
+    predictor = load_predictor(fold_dir, task)
+    prediction = predictor.of_crops(crops, device=args.device, workers=args.workers, tta=tta, title=title)
     stamp_path.unlink(missing_ok=True)
-    write_table(table_path, table)
+    write_prediction(table_path, task_named(task), crops.image_ids, prediction)
     if output_dir != fold_dir:
         artifacts.write_json(output_dir / checkpoints.CONFIG, identity)
     artifacts.write_json(stamp_path, stamp)
-    print(f"{title}: {len(table.image_ids)} eval photos")
+    print(f"{title}: {len(crops.image_ids)} eval photos")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,38 @@ class SoftF1Loss(nn.Module):
         return 1 - (weights * f1).sum() / weights.sum()
 
 
+class ValueLoss(nn.Module):
+    """For networks with one output per value (bins (K,) float): logits (N, K) and targets (N,) float to a scalar.
+
+    The target is a normal distribution about the true value (Gao et al. 2017, DLDL, eq. 3) with standard deviation
+    `sigma`. A share of the loss is `class_loss` over ranges of bins: `class_of_bin` (K,) int64 says which bin belongs to
+    which class, `class_logits` sums (N, K) to (N, C).
+    """
+
+    def __init__(
+        self,
+        bins: Tensor,
+        class_of_bin: Tensor,
+        class_logits: Callable[[Tensor], Tensor],
+        *,
+        class_loss: nn.Module,
+        sigma: float,
+        class_share: float,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("bins", bins)
+        self.register_buffer("class_of_bin", class_of_bin)
+        self.class_logits, self.class_loss = class_logits, class_loss
+        self.sigma, self.class_share = sigma, class_share
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        distance = (self.bins - target[:, None]) / self.sigma  # (N, K)
+        of_values = functional.cross_entropy(logits, (-(distance**2) / 2).softmax(dim=1))
+        labels = self.class_of_bin[distance.abs().argmin(dim=1)]
+        of_classes = self.class_loss(self.class_logits(logits), labels)
+        return (1 - self.class_share) * of_values + self.class_share * of_classes
+
+
 LOSSES: MappingProxyType[str, Callable[[Tensor | None, float, float], nn.Module]] = MappingProxyType({
     "cross_entropy": lambda weights, gamma, smoothing: CrossEntropyLoss(weights),
     "label_smoothing": lambda weights, gamma, smoothing: CrossEntropyLoss(weights, smoothing),
@@ -85,6 +117,20 @@ def build_loss(
     if name not in LOSSES:
         raise UserError(f"--loss {name!r} is unknown; the losses are {', '.join(LOSSES)}")
     return LOSSES[name](class_weights, focal_gamma, label_smoothing)
+
+
+def class_weights(how: str, counts: list[int]) -> Tensor | None:
+    """(C,) float weights for "none", "balanced" or numbers with commas between; UserError for anything else."""
+    if how in ("none", "balanced"):
+        return balanced_weights(counts) if how == "balanced" else None
+    try:
+        weights = [float(number) for number in how.split(",")]
+    except ValueError:
+        weights = []
+    if len(weights) != len(counts) or min(weights) <= 0:
+        allowed = f"none, balanced, or {len(counts)} numbers above 0 with commas between"
+        raise UserError(f"--class-weights {how!r}: allowed is {allowed}")
+    return torch.tensor(weights)
 
 
 def balanced_weights(counts: list[int]) -> Tensor:

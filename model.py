@@ -1,7 +1,7 @@
 """Networks by name: any timm backbone with a linear head, and where its ImageNet weights come from."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.artifacts import file_sha256
 from core.runtime import UserError
@@ -58,6 +58,19 @@ def build_model(
     return model
 
 
+class OnPixels(nn.Module):
+    """A network fed with pixels (N, 3, H, W) float of 0 to 255, which it normalises first. It adds no weights."""
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network((pixels - self.mean) / self.std)
+
+
 def _begin_undecided(model: nn.Module) -> None:
     """Small head weights, so that training begins near equal probabilities.
 
@@ -91,7 +104,7 @@ def load_packaged(model: nn.Module, weights: PackagedWeights) -> nn.Module:
     return model
 
 
-def _same_shape(loaded: torch.Tensor, tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
+def _same_shape(loaded: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor:
     # copy_ would broadcast, and a wrong order of tensors would go unseen.
     if loaded.shape != tensor.shape:
         raise UserError(f"{path}: {name} has shape {tuple(loaded.shape)}, the model's is {tuple(tensor.shape)}")

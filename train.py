@@ -11,17 +11,26 @@ is left alone, one that was interrupted goes on after its last epoch. Settings: 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from core.checkpoints import fold_dir_of
+from core.checkpoints import fold_dir_of, is_done, remove_spent_states
 from core.config import PROFILES, Config, add_flags, resolve, typed_settings
 from core.crops import Crops, load_crops
 from core.device import pick_device
+from core.disk import require_room, training_bytes
 from core.folds import load_or_make_folds, plan_folds
+from core.label_fixes import crops_to_train, remember
+from core.locks import holding
+from core.pixels import open_pixels
 from core.runs import begin_run, describe_run, refuse_other_run
-from core.runtime import UserError, add_crop_dir, add_run_dir, command_parser, name_some, run_cli
+from core.runtime import UserError, add_crop_dir, add_run_dir, command_parser, cpu_count, name_some, run_cli
 from core.tasks import Task, task_named, task_names
-from fold_training import FoldData, refuse_unusable, train_fold
+from fold_training import FoldData, refuse_unusable
+from launchers.launching import add_launcher_flags, launch
+from predictor import input_size
+from training_jobs import Cell, cell_trainer, jobs_at_once, train_cell, weight_bytes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,28 +38,54 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = [task_named(name) for name in args.task]
     profile = args.profile or default_profile(args)
     configs = {task.name: resolve(task.name, profile, typed_settings(args)) for task in tasks}
-    for config in configs.values():
-        refuse_unusable(config)
-        chosen_folds(args.fold, config.folds)
+    for task in tasks:
+        refuse_unusable(task, configs[task.name])
+        chosen_folds(args.fold, configs[task.name].folds)
     if args.show_settings:
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
+    with holding(args.run_dir, "--run-dir"):
+        train_tasks(args, tasks, configs, profile)
 
-    crops = load_crops(args.crop_dir, "train")
+
+def train_tasks(args: argparse.Namespace, tasks: Sequence[Task], configs: Mapping[str, Config], profile: str) -> None:
+    """Train the chosen folds of the tasks, after all that could hinder a later one has been looked at."""
+    crops = crops_to_train(args.run_dir, load_crops(args.crop_dir, "train"), args.label_fixes)
     if not crops.image_ids:
         raise UserError(f"crop folder {args.crop_dir}: no training photos in it (layout {crops.source['layout']})")
     say_what_is_missing(crops)
     labels_of = {task.name: crops.labels(task, configs[task.name].age_edges) for task in tasks}
     for task in tasks:
         refuse_other_split(args.run_dir, task, labels_of[task.name], crops, configs[task.name])
+    remove_spent_states(args.run_dir)
+    require_room_for_training(args, tasks, configs)
+    remember(args.run_dir, args.label_fixes)
     folds_of = {task.name: open_run(args.run_dir, crops, configs[task.name]) for task in tasks}
     print(f"{len(crops.image_ids)} photos of {crops.frame['person'].nunique()} people, profile {profile}")
 
-    for task in tasks:
-        config = configs[task.name]
-        for fold in chosen_folds(args.fold, config.folds):
-            data = FoldData(task, fold, crops, labels_of[task.name], folds_of[task.name])
-            train_fold(fold_dir_of(args.run_dir, task.name, fold), data, config, overwrite=args.overwrite)
+    cells = [
+        Cell(fold_dir_of(args.run_dir, task.name, fold), configs[task.name], args.overwrite, data)
+        for task in tasks
+        for fold in chosen_folds(args.fold, configs[task.name].folds)
+        for data in [FoldData(task, fold, crops, labels_of[task.name], folds_of[task.name])]
+    ]
+    train_cells(args, cells)
+
+
+def train_cells(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
+    """Say which cells are done, and train the others, several at once."""
+    todo = [cell for cell in cells if cell.overwrite or not is_done(cell.fold_dir)]
+    for cell in cells:
+        if cell not in todo:
+            train_cell(cell)
+    for cell in todo:
+        # Here, once, lest all processes make the same store.
+        open_pixels(cell.data.crops, input_size(cell.config, cell.data.crops.source))
+    jobs = min(len(todo), args.jobs or jobs_at_once(todo)) or 1
+    start = partial(cell_trainer, threads=max(1, cpu_count() // jobs))
+    with closing(launch(args, start, todo, processes=jobs)) as finished:
+        for title in finished:
+            print(f"{title}: done", flush=True)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -62,6 +97,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", choices=list(PROFILES), help="named settings (default: full on a GPU, else quick)")
     add_crop_dir(parser)
     add_run_dir(parser)
+    parser.add_argument(
+        "--label-fixes", type=Path, metavar="FILE", help="corrections of training labels, as docs/decisions.md has them"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="folds trained at once; 0 = one a core, or one at a time on a GPU"
+    )
+    add_launcher_flags(parser)
     parser.add_argument("--overwrite", action="store_true", help="train anew what is already there")
     parser.add_argument("--show-settings", action="store_true", help="print the settings that would be used, and stop")
     add_flags(parser)
@@ -102,6 +144,17 @@ def refuse_absent_class(task: Task, labels: Sequence[int], crops: Crops, fold_of
                     f"task {task.name}: no photo of class {name!r} to train fold {held_out} on; "
                     f"allowed are data in which every class has people in at least two folds"
                 )
+
+
+def require_room_for_training(args: argparse.Namespace, tasks: Sequence[Task], configs: Mapping[str, Config]) -> None:
+    """UserError if the disk cannot take what is yet to be trained."""
+    needed = 0
+    for task in tasks:
+        config = configs[task.name]
+        folds = [fold_dir_of(args.run_dir, task.name, fold) for fold in chosen_folds(args.fold, config.folds)]
+        todo = [folder for folder in folds if args.overwrite or not is_done(folder)]
+        needed += training_bytes(weight_bytes(task, config), len(todo)) if todo else 0
+    require_room(args.run_dir, needed, "training")
 
 
 def chosen_folds(fold: int | None, folds: int) -> list[int]:

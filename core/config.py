@@ -27,27 +27,42 @@ class Config:
     pretrained: bool = _setting(True, "start from ImageNet weights")
     drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1")
     image_size: int = _setting(112, "height of the network's input in pixels; the width follows the crops' aspect")
+    head: str = _setting(
+        "classes",
+        "classes: one output per class; values: one per value (each year of age), summed to classes",
+        ("classes", "values"),
+    )
+    value_sigma: float = _setting(3.0, "head values: standard deviation of the softened target, in the value's unit")
+    class_share: float = _setting(0.5, "head values: share of the loss that is taken over classes, 0 to 1")
     age_edges: tuple[int, int] = _setting((25, 40), "first age of the middle and of the old group")
     folds: int = _setting(5, "number of folds")
     fold_seed: int = _setting(0, "seed of the split into folds")
     seed: int = _setting(0, "seed of training: weights of the head, order, augmentation, dropout")
     epochs: int = _setting(8, "epochs at most")
     patience: int = _setting(4, "epochs without a better held-out macro-F1 before training stops")
+    keep: str = _setting(
+        "best", "weights to keep: of the epoch with the best held-out macro-F1, or the last", ("best", "last")
+    )
+    validate_every: int = _setting(1, "epochs between scores on the held-out people; the last epoch is always scored")
     photos_per_person: int = _setting(0, "photos of a person shown per epoch, spread over the task's classes; 0 = all")
     batch_size: int = _setting(32, "photos per step")
     accumulate: int = _setting(1, "steps whose gradients are added up before the weights move")
     lr: float = _setting(1e-3, "peak learning rate")
     weight_decay: float = _setting(0.02, "decoupled weight decay of AdamW")
     warmup: float = _setting(0.1, "share of all steps in which the learning rate rises; then it falls as a cosine")
+    schedule: str = _setting(
+        "cosine", "learning rate after the warmup: falls as a cosine, or stays", ("cosine", "constant")
+    )
     grad_clip: float = _setting(1.0, "largest gradient norm; 0 = no clipping")
     loss: str = _setting("cross_entropy", "a loss of loss.py: cross_entropy, focal, label_smoothing, f1")
     class_weights: str = _setting(
-        "none", "balanced weighs classes by the inverse of their number", ("none", "balanced")
+        "none", "none; balanced, by the inverse of their number; or a number for each class, such as .1,.1,.8"
     )
     focal_gamma: float = _setting(2.0, "focal loss: how much easy photos count less")
     label_smoothing: float = _setting(0.1, "label_smoothing loss: share given to all classes alike, 0 to 1")
     augment: str = _setting("standard", "an augmentation of dataset.py: none, flip, standard, strong")
-    tta: str = _setting("none", "flip averages the logits of a photo and its mirror image", ("none", "flip"))
+    mixup: float = _setting(0.0, "blend photos in pairs, with shares from Beta(mixup, mixup); 0 = never")
+    tta: str = _setting("flip", "flip averages the logits of a photo and its mirror image", ("none", "flip"))
     amp: bool = _setting(True, "mixed precision on a GPU")
     channels_last: bool = _setting(True, "memory format that convolutions run faster in")
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps ...")
@@ -73,17 +88,22 @@ class Config:
 
 _UNBOUNDED = 10**9
 _RANGES = (
-    *((name, 1, _UNBOUNDED) for name in ("epochs", "patience", "batch_size", "accumulate")),
+    *((name, 1, _UNBOUNDED) for name in ("epochs", "patience", "validate_every", "batch_size", "accumulate")),
     *((name, 0, _UNBOUNDED) for name in ("photos_per_person", "seed", "fold_seed", "weight_decay", "grad_clip")),
-    *((name, 0, 1) for name in ("drop_rate", "warmup", "label_smoothing")),
+    *((name, 0, 1) for name in ("drop_rate", "warmup", "label_smoothing", "class_share")),
+    *((name, 0.01, 1000) for name in ("value_sigma",)),
+    *((name, 0, 100) for name in ("mixup",)),
     *(("image_size", 16, 4096), ("folds", 2, 100), ("lr", 1e-8, 100), ("focal_gamma", 0, 100), ("workers", -1, 1024)),
 )
 
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "mask": {"epochs": 4, "patience": 2},
-    "gender": {"epochs": 8},
-    # Few people and noisy labels: these leave the accuracy as it is and make the probabilities truer (docs/results.md).
-    "age": {"epochs": 10, "loss": "label_smoothing", "label_smoothing": 0.15, "lr": 5e-4, "drop_rate": 0.4},
+    "gender": {"epochs": 8, "mixup": 0.2},
+    # Few people and noisy labels: docs/ablations.md tells what each of these is worth.
+    "age": {
+        **{"epochs": 14, "patience": 6, "lr": 5e-4, "drop_rate": 0.4, "mixup": 0.4},
+        **{"head": "values", "loss": "label_smoothing", "label_smoothing": 0.15},
+    },
 })  # fmt: skip
 
 ANY_TASK = "*"
@@ -94,10 +114,10 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType
     },
     # Minutes on two CPU cores: most of them go to age, where the points are.
     "quick": {
-        ANY_TASK: {"image_size": 112, "photos_per_person": 3},
-        "mask": {"epochs": 2},
-        "gender": {"epochs": 6},
-        "age": {"epochs": 8},
+        ANY_TASK: {"image_size": 112, "photos_per_person": 3, "validate_every": 2},
+        "mask": {"epochs": 3},
+        "gender": {"epochs": 8},
+        "age": {"epochs": 14},
     },
     # A GPU, or hours of CPU.
     "full": {ANY_TASK: {"image_size": 224, "batch_size": 64, "epochs": 16, "patience": 6}, "mask": {"epochs": 5}},

@@ -4,7 +4,9 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,6 +26,23 @@ class EpochResult:
 
 
 @dataclass(frozen=True)
+class Mixup:
+    """Blends each photo of a batch with another (Zhang et al. 2018), by a share from Beta(alpha, alpha); 0 = never."""
+
+    alpha: float = 0.0
+
+    def loss(self, model: nn.Module, criterion: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """The criterion of the blended photos, with either photo's target as its share says."""
+        if not self.alpha:
+            return criterion(model(images).float(), targets)
+        share = float(np.random.beta(self.alpha, self.alpha))
+        partner = torch.randperm(len(images), device=images.device)
+        # The loss in full precision: exponents of half-precision logits overflow early.
+        outputs = model(images.lerp(images[partner], 1 - share)).float()
+        return share * criterion(outputs, targets) + (1 - share) * criterion(outputs, targets[partner])
+
+
+@dataclass(frozen=True)
 class Trainer:
     """What stays the same from batch to batch. `learning_rate` maps the number of the step to its learning rate."""
 
@@ -35,34 +54,34 @@ class Trainer:
     accumulate: int = 1
     grad_clip: float = 0.0
     channels_last: bool = True
+    mixup: Mixup = Mixup()
 
     def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: tqdm) -> EpochResult:
-        """One pass over batches of (images, labels, indices). UserError if the loss is no longer a number."""
+        """One pass over batches of (pictures, targets, indices). UserError if the loss is no longer a number."""
         self.model.train()
         began, photos, loss_sum, step = time.perf_counter(), 0, 0.0, first_step
         self.optimizer.zero_grad()
         number = len(batches)
-        for position, (images, labels, _) in enumerate(batches):
+        for position, (pictures, targets, _) in enumerate(batches):
             group_size = min(self.accumulate, number - position // self.accumulate * self.accumulate)
-            loss = self._backward(images, labels, group_size)
+            loss = self._backward(pictures, targets, group_size)
             if (position + 1) % self.accumulate == 0 or position + 1 == number:
                 self._step(self.learning_rate(step))
                 step += 1
-            photos += len(labels)
-            loss_sum += loss * len(labels)
+            photos += len(targets)
+            loss_sum += loss * len(targets)
             bar.set_postfix_str(f"loss {loss_sum / photos:.3f}", refresh=False)
-            bar.update(len(labels))
+            bar.update(len(targets))
         if not math.isfinite(loss_sum):
             raise UserError(f"training diverged: the loss is {loss_sum}; give a lower --lr")
         seconds = time.perf_counter() - began
         return EpochResult(loss_sum / photos, seconds, photos / seconds)
 
-    def _backward(self, images: Tensor, labels: Tensor, group_size: int) -> float:
+    def _backward(self, pictures: Tensor, targets: Tensor, group_size: int) -> float:
         device = self.precision.device
+        images = to_device(pictures, device, self.channels_last)
         with self.precision.autocast():
-            logits = self.model(to_device(images, device, self.channels_last))
-        # The loss in full precision: exponents of half-precision logits overflow early.
-        loss = self.criterion(logits.float(), labels.to(device, non_blocking=True))
+            loss = self.mixup.loss(self.model, self.criterion, images, targets.to(device, non_blocking=True))
         self.precision.scaler.scale(loss / group_size).backward()
         return loss.item()
 
@@ -91,6 +110,14 @@ def warmup_cosine(step: int, *, total: int, warmup: float, peak: float) -> float
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
+def warmup_constant(step: int, *, total: int, warmup: float, peak: float) -> float:
+    """Learning rate of step 0 .. total-1: a line up to `peak` over a share of the steps, then `peak`."""
+    return peak * min(1.0, (step + 1) / max(1, round(total * warmup)))
+
+
+SCHEDULES = MappingProxyType({"cosine": warmup_cosine, "constant": warmup_constant})
+
+
 @torch.inference_mode()
 def predict(
     model: nn.Module,
@@ -101,14 +128,14 @@ def predict(
     tta: str = "none",
     bar: tqdm,
 ) -> Tensor:
-    """Logits (N, C) float32 of a dataset of N photos, row i for index i whatever the order of the batches.
+    """Outputs (N, K) float32 for a dataset of N photos, row i for index i whatever the order of the batches.
 
-    tta "flip" averages the logits of each photo and its mirror image.
+    tta "flip" averages the outputs for each photo and its mirror image.
     """
     model.eval()
     rows, order = [], []
-    for images, _, indices in batches:
-        images = to_device(images, precision.device, channels_last)
+    for pictures, _, indices in batches:
+        images = to_device(pictures, precision.device, channels_last)
         with precision.autocast():
             logits = model(images).float()
             if tta == "flip":

@@ -16,13 +16,28 @@ Facts = Mapping[str, str]
 
 
 @dataclass(frozen=True)
+class Value:
+    """A number of which a task's classes are ranges, such as age in years; learned as whole numbers low .. high."""
+
+    name: str
+    read: Callable[[Facts], float]
+    class_of: Callable[[int, AgeEdges], int]
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
 class Task:
-    """One thing to learn. `read_label` gives an index into `classes`; it raises ValueError for facts it cannot read."""
+    """One thing to learn. `read_label` gives an index into `classes`; it raises ValueError for facts it cannot read.
+
+    A task with a `value` can be learned through it (`--head values`), and is scored by its mean absolute error too.
+    """
 
     name: str
     classes: tuple[str, ...]
     read_label: Callable[[Facts, AgeEdges], int]
     in_combined_class: bool = False
+    value: Value | None = None
 
 
 def _mask_label(facts: Facts, _: AgeEdges) -> int:
@@ -37,6 +52,10 @@ def _age_label(facts: Facts, edges: AgeEdges) -> int:
     return age_group(int(facts["age"]), edges)
 
 
+def _age_years(facts: Facts) -> float:
+    return int(facts["age"])
+
+
 def age_group(years: int, edges: AgeEdges) -> int:
     """0 below the first edge, 1 from it to below the second, 2 from the second on."""
     return bisect_right(edges, years)
@@ -45,7 +64,13 @@ def age_group(years: int, edges: AgeEdges) -> int:
 TASKS: tuple[Task, ...] = (
     Task("mask", ("wear", "incorrect", "not_wear"), _mask_label, in_combined_class=True),
     Task("gender", ("male", "female"), _gender_label, in_combined_class=True),
-    Task("age", ("young", "middle", "old"), _age_label, in_combined_class=True),
+    Task(
+        "age",
+        ("young", "middle", "old"),
+        _age_label,
+        in_combined_class=True,
+        value=Value("years", _age_years, age_group, low=0, high=100),
+    ),
 )
 
 

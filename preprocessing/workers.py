@@ -26,6 +26,8 @@ CHUNK = 8
 """Photos handed to a process at once: enough to hide the hand-over, few enough to end soon after Ctrl-C."""
 TOO_FEW_FOR_PROCESSES = 48
 """So few photos are done before the processes have started."""
+WAITING = 4
+"""Chunks handed out for each process."""
 
 FLUSH_SECONDS = 10.0
 """How much finished work a power cut can cost; Ctrl-C costs none."""
@@ -34,24 +36,35 @@ _work: Callable | None = None
 
 
 def spread(
-    start: Callable[[], Callable[[Item], Result]], items: Sequence[Item], workers: int
+    start: Callable[[], Callable[[Item], Result]],
+    items: Sequence[Item],
+    workers: int,
+    *,
+    large: bool = False,
 ) -> Generator[Result, None, None]:
     """Yield `start()(item)` for all items, in whatever order they finish.
 
     `start` runs once in each process (it loads what the work needs) and must be importable there, as must the items be
-    picklable. UserError if a process dies. Closing the iterator, as Ctrl-C does, ends the processes.
+    picklable. UserError if a process dies. Closing the iterator, as Ctrl-C does, ends the processes, in the middle of
+    what they do. Items that are `large` pieces of work, of minutes, are handed out one by one.
     """
-    if workers == 1 or len(items) < TOO_FEW_FOR_PROCESSES:
+    chunk, too_few = (1, 2) if large else (CHUNK, TOO_FEW_FOR_PROCESSES)
+    if workers == 1 or len(items) < too_few:
         work = start()
         yield from map(work, items)
         return
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_set_up, initargs=(start,))
+    unfinished = True
     try:
-        yield from _flow(pool, items, waiting=workers * 4)
+        yield from _flow(pool, [items[first : first + chunk] for first in range(0, len(items), chunk)], workers)
+        unfinished = False
     except BrokenProcessPool:
         raise UserError("a worker process died, perhaps for lack of memory; run again with fewer --workers") from None
     finally:
+        if unfinished:
+            for process in multiprocessing.active_children():
+                process.terminate()
         pool.shutdown(cancel_futures=True)
 
 
@@ -69,16 +82,16 @@ def keeping(results: Generator[Result, None, None], keep: Callable[[], None]) ->
         keep()
 
 
-def _flow(pool: ProcessPoolExecutor, items: Sequence[Item], waiting: int) -> Iterator[Result]:
-    """Keep `waiting` chunks handed out, never more, and yield what comes back."""
-    chunks = iter([items[start : start + CHUNK] for start in range(0, len(items), CHUNK)])
+def _flow(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[Item]], workers: int) -> Iterator[Result]:
+    """Keep a few chunks for each process handed out, never more, and yield what comes back."""
+    rest = iter(chunks)
     with _interrupts_held_back():
-        pending: set[Future] = {pool.submit(_run_chunk, chunk) for chunk in islice(chunks, waiting)}
+        pending: set[Future] = {pool.submit(_run_chunk, chunk) for chunk in islice(rest, workers * WAITING)}
     while pending:
         finished, pending = wait(pending, return_when=FIRST_COMPLETED)
         for future in finished:
             yield from future.result()
-        pending |= {pool.submit(_run_chunk, chunk) for chunk in islice(chunks, len(finished))}
+        pending |= {pool.submit(_run_chunk, chunk) for chunk in islice(rest, len(finished))}
 
 
 @contextmanager

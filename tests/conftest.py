@@ -12,6 +12,7 @@ import torch
 
 from core.crops import CROP_COLUMNS, FACE_COLUMNS, Crops
 from core.photos import write_photo
+from core.pixels import PixelStore
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 CROP = {"margin": 0.25, "aspect": 1.0, "size": 32}
@@ -47,6 +48,18 @@ def picture_files(tmp_path: Path) -> Callable[..., list[Path]]:
         for path in paths:
             write_photo(path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
         return paths
+
+    return make
+
+
+@pytest.fixture
+def picture_store(tmp_path: Path) -> Callable[..., PixelStore]:
+    """A maker of a store of `count` pictures of random pixels, the same ones for the same seed; ids "0", "1" ..."""
+
+    def make(count: int, *, size: tuple[int, int] = (32, 32), seed: int = 0) -> PixelStore:
+        path = tmp_path / "pictures.npy"
+        np.save(path, np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8))
+        return PixelStore(path, [str(number) for number in range(count)])
 
     return make
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from bad_files import FOLDS, Bad
 from toy_data import (
     ALL_TASKS,
     Toy,
@@ -67,7 +68,7 @@ class TestInference:
         ("change", "words"),
         [
             ({"format": 99}, ("format 99", "reads format 1")),
-            ({"classes": ["a", "b"]}, ("another architecture",)),
+            ({"classes": ["a", "b"]}, ("trained for the classes a, b, but those of age are young, middle, old",)),
             ({"settings": {"colour": "red"}}, ("setting 'colour' is unknown", "backbone")),
             ({"settings": {"lr": "fast"}}, ("setting lr", "'fast'", "float")),
         ],
@@ -82,6 +83,14 @@ class TestInference:
     def test_a_config_that_is_no_json(self, run_copy: ToyRun, text: str) -> None:
         (run_copy.run_dir / "age" / "fold0" / "config.json").write_text(text)
         self.refused(run_copy, "config.json", "JSON", flags=["--task", "age"])
+
+    @pytest.mark.parametrize("bad", FOLDS, ids=lambda bad: bad.name)
+    def test_a_fold_from_a_stranger(self, run_copy: ToyRun, bad: Bad) -> None:
+        fold_dir = run_copy.run_dir / "age" / "fold0"
+        (fold_dir / "eval.csv").unlink()
+        bad.make(fold_dir)
+        self.refused(run_copy, *bad.words, flags=["--task", "age"])
+        assert not (fold_dir / "trace").exists()
 
     def test_crops_cut_in_another_way(self, toy_run: ToyRun, data_copy: Toy, tmp_path: Path) -> None:
         crop(data_copy.crop_dir, "--margin", "0.5")

@@ -95,7 +95,7 @@ def test_age_edges_must_rise(edges: tuple[int, int]) -> None:
         Config(age_edges=edges)
 
 
-@pytest.mark.parametrize(("name", "allowed"), [("tta", "none, flip"), ("class_weights", "none, balanced")])
+@pytest.mark.parametrize(("name", "allowed"), [("tta", "none, flip"), ("schedule", "cosine, constant")])
 def test_choices(name: str, allowed: str) -> None:
     with pytest.raises(UserError, match=f"{flag_of(name)} 'maybe': allowed is {allowed}"):
         from_dict({name: "maybe"})

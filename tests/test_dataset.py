@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import albumentations as A
 import numpy as np
 import pytest
 import torch
 
-from core.photos import read_photo
+from core.pixels import PixelStore
 from core.runtime import UserError
 from dataset import (
     AUGMENTATIONS,
@@ -22,8 +21,7 @@ from dataset import (
     train_transform,
 )
 
-PictureFiles = Callable[..., list[Path]]
-PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+PictureStore = Callable[..., PixelStore]
 MASKS = (0, 0, 0, 0, 0, 1, 2)
 """Labels of the seven photos of a person: five masks worn, one worn wrong, none."""
 
@@ -83,66 +81,85 @@ def test_the_draw_hangs_on_seed_and_epoch_alone() -> None:
     assert len({draw.seed for draw in first}) == len(first)
 
 
-def training_set(paths: list[Path]) -> CropDataset:
-    return CropDataset(paths, train_transform("strong", (24, 24), **PLAIN), [0] * len(paths))
+def training_set(store: PixelStore) -> CropDataset:
+    rows = range(len(store.pictures))
+    return CropDataset(store, rows, train_transform("strong"), torch.zeros(len(rows), dtype=torch.int64))
 
 
-def epoch_of(paths: list[Path], workers: int) -> list[torch.Tensor]:
-    sampler = PersonSampler([path.name for path in paths], [0] * len(paths), photos_per_person=0, seed=(5, 1))
-    batches = make_loader(training_set(paths), batch_size=4, workers=workers, pin_memory=False, sampler=sampler)
+def epoch_of(store: PixelStore, workers: int) -> list[torch.Tensor]:
+    dataset = training_set(store)
+    sampler = PersonSampler([str(row) for row in dataset.rows], [0] * len(dataset), photos_per_person=0, seed=(5, 1))
+    batches = make_loader(dataset, batch_size=4, workers=workers, pin_memory=False, sampler=sampler)
     return [tensor for batch in batches for tensor in batch]
 
 
-def test_loader_processes_change_nothing(picture_files: PictureFiles) -> None:
-    paths = picture_files(10)
-    alone, repeated, by_two = epoch_of(paths, 0), epoch_of(paths, 0), epoch_of(paths, 2)
-    assert [len(tensor) for tensor in alone] == [4, 4, 4, 4, 4, 4, 2, 2, 2]
+def test_loader_processes_change_nothing(picture_store: PictureStore) -> None:
+    store = picture_store(10)
+    alone, repeated, by_two = epoch_of(store, 0), epoch_of(store, 0), epoch_of(store, 2)
     for one, again, other in zip(alone, repeated, by_two, strict=True):
         assert torch.equal(one, again)
         assert torch.equal(one, other)
 
 
-def test_without_a_sampler_each_photo_once_in_order(picture_files: PictureFiles) -> None:
-    dataset = CropDataset(picture_files(5), eval_transform((16, 24), **PLAIN))
-    images, labels, indices = zip(*make_loader(dataset, batch_size=2, workers=0, pin_memory=False), strict=True)
-    assert [tuple(batch.shape) for batch in images] == [(2, 3, 16, 24), (2, 3, 16, 24), (1, 3, 16, 24)]
-    assert torch.cat(labels).tolist() == [0] * 5
+def test_all_batches_of_training_are_whole(picture_store: PictureStore) -> None:
+    store = picture_store(10)
+    assert [len(tensor) for tensor in epoch_of(store, 0)] == [4, 4, 4] * 2
+    few = PersonSampler(["p"] * 3, [0] * 3, photos_per_person=0, seed=(0,))
+    batches = make_loader(training_set(store), batch_size=4, workers=0, pin_memory=False, sampler=few)
+    assert [len(targets) for _, targets, _ in batches] == [3]
+
+
+def test_without_a_sampler_each_photo_once_in_order(picture_store: PictureStore) -> None:
+    dataset = CropDataset(picture_store(5, size=(16, 24)), range(5), eval_transform())
+    pictures, targets, indices = zip(*make_loader(dataset, batch_size=2, workers=0, pin_memory=False), strict=True)
+    assert [tuple(batch.shape) for batch in pictures] == [(2, 16, 24, 3), (2, 16, 24, 3), (1, 16, 24, 3)]
+    assert torch.cat(targets).tolist() == [0] * 5
     assert torch.cat(indices).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_the_eval_transform_is_resizing_and_normalising(picture_files: PictureFiles) -> None:
-    path = picture_files(1)[0]
-    image, _, _ = CropDataset([path], eval_transform((32, 32), mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.1)))[0]
-    expected = (read_photo(path) / 255 - (0.5, 0.4, 0.3)) / (0.5, 0.2, 0.1)
-    assert image.dtype == torch.float32
-    assert np.allclose(image.permute(1, 2, 0).numpy(), expected, atol=1e-5)
+def test_the_eval_transform_shows_the_stored_picture(picture_store: PictureStore) -> None:
+    store = picture_store(3)
+    picture, _, index = CropDataset(store, [2, 1], eval_transform())[0]
+    assert picture.dtype == torch.uint8
+    assert np.array_equal(picture.numpy(), store.pictures[2])
+    assert index == 0
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
-def test_the_train_transform_varies_and_the_eval_transform_does_not(picture_files: PictureFiles, augment: str) -> None:
-    paths = picture_files(1)
-    training = CropDataset(paths, train_transform(augment, (32, 32), **PLAIN))
-    plain = CropDataset(paths, eval_transform((32, 32), **PLAIN))
+def test_the_train_transform_varies_and_the_eval_transform_does_not(picture_store: PictureStore, augment: str) -> None:
+    store = picture_store(1)
+    training = CropDataset(store, [0], train_transform(augment))
+    plain = CropDataset(store, [0], eval_transform())
     draws = [Draw(0, seed) for seed in range(12)]
     evals = [plain[draw][0] for draw in draws]
     trains = [training[draw][0] for draw in draws]
     assert all(torch.equal(evals[0], other) for other in evals)
-    assert {tuple(image.shape) for image in trains} == {(3, 32, 32)}
+    assert {(picture.dtype, tuple(picture.shape)) for picture in trains} == {(torch.uint8, (32, 32, 3))}
     if augment == "none":
         assert all(torch.equal(evals[0], other) for other in trains)
     else:
-        assert len({image.numpy().tobytes() for image in trains}) > 1
+        assert len({picture.numpy().tobytes() for picture in trains}) > 1
         assert any(not torch.equal(evals[0], other) for other in trains)
 
 
-def test_flipping_mirrors_and_keeps_labels(picture_files: PictureFiles) -> None:
-    dataset = CropDataset(picture_files(1), train_transform("flip", (32, 32), **PLAIN), [2])
+def test_the_store_is_never_drawn_on(picture_store: PictureStore) -> None:
+    store = picture_store(1)
+    before = np.array(store.pictures)
+    training = CropDataset(store, [0], train_transform("strong"))
+    for seed in range(12):
+        training[Draw(0, seed)]
+    assert np.array_equal(store.pictures, before)
+
+
+def test_flipping_mirrors_and_keeps_targets(picture_store: PictureStore) -> None:
+    store = picture_store(1)
+    dataset = CropDataset(store, [0], train_transform("flip"), torch.tensor([2]))
     items = [dataset[Draw(0, seed)] for seed in range(20)]
-    upright = CropDataset(dataset.paths, eval_transform((32, 32), **PLAIN))[0][0]
-    mirrored = [torch.equal(image, upright.flip(-1)) for image, _, _ in items]
-    assert all(was or torch.equal(image, upright) for was, (image, _, _) in zip(mirrored, items, strict=True))
+    upright = torch.from_numpy(np.array(store.pictures[0]))
+    mirrored = [torch.equal(picture, upright.flip(1)) for picture, _, _ in items]
+    assert all(was or torch.equal(picture, upright) for was, (picture, _, _) in zip(mirrored, items, strict=True))
     assert 4 < sum(mirrored) < 16
-    assert {(label, index) for _, label, index in items} == {(2, 0)}
+    assert {(int(target), index) for _, target, index in items} == {(2, 0)}
 
 
 def test_the_steps_of_a_transform_act_independently() -> None:
@@ -159,13 +176,4 @@ def test_the_steps_of_a_transform_act_independently() -> None:
 
 def test_unknown_augmentation() -> None:
     with pytest.raises(UserError, match="--augment 'wild' is unknown; the augmentations are none, flip, standard, str"):
-        train_transform("wild", (32, 32), **PLAIN)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_crop_that_cannot_be_read_is_named(picture_files: PictureFiles, workers: int) -> None:
-    paths = picture_files(3)
-    paths[1].write_bytes(b"")
-    dataset = CropDataset(paths, eval_transform((32, 32), **PLAIN))
-    with pytest.raises(UserError, match=r"crop .*001\.png: empty file; run preprocessing/crop_faces\.py again"):
-        list(make_loader(dataset, batch_size=2, workers=workers, pin_memory=False))
+        train_transform("wild")

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-FOLDERS = (".", "preprocessing", "synthesis", "benchmarks")
+FOLDERS = (".", "preprocessing", "synthesis", "benchmarks", "experiments", "tools")
 SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")]
 COMMANDS = sorted(path for path in SOURCES if "run_cli(main)" in path.read_text(encoding="utf-8"))
 SHELL_SCRIPTS = [*ROOT.glob("*.sh"), *(ROOT / "scripts").glob("*.sh")]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.device import Precision
-from core.engine import Trainer, predict, steps_per_epoch, warmup_cosine
+from core.device import Precision, to_device
+from core.engine import Mixup, Trainer, predict, steps_per_epoch, warmup_cosine
 from core.runtime import UserError
 
 CPU = Precision(torch.device("cpu"), enabled=True)
@@ -21,8 +21,14 @@ def bar() -> tqdm:
 
 
 def data(photos: int = 12) -> tuple[Tensor, Tensor]:
+    """Pictures (N, 4, 4, 3) of 0 to 2, so that gradients stay small, and labels."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(photos, 3, 4, 4, generator=generator), torch.randint(3, (photos,), generator=generator)
+    pictures = torch.randint(3, (photos, 4, 4, 3), generator=generator, dtype=torch.uint8)
+    return pictures, torch.randint(3, (photos,), generator=generator)
+
+
+def as_fed(pictures: Tensor) -> Tensor:
+    return to_device(pictures, CPU.device, channels_last=False)
 
 
 def batches_of(images: Tensor, labels: Tensor, size: int) -> list[Batch]:
@@ -105,7 +111,7 @@ def test_the_learning_rate_of_each_step_is_used() -> None:
 def test_a_small_last_batch_counts_by_its_photos() -> None:
     images, labels = data(5)
     model = linear_model()
-    expected = nn.functional.cross_entropy(model(images), labels).item()
+    expected = nn.functional.cross_entropy(model(as_fed(images)), labels).item()
     loss, _ = train(model, batches_of(images, labels, 4), rates=[0.0, 0.0])
     assert loss == pytest.approx(expected)
 
@@ -126,10 +132,38 @@ def test_gradients_are_clipped() -> None:
     assert moved[1].item() == pytest.approx(0.5, rel=1e-3)
 
 
+def test_mixup_of_nothing_is_the_plain_loss() -> None:
+    pictures, labels = data()
+    model = linear_model()
+    expected = nn.functional.cross_entropy(model(as_fed(pictures)), labels)
+    assert Mixup(0).loss(model, nn.CrossEntropyLoss(), as_fed(pictures), labels) == expected
+
+
+def test_mixup_blends_photos_and_losses_by_the_same_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.engine.np.random.beta", lambda a, b: 0.75)
+    monkeypatch.setattr("core.engine.torch.randperm", lambda count, device: torch.tensor([1, 0]))
+    images, targets = torch.tensor([[0.0, 100.0], [40.0, 20.0]]), torch.tensor([0, 1])
+    blended = torch.tensor([[10.0, 80.0], [30.0, 40.0]])
+    criterion = nn.CrossEntropyLoss()
+    expected = 0.75 * criterion(blended, targets) + 0.25 * criterion(blended, targets.flip(0))
+    torch.testing.assert_close(Mixup(1.0).loss(nn.Identity(), criterion, images, targets), expected)
+
+
+def test_pictures_go_to_the_network_as_they_are() -> None:
+    pictures, _ = data(2)
+    for channels_last in (False, True):
+        fed = to_device(pictures, CPU.device, channels_last=channels_last)
+        assert (fed.dtype, tuple(fed.shape)) == (torch.float32, (2, 3, 4, 4))
+        assert torch.equal(fed.permute(0, 2, 3, 1).to(torch.uint8), pictures)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        assert fed.is_contiguous(memory_format=layout)
+
+
 def test_a_diverged_loss_is_an_error() -> None:
-    images, labels = data()
+    model = linear_model()
+    nn.init.constant_(model[1].weight, torch.nan)
     with pytest.raises(UserError, match=r"training diverged: the loss is nan; give a lower --lr"):
-        train(linear_model(), batches_of(images * torch.nan, labels, 4))
+        train(model, batches_of(*data(), 4))
 
 
 def test_training_turns_training_mode_on_and_prediction_off(bar: tqdm) -> None:
@@ -152,14 +186,14 @@ def test_predictions_are_in_the_order_of_the_indices(bar: tqdm) -> None:
     assert found.shape == (11, 3)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, in_order)
-    torch.testing.assert_close(in_order, model(images).detach())
+    torch.testing.assert_close(in_order, model(as_fed(images)).detach())
 
 
 def test_flip_tta_is_the_mean_of_a_photo_and_its_mirror_image(bar: tqdm) -> None:
-    left_column = nn.Sequential(nn.Conv2d(1, 1, (1, 2), bias=False), nn.Flatten())
+    left_column = nn.Sequential(nn.Conv2d(3, 1, (1, 2), bias=False), nn.Flatten())
     with torch.no_grad():
-        left_column[0].weight.copy_(torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 2))
-    photo = torch.tensor([[10.0, 30.0]]).reshape(1, 1, 1, 2)
+        left_column[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]).reshape(1, 3, 1, 2))
+    photo = torch.tensor([[10, 0, 0], [30, 0, 0]], dtype=torch.uint8).reshape(1, 1, 2, 3)
     batches = [(photo, torch.zeros(1), torch.zeros(1, dtype=torch.long))]
     found = {tta: predict(left_column, batches, precision=CPU, tta=tta, bar=bar).item() for tta in ("none", "flip")}
     assert found == {"none": 10.0, "flip": 20.0}

@@ -56,7 +56,7 @@ def writes(name: str) -> Callable[..., bool]:
     return lambda path, *_: path.name == name
 
 
-STEPS_PER_EPOCH = 3  # 42 photos in batches of 16
+STEPS_PER_EPOCH = 2  # 42 photos in whole batches of 16
 STOPS = {
     "before anything is learned": (Trainer, "_step", 1, None),
     "in the middle of epoch 2": (Trainer, "_step", STEPS_PER_EPOCH + 2, None),
@@ -65,7 +65,7 @@ STOPS = {
     "between history and state of epoch 1": (checkpoints, "save_state", 1, None),
     "before the history of the last epoch": (artifacts, "write_csv", 3, writes("history.csv")),
     "before the state of the last epoch": (checkpoints, "save_state", 3, None),
-    "before the out-of-fold table": (fold_training, "write_table", 1, None),
+    "before the out-of-fold table": (fold_training, "write_prediction", 1, None),
     "before DONE": (artifacts, "write_json", 1, writes("DONE")),
 }
 
@@ -125,7 +125,7 @@ def test_inference_stopped_between_folds_keeps_the_first(
     for path in (run_copy.run_dir / "age").glob("fold*/eval.*"):
         path.unlink()
     with monkeypatch.context() as patched:
-        stop_at(patched, inference, "write_table", call=2)
+        stop_at(patched, inference, "write_prediction", call=2)
         with pytest.raises(KeyboardInterrupt):
             infer(run_copy.run_dir, "--task", "age")
     assert not (run_copy.run_dir / "age" / "fold1" / "eval.csv").exists()

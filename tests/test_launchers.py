@@ -1,0 +1,198 @@
+"""Launchers: here, one after the other; and over a local Ray of two workers, one of which is killed half-way."""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from toy_data import Toy, table, train_toy
+
+from core.runtime import UserError
+from launchers.launching import LAUNCHERS, Resources, add_launcher_flags, launch, launcher_named
+
+pytest_plugins = ("toy_fixtures",)
+
+ROOT = Path(__file__).resolve().parents[1]
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+EPOCHS = ("--epochs", "3", "--workers", "0")
+
+RAY_TRAINING = """
+import json, os, signal, sys
+from functools import partial
+from pathlib import Path
+
+from core import checkpoints
+from core.checkpoints import fold_dir_of
+from core.config import resolve
+from core.crops import load_crops
+from core.folds import read_folds, folds_path
+from core.runtime import UserError
+from core.tasks import task_named
+from fold_training import FoldData, train_fold
+from launchers.launching import Resources, launcher_named
+
+
+def trainer(victim, marker):
+    save_state = checkpoints.save_state
+
+    def save_and_die(path, *rest):
+        save_state(path, *rest)
+        with (marker.parent / "pids").open("a") as pids:
+            pids.write(f"{os.getpid()}\\n")
+        if path.parent == victim and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoints.save_state = save_and_die
+    return train
+
+
+def train(job):
+    train_fold(*job, overwrite=False)
+    return str(job[0])
+
+
+def jobs(crop_dir, run_dir, settings):
+    crops, fold_of = load_crops(crop_dir, "train"), read_folds(folds_path(run_dir))
+    for name in ("mask", "gender"):
+        config = resolve(name, "smoke", settings)
+        labels = crops.labels(task_named(name), config.age_edges)
+        for fold in range(2):
+            yield fold_dir_of(run_dir, name, fold), FoldData(task_named(name), fold, crops, labels, fold_of), config
+
+
+crop_dir, run_dir, marker, settings = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+start = partial(trainer, fold_dir_of(run_dir, "mask", 1), marker)
+todo = list(jobs(crop_dir, run_dir, settings))
+print(json.dumps(sorted(launcher_named("ray").spread(start, todo, Resources()))))
+"""
+
+RAY_REFUSAL = """
+import json
+from core.runtime import UserError
+from launchers.launching import Resources, launcher_named
+
+
+def start():
+    return work
+
+
+def work(item):
+    if item == 7:
+        raise UserError("seven is not allowed")
+    return item
+
+
+try:
+    list(launcher_named("ray").spread(start, [1, 7], Resources(shard=2)))
+except UserError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def python(*words: object, cwd: Path) -> object:
+    """What a script prints last, as JSON. A process of its own: Ray leaves threads and sockets behind."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def flags(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_launcher_flags(parser)
+    return parser.parse_args(words)
+
+
+def test_the_default_works_here_in_order() -> None:
+    with closing(launch(flags(), lambda: str, [3, 1, 2])) as results:
+        assert list(results) == ["3", "1", "2"]
+
+
+def test_an_unknown_launcher_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="launcher 'slurm' is unknown; the launchers are local, ray"):
+        launcher_named("slurm")
+
+
+def test_without_ray_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "launchers.ray_cluster", raising=False)
+    with pytest.raises(UserError, match=r"pip install -r requirements-ray\.txt"):
+        launch(flags("--launcher", "ray"), lambda: str, [1])
+
+
+def test_every_launcher_can_be_typed() -> None:
+    assert [flags("--launcher", launcher.name).launcher for launcher in LAUNCHERS] == ["local", "ray"]
+    assert Resources() == Resources(processes=1, cpus=1, gpus=0.0, address="", shard=1)
+
+
+@needs_ray
+def test_a_killed_worker_changes_nothing(toy: Toy, tmp_path: Path) -> None:
+    """The fold whose process is killed after its first epoch goes on elsewhere, and ends with the same weights."""
+    here, there, marker = tmp_path / "here", tmp_path / "there", tmp_path / "killed"
+    train_toy(toy.crop_dir, here, ("mask", "gender"), EPOCHS)
+    there.mkdir()
+    (there / "folds.csv").write_bytes((here / "folds.csv").read_bytes())
+    settings = json.loads((here / "mask" / "fold0" / "config.json").read_text())["settings"]
+    typed = {**settings, "workers": 0, "device": "cpu"}
+    script = tmp_path / "ray_training.py"
+    script.write_text(RAY_TRAINING)
+
+    done = python(script, toy.crop_dir, there, marker, json.dumps(typed), cwd=tmp_path)
+
+    assert marker.exists()
+    assert done == sorted(str(there / task / f"fold{fold}") for task in ("mask", "gender") for fold in (0, 1))
+    assert len(set((tmp_path / "pids").read_text().split())) > 1
+    for folder in map(Path, done):
+        twin = here / folder.relative_to(there)
+        assert (folder / "DONE").read_text() == (twin / "DONE").read_text()
+        assert table(folder / "oof.csv").equals(table(twin / "oof.csv"))
+        weights, expected = load_file(folder / "model.safetensors"), load_file(twin / "model.safetensors")
+        assert all(weights[name].equal(expected[name]) for name in expected)
+
+
+@needs_ray
+def test_what_the_work_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
+    script = tmp_path / "refusal.py"
+    script.write_text(RAY_REFUSAL)
+    assert python(script, cwd=tmp_path) == "seven is not allowed"
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        (Resources(cpus=5), "--job-cpus 5: the cluster has 4 in all"),
+        (Resources(gpus=0.5), "--job-gpus 0.5: the cluster"),
+    ],
+)
+def test_a_job_too_large_for_the_cluster_is_refused(
+    resources: Resources, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launchers import ray_cluster
+
+    monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 4.0})
+    with pytest.raises(UserError, match=words):
+        ray_cluster._refuse_too_much(resources)
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("resources", "shards"),
+    [(Resources(), 8), (Resources(cpus=3), 2), (Resources(gpus=0.25), 8), (Resources(gpus=1), 2)],
+)
+def test_twice_as_much_is_handed_out_as_can_run(
+    resources: Resources, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launchers import ray_cluster
+
+    monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
+    assert ray_cluster._at_once(resources) == shards
