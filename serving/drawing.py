@@ -1,0 +1,139 @@
+"""Boxes and labels drawn over a picture."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from core.boxes import Box, scaled
+from serving.answers import FacePrediction
+from serving.records import answer_text
+
+FONT = cv2.FONT_HERSHEY_DUPLEX
+LINE_STEP = 36
+"""Pixels from line to line at text scale 1."""
+SCALES = (0.45, 1.6)
+USUAL_WIDTH = 300
+"""Pixels of a common line at text scale 1: a shorter one, such as a number, is not written larger."""
+COLOURS = ((38, 166, 91), (242, 153, 0), (214, 48, 49), (52, 120, 246), (142, 68, 173))
+"""Of boxes, RGB, by the label of the first task: for the mask green, amber and red."""
+LEAST_SIDE = 640
+"""Smaller pictures are enlarged, so that labels can be read."""
+MOST_HIDDEN = 0.15
+"""A label may lie on other faces and labels with this share of itself; else a shorter one is tried."""
+OWN_FACE = 0.3
+"""How much hiding the face that a label belongs to counts, against hiding others."""
+
+Colour = tuple[int, int, int]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Label:
+    """Lines of text, and where they go."""
+
+    lines: tuple[str, ...]
+    scale: float
+    place: Box
+    colour: Colour
+
+
+def annotated(rgb: np.ndarray, faces: Sequence[FacePrediction]) -> np.ndarray:
+    """A copy of `rgb` (H, W, 3) uint8 with a box and a label for each face; small pictures come out enlarged.
+
+    Where faces are too close for labels, only the face's number in the table of results is written.
+    """
+    factor = max(1, -(-LEAST_SIDE // max(rgb.shape[:2])))
+    canvas = cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else rgb.copy()
+    boxes = [scaled(face.box, factor, factor) for face in faces]
+    thickness = max(2, round(max(canvas.shape) / 500))
+    for face, box in zip(faces, boxes, strict=True):
+        cv2.rectangle(canvas, *_corners(box), _colour(face), thickness, cv2.LINE_AA)
+    for label in _laid_out(faces, boxes, canvas.shape[1::-1]):
+        _write(canvas, label)
+    return canvas
+
+
+def _laid_out(faces: Sequence[FacePrediction], boxes: Sequence[Box], size: Size) -> list[_Label]:
+    """A label for each face, largest face first, each beside what is there already."""
+    taken, labels = list(boxes), []
+    for number, (face, box) in enumerate(zip(faces, boxes, strict=True), start=1):
+        for lines in _texts(face, number if len(faces) > 1 else None):
+            label, hidden = _best_label(lines, face, box, taken, size)
+            if hidden <= MOST_HIDDEN:
+                break
+        labels.append(label)
+        taken.append(label.place)
+    return labels
+
+
+def _texts(face: FacePrediction, number: int | None) -> Iterator[tuple[str, ...]]:
+    """What a label may say, the fullest first; `number` is None for a face that is alone."""
+    head = () if number is None else (f"face {number}",)
+    yield (*head, *(f"{task}: {answer_text(answer)}" for task, answer in face.answers.items()))
+    yield (*head, *(answer_text(answer) for answer in face.answers.values()))
+    if number is not None:
+        yield (str(number),)
+
+
+def _best_label(
+    lines: tuple[str, ...], face: FacePrediction, box: Box, taken: Sequence[Box], size: Size
+) -> tuple[_Label, float]:
+    """The label where it hides least of what is there, and the share of it that does."""
+    scale, width, height = _measured(lines, box, size)
+    hidden = {
+        place: sum(_shared(place, other) * (OWN_FACE if other == box else 1) for other in taken) / (width * height)
+        for place in _places(box, width, height, size)
+    }
+    best = min(hidden, key=hidden.__getitem__)
+    return _Label(lines, scale, best, _colour(face)), hidden[best]
+
+
+def _measured(lines: tuple[str, ...], box: Box, size: Size) -> tuple[float, int, int]:
+    """Text scale, width and height of a label: as wide as its box where that can be read and does not shout."""
+    widest = max(cv2.getTextSize(line, FONT, 1.0, 1)[0][0] for line in lines) + LINE_STEP
+    low, high = SCALES
+    scale = min(max(box.width / max(widest, USUAL_WIDTH), low), max(low, min(high, max(size) / 1400)))
+    return scale, round(widest * scale), round(LINE_STEP * scale * (len(lines) + 0.35))
+
+
+def _places(box: Box, width: int, height: int, size: Size) -> Iterator[Box]:
+    """Above, below, right and left of the box, and in its lower end; moved into the picture.
+
+    Above comes first, as below may hide a mask on the chin.
+    """
+    for x, y in (
+        (box.x1, box.y1 - height - 2),
+        (box.x1, box.y2 + 2),
+        (box.x2 + 2, box.y1),
+        (box.x1 - width - 2, box.y1),
+        (box.x1, box.y2 - height),
+    ):
+        x, y = max(0, min(x, size[0] - width)), max(0, min(y, size[1] - height))
+        yield Box(x, y, x + width, y + height)
+
+
+def _shared(one: Box, other: Box) -> float:
+    width = min(one.x2, other.x2) - max(one.x1, other.x1)
+    height = min(one.y2, other.y2) - max(one.y1, other.y1)
+    return max(0.0, width) * max(0.0, height)
+
+
+def _write(canvas: np.ndarray, label: _Label) -> None:
+    (left, top), (right, bottom) = _corners(label.place)
+    behind = canvas[top:bottom, left:right]
+    behind[:] = (behind * 0.25 + 0.75 * 24).astype(np.uint8)
+    step = LINE_STEP * label.scale
+    cv2.rectangle(canvas, (left, top), (left + max(2, round(step / 6)), bottom - 1), label.colour, -1)
+    for number, line in enumerate(label.lines, start=1):
+        at = round(left + step * 0.4), round(top + step * (number - 0.2))
+        cv2.putText(canvas, line, at, FONT, label.scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _colour(face: FacePrediction) -> Colour:
+    return COLOURS[next(iter(face.answers.values())).index % len(COLOURS)]
+
+
+def _corners(box: Box) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (round(box.x1), round(box.y1)), (round(box.x2), round(box.y2))

@@ -1,0 +1,99 @@
+"""A run's networks with their preprocessing as one torch module that can be exported: crops in, answers out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.pixels import shrink
+from predictor import Predictor
+from serving.onnx_model import value_output
+from serving.trained import Averaging, TrainedRun
+
+
+class Shrink(nn.Module):
+    """Crops (N, h, w, 3) uint8 RGB to pixels (N, 3, H, W) float32 of 0 to 255, as core.pixels.shrink makes them.
+
+    Resizing is linear, so it is a product with two fixed matrices, which are found by shrinking identity matrices.
+    """
+
+    def __init__(self, crop: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("rows", _resizing(crop[0], size[0]))
+        self.register_buffer("columns", _resizing(crop[1], size[1]).T.contiguous())
+
+    def forward(self, crops: Tensor) -> Tensor:
+        pixels = crops.permute(0, 3, 1, 2).to(torch.float32)
+        # Rounded, since the pixels that training saw were whole grey levels.
+        return torch.matmul(torch.matmul(self.rows, pixels), self.columns).round()
+
+
+def _resizing(length: int, to: int) -> Tensor:
+    """The matrix (to, length) that resizes an axis."""
+    return torch.from_numpy(shrink(np.eye(length, dtype=np.float32), (to, length)))
+
+
+class TaskGraph(nn.Module):
+    """Pixels (N, 3, H, W) to log-probabilities (N, C), averaged over the folds, and maybe expected values (N,)."""
+
+    def __init__(self, predictors: Sequence[Predictor], averaging: Averaging) -> None:
+        super().__init__()
+        first = predictors[0]
+        self.averaging = averaging
+        self.size, self.head, self.flip = first.size, first.head, first.config.tta == "flip"
+        self.models = nn.ModuleList(predictor.model for predictor in predictors)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        outputs = [self._outputs(model, pixels) for model in self.models]
+        logits = torch.stack([self.head.class_logits(each) for each in outputs]) / self.averaging.temperature
+        averaged = AVERAGES[self.averaging.average](logits)
+        values = [self.head.values(each) for each in outputs if self.head.bins is not None]
+        return (averaged, torch.stack(values).mean(dim=0)) if values else (averaged,)
+
+    def _outputs(self, model: nn.Module, pixels: Tensor) -> Tensor:
+        return (model(pixels) + model(pixels.flip(-1))) / 2 if self.flip else model(pixels)
+
+
+def _mean_logits(stack: Tensor) -> Tensor:
+    return torch.log_softmax(stack.mean(dim=0), dim=1)
+
+
+def _mean_probs(stack: Tensor) -> Tensor:
+    # The sums of the probabilities add up to M: a further softmax divides by it.
+    return torch.log_softmax(torch.logsumexp(torch.log_softmax(stack, dim=2), dim=0), dim=1)
+
+
+AVERAGES = {"logit": _mean_logits, "log_prob": _mean_probs}
+"""The torch side of core.logits.AVERAGES: (M, N, C) logits of M models to (N, C) log-probabilities."""
+
+
+class ServingGraph(nn.Module):
+    """Crops (N, h, w, 3) uint8 RGB to all outputs of all tasks, in the order of `output_names`."""
+
+    def __init__(self, tasks: Mapping[str, TaskGraph], crop: tuple[int, int]) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleDict(tasks)
+        sizes = sorted({task.size for task in tasks.values()})
+        self.shrinks = nn.ModuleDict({_key(size): Shrink(crop, size) for size in sizes})
+
+    @property
+    def output_names(self) -> list[str]:
+        names = []
+        for name, task in self.tasks.items():
+            names += [name] + ([] if task.head.bins is None else [value_output(name, task.head.task.value.name)])
+        return names
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        pixels = {key: shrunk(crops) for key, shrunk in self.shrinks.items()}
+        return tuple(output for task in self.tasks.values() for output in task(pixels[_key(task.size)]))
+
+
+def _key(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def serving_graph(run: TrainedRun) -> ServingGraph:
+    """The graph of all tasks and folds of a run, on the CPU, ready to be exported."""
+    tasks = {task: TaskGraph(predictors, run.averaging[task]) for task, predictors in run.folds.items()}
+    return ServingGraph(tasks, (run.crop.size, run.crop.width)).cpu().eval()

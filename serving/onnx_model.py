@@ -1,0 +1,109 @@
+"""An exported model as a classifier. Needs onnxruntime alone: nothing here imports torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
+
+from core.cropping import CropSettings
+from core.runtime import UserError, cpu_count
+from serving.answers import Scores
+
+ABOUT, FORMAT = "about", 1
+"""The entry of a model's metadata that holds, as JSON, all that is needed to feed it; and the form of that JSON."""
+INPUT = "crops"
+INT8_SUFFIX = ".int8.onnx"
+DAMAGED = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf)
+
+
+def value_output(task: str, unit: str) -> str:
+    """The name of the output of a task's expected values, such as age_years."""
+    return f"{task}_{unit}"
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """One file: its session and what its metadata says."""
+
+    path: Path
+    session: onnxruntime.InferenceSession
+    about: dict
+
+    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name for crops (N, h, w, 3) uint8 RGB: log-probabilities (N, C), values (N,), float32."""
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, {INPUT: crops}), strict=True))
+
+    def __call__(self, crops: np.ndarray) -> dict[str, Scores]:
+        outputs = self.run(crops)
+        return {
+            task["name"]: Scores(
+                tuple(task["classes"]),
+                outputs[task["name"]].astype(np.float64),
+                outputs[value_output(task["name"], task["unit"])] if task["unit"] else None,
+                task["unit"],
+            )
+            for task in self.about["tasks"]
+        }
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    """Exported models of different tasks, all of them with the same crop settings."""
+
+    models: Sequence[OnnxModel]
+    crop: CropSettings
+
+    def __call__(self, crops: Sequence[np.ndarray]) -> Mapping[str, Scores]:
+        """Scores by task for crops (h, w, 3) uint8 RGB of the size that `crop` makes."""
+        stacked = np.stack(crops)
+        return {task: scores for model in self.models for task, scores in model(stacked).items()}
+
+
+def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
+    """UserError for a file that is missing, damaged, or was not made by export.py. `threads` 0: one a core."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run export.py first")
+    options = onnxruntime.SessionOptions()
+    # Left alone, onnxruntime counts the machine's cores, also where a container allows this process fewer.
+    options.intra_op_num_threads = threads or cpu_count()
+    # Waiting threads sleep: spinning ones take the cores from whatever runs beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except DAMAGED as error:
+        raise UserError(f"{path}: no readable ONNX model ({' '.join(str(error).split())[:200]})") from None
+    stored = session.get_modelmeta().custom_metadata_map.get(ABOUT)
+    if stored is None:
+        raise UserError(f"{path}: its metadata lacks {ABOUT!r}; it was not made by export.py")
+    about = json.loads(stored)
+    if about.get("format") != FORMAT:
+        raise UserError(f"{path}: format {about.get('format')!r}, this version reads format {FORMAT}")
+    return OnnxModel(path, session, about)
+
+
+def load_exported(path: Path) -> ExportedRun:
+    """A file, or a folder's models but those in int8. UserError if two know the same task or want other crops."""
+    paths = [path]
+    if path.is_dir():
+        paths = sorted(file for file in path.glob("*.onnx") if not file.name.endswith(INT8_SUFFIX))
+        if not paths:
+            raise UserError(f"{path}: no .onnx file in it; run export.py first")
+    models = [load_onnx(file) for file in paths]
+    _refuse_conflicts(models)
+    return ExportedRun(models, CropSettings(**models[0].about["crop"]))
+
+
+def _refuse_conflicts(models: Sequence[OnnxModel]) -> None:
+    owner: dict[str, OnnxModel] = {}
+    for model in models:
+        if model.about["crop"] != models[0].about["crop"]:
+            raise UserError(f"{model.path} wants other crops than {models[0].path}; give one file")
+        for task in (task["name"] for task in model.about["tasks"]):
+            if task in owner:
+                raise UserError(f"{model.path} and {owner[task].path} both know {task}; give one file")
+            owner[task] = model

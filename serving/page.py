@@ -1,0 +1,148 @@
+"""The demo page: a picture in, the same picture with boxes and labels out. Nothing is kept or sent elsewhere."""
+
+import base64
+import html
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from core.photos import UnreadablePhoto, read_photo
+from core.runtime import UserError
+from serving.answers import Answer, FacePrediction
+from serving.drawing import annotated
+from serving.pipeline import Pipeline
+
+MOST_SIDE = 2048
+"""Pixels; larger pictures are made smaller first."""
+MOST_FACES = 50
+UPLOAD_SECONDS = 60
+"""Age at which an upload that was never looked at is deleted."""
+SYSTEM_FONTS = ("system-ui", "sans-serif")
+TITLE = "Mask, gender and age from a photo"
+INTRODUCTION = f"""# {TITLE}
+
+Every face in the picture gets a box. Gender and age are guesses from appearance, and often wrong: decide nothing about
+anybody by them. A **?** marks what the model is unsure of. The picture is looked at by the computer that this page
+comes from, and then deleted.
+"""
+
+
+def gradio_package() -> ModuleType:
+    """The package gradio, told to stay silent; UserError where it is not installed."""
+    # Read at import.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        return importlib.import_module("gradio")
+    except ImportError as error:
+        hint = "pip install -r requirements-demo.txt"
+        raise UserError(f"gradio cannot be imported ({error}); install it with {hint}") from None
+
+
+def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path) -> Any:
+    """The page as Gradio blocks. A picture is looked at as soon as it is there, and taken away with the answer."""
+
+    def answer(path: str | None) -> tuple[None, str]:
+        # Whoever speaks to the server without the page could name any file, which would then be deleted.
+        if path is None or not Path(path).resolve().is_relative_to(upload_dir.resolve()):
+            return None, ""
+        return None, looked_at(Path(path), pipeline)
+
+    os.environ["GRADIO_TEMP_DIR"] = str(upload_dir)
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS)) as page:
+        gradio.Markdown(INTRODUCTION)
+        picture = gradio.Image(
+            label="Picture", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"], buttons=[]
+        )
+        found = gradio.HTML(elem_id="found")
+        picture.input(answer, picture, [picture, found], api_visibility="private", show_progress="full")
+    return page
+
+
+def serve(gradio: ModuleType, page: Any, *, host: str, port: int, most_megabytes: int) -> None:
+    """Start serving in the background: without links to other computers, a public tunnel, or an API. UserError if the
+    port is taken."""
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=f"{most_megabytes}mb",
+            theme=gradio.themes.Default(font=SYSTEM_FONTS, font_mono=("monospace",)),
+            css=STYLE,
+            footer_links=[],
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            **dict.fromkeys(("ssr_mode", "mcp_server", "pwa", "enable_monitoring", "run_history", "inbrowser"), False),
+        )
+    except OSError as error:
+        raise UserError(f"--port {port}: cannot be listened on at {host} ({error}); give another --port") from None
+
+
+def looked_at(path: Path, pipeline: Pipeline) -> str:
+    """What is said of an uploaded picture, as HTML; the upload is deleted, whatever comes of it."""
+    try:
+        rgb = at_most(read_photo(path), MOST_SIDE)
+    except UnreadablePhoto as error:
+        return message(f"This file cannot be read as a picture: {error.reason}.")
+    finally:
+        path.unlink(missing_ok=True)
+    faces = pipeline(rgb)[:MOST_FACES]
+    if not faces:
+        return message("No face found. Try a picture in which a face is larger, brighter or less turned away.")
+    return f'<img alt="the picture with boxes" src="{data_uri(annotated(rgb, faces))}">{table(faces)}'
+
+
+def at_most(rgb: np.ndarray, side: int) -> np.ndarray:
+    """`rgb` (H, W, 3) uint8, made smaller if its longer side is above `side`."""
+    scale = side / max(rgb.shape[:2])
+    return rgb if scale >= 1 else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def data_uri(rgb: np.ndarray) -> str:
+    """The picture inside its own address, so that no file of it is made."""
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+
+
+def message(text: str) -> str:
+    return f'<p class="message">{html.escape(text)}</p>'
+
+
+def table(faces: Sequence[FacePrediction]) -> str:
+    """One row a face, one column a task, a bar for each class."""
+    tasks = list(faces[0].answers)
+    head = "".join(f"<th>{html.escape(task)}</th>" for task in tasks)
+    rows = [
+        f"<tr><th>{number}</th>{''.join(cell(face.answers[task]) for task in tasks)}</tr>"
+        for number, face in enumerate(faces, start=1)
+    ]
+    return f"<table><tr><th>face</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def cell(answer: Answer) -> str:
+    value = "" if answer.value is None else f", {answer.value:.0f} {html.escape(answer.unit)}"
+    doubt = " <em>unsure</em>" if answer.unsure else ""
+    bars = "".join(
+        f'<div class="bar"><span style="width:{probability:.0%}"></span>{html.escape(name)} {probability:.0%}</div>'
+        for name, probability in zip(answer.classes, np.exp(answer.log_probs), strict=True)
+    )
+    return f"<td><b>{html.escape(answer.label)}</b>{value}{doubt}{bars}</td>"
+
+
+STYLE = """
+#found img {max-width: 100%; border-radius: 8px}
+#found table {width: 100%; margin-top: 1rem; border-collapse: collapse; border: 0}
+#found tr {border: 0}
+#found th, #found td {text-align: left; vertical-align: top; padding: .5rem; border: 0; border-top: 1px solid #8884}
+#found em {color: #d97706; font-style: normal; font-weight: 600}
+#found .bar {position: relative; z-index: 0; font-size: .85em; padding: 0 .4em; margin-top: 2px}
+#found .bar span {position: absolute; z-index: -1; inset: 0 auto 0 0; background: #3b82f640; border-radius: 3px}
+#found .message {font-size: 1.1em}
+"""

@@ -1,0 +1,100 @@
+"""A run folder whose networks were never trained, drawn crowds, and stand-ins for the parts of a pipeline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from drawn_faces import add_face, blank
+
+from core import checkpoints
+from core.artifacts import write_json
+from core.boxes import Box
+from core.config import resolve
+from core.cropping import CropSettings
+from core.heads import build_head
+from core.runs import Run, run_path
+from core.tasks import task_named
+from model import build_model
+from preprocessing.ladder import RUNGS, Sighting
+from serving.answers import Answer, FacePrediction, Scores
+
+CROP = CropSettings(margin=0.15, aspect=0.8, size=40)
+SETTINGS = {"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "folds": 2}
+LOUD = 30.0
+"""The heads of untrained networks say nearly the same of every picture; times this, they differ."""
+
+
+def make_run(
+    run_dir: Path, tasks: Sequence[str] = ("mask", "gender", "age"), *, crop: CropSettings = CROP, **settings: object
+) -> Path:
+    """A run of two folds a task with random weights; `settings` are those of the age task."""
+    run = Run("/data", "photos", str(run_dir / "crops"), "0", 2, 0, (25, 40))
+    write_json(run_path(run_dir), asdict(run))
+    for task in tasks:
+        for fold in range(2):
+            make_fold(run_dir, task, fold, crop, SETTINGS | (settings if task == "age" else {}))
+    return run_dir
+
+
+def make_fold(run_dir: Path, task: str, fold: int, crop: CropSettings, settings: Mapping[str, object]) -> None:
+    config = resolve(task, "smoke", settings)
+    head = build_head(config.head, task_named(task), config.age_edges)
+    torch.manual_seed(fold + 10 * len(task))
+    network = build_model(config.backbone, head.outputs, image_size=(32, round(32 * crop.aspect)))
+    torch.nn.init.normal_(network.get_classifier().weight, std=LOUD)
+    fold_dir = checkpoints.fold_dir_of(run_dir, task, fold)
+    identity = {
+        **{"format": checkpoints.FORMAT, "task": task, "classes": list(task_named(task).classes), "fold": fold},
+        **{"settings": config.learned(), "crop": asdict(crop), "data_hash": "0", "folds_hash": "0"},
+        "normalisation": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]},
+    }
+    checkpoints.begin_fold(fold_dir, identity)
+    checkpoints.save_weights(fold_dir / checkpoints.MODEL, network)
+    write_json(fold_dir / checkpoints.DONE, {})
+
+
+def crowd(faces: Sequence[tuple[int, int, int]], width: int = 480, height: int = 320) -> tuple[np.ndarray, list[Box]]:
+    """A picture with a face for each (x, y, height), and their boxes."""
+    rgb = blank(width, height)
+    return rgb, [add_face(rgb, (x, y), tall) for x, y, tall in faces]
+
+
+def random_crops(count: int, crop: CropSettings = CROP) -> np.ndarray:
+    """(count, h, w, 3) uint8: blurred noise, which networks tell apart."""
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 5, 4, 3), dtype=np.uint8)
+    return coarse.repeat(crop.size // 5, axis=1).repeat(crop.width // 4, axis=2)
+
+
+@dataclass(frozen=True)
+class GivenFaces:
+    """Finds the same boxes in every picture."""
+
+    boxes: tuple[Box, ...]
+
+    def __call__(self, _: np.ndarray) -> list[Sighting]:
+        return [Sighting(box, 0.99, RUNGS[0]) for box in self.boxes]
+
+
+@dataclass(frozen=True)
+class MeanColour:
+    """A classifier that says `not_wear` the surer the redder a crop is, and keeps the crops it was shown."""
+
+    crop: CropSettings = CROP
+    shown: list[np.ndarray] = field(default_factory=list)
+
+    def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, Scores]:
+        self.shown.extend(crops)
+        red = np.array([crop[..., 0].mean() / 255 for crop in crops])
+        probs = np.stack([(1 - red) * 0.9, (1 - red) * 0.1, red], axis=1)
+        return {
+            "mask": Scores(("wear", "incorrect", "not_wear"), np.log(probs + 1e-9), values=100 * red, unit="percent")
+        }
+
+
+def face_at(box: Box, probs: Sequence[float], value: float | None = None) -> FacePrediction:
+    """A face about which one task, the mask, has been answered."""
+    classes = ("wear", "incorrect", "not_wear")
+    answer = Answer(classes, np.log(np.array(probs)), value, "years" if value is not None else "")
+    return FacePrediction(box, 0.99, "coarse", {"mask": answer})

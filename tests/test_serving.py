@@ -1,0 +1,242 @@
+"""Faces, answers, records, drawing and smoothing: what predict.py and demo.py are made of."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serving_toys import CROP, GivenFaces, MeanColour, crowd, face_at, make_run, random_crops
+
+from core.artifacts import read_json, write_json
+from core.boxes import Box, iou
+from core.cropping import crop_face
+from core.logits import average_log_probs, log_softmax
+from core.runtime import UserError
+from preprocessing.detectors import Detect, Face, detector_named
+from preprocessing.views import View
+from serving.answers import Answer, FacePrediction
+from serving.drawing import COLOURS, annotated
+from serving.faces import COARSE, VIDEO_LOOKS, FaceFinder
+from serving.pipeline import Pipeline
+from serving.records import describe, face_record, face_rows
+from serving.smoothing import Smoother
+from serving.trained import Averaging, load_run
+
+BOX = Box(20, 30, 60, 80)
+CROWD = ((80, 100, 110), (240, 160, 160), (400, 110, 60))
+
+
+@pytest.fixture(scope="module")
+def detect() -> Detect:
+    return detector_named("retinaface").load()
+
+
+class TestFaces:
+    def test_every_face_of_a_crowd_is_found_once_the_largest_first(self, detect: Detect) -> None:
+        rgb, boxes = crowd(CROWD)
+        found = FaceFinder(detect, 0.9)(rgb)
+        assert len(found) == 3
+        for face, box in zip(found, (boxes[1], boxes[0], boxes[2]), strict=True):
+            assert iou(face.box, box) > 0.6
+
+    def test_small_faces_are_left_out(self, detect: Detect) -> None:
+        rgb, _ = crowd(CROWD)
+        assert len(FaceFinder(detect, 0.9, least_size=60)(rgb)) == 2
+
+    def test_a_face_keeps_the_box_of_the_first_look_that_shows_it(self, detect: Detect) -> None:
+        rgb, _ = crowd(CROWD[1:2])
+        (alone,) = FaceFinder(detect, 0.9, looks=(COARSE,))(rgb)
+        (face,) = FaceFinder(detect, 0.9)(rgb)
+        assert (face.box, face.rung) == (alone.box, COARSE)
+
+    def test_looks_that_show_the_same_picture_are_taken_once(self) -> None:
+        sizes = []
+
+        def detect(rgb: np.ndarray, least_score: float) -> list[Face]:
+            sizes.append(rgb.shape[:2])
+            return []
+
+        FaceFinder(detect, 0.9, climb=False)(np.zeros((300, 200, 3), np.uint8))
+        assert sizes == [(256, 171), (300, 200)]
+
+    def test_the_ladder_is_climbed_for_photos_alone(self, detect: Detect) -> None:
+        rgb = np.ascontiguousarray(crowd(((160, 120, 150),), 320, 240)[0][::-1])
+        assert FaceFinder(detect, 0.9, looks=VIDEO_LOOKS, climb=False)(rgb) == []
+        (face,) = FaceFinder(detect, 0.9)(rgb)
+        assert face.rung.view == View(256, turn=180)
+
+    def test_no_face(self, detect: Detect) -> None:
+        assert FaceFinder(detect, 0.9)(np.full((64, 64, 3), 90, np.uint8)) == []
+
+
+class TestPipeline:
+    def test_crops_are_those_of_training(self) -> None:
+        rgb = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+        boxes, classify = (BOX, Box(-5, -5, 12, 14)), MeanColour()
+        faces = Pipeline(GivenFaces(boxes), classify)(rgb)
+        assert [face.box for face in faces] == list(boxes)
+        for box, shown in zip(boxes, classify.shown, strict=True):
+            np.testing.assert_array_equal(shown, crop_face(rgb, box, CROP))
+
+    def test_each_face_has_its_own_answers(self) -> None:
+        rgb = np.zeros((100, 200, 3), np.uint8)
+        rgb[:, 100:] = (230, 0, 0)
+        dark, red = Pipeline(GivenFaces((Box(20, 20, 60, 70), Box(140, 20, 180, 70))), MeanColour(), 0.95)(rgb)
+        assert (dark.answers["mask"].label, red.answers["mask"].label) == ("wear", "not_wear")
+        assert (dark.answers["mask"].value, red.answers["mask"].value) == (0, pytest.approx(100 * 230 / 255))
+        assert dark.answers["mask"].unsure
+        assert red.answers["mask"].unsure
+
+    def test_a_picture_without_faces_is_not_classified(self) -> None:
+        classify = MeanColour()
+        assert Pipeline(GivenFaces(()), classify)(np.zeros((9, 9, 3), np.uint8)) == []
+        assert classify.shown == []
+
+
+class TestTrainedRun:
+    def test_folds_are_averaged_as_ensemble_does(self, tmp_path: Path) -> None:
+        make_run(tmp_path)
+        crops = random_crops(4)
+        both, zero, one = (load_run(tmp_path, folds=folds, device="cpu")(crops) for folds in ((), (0,), (1,)))
+        for task in ("mask", "gender", "age"):
+            expected = average_log_probs(np.stack([zero[task].log_probs, one[task].log_probs]))
+            np.testing.assert_allclose(both[task].log_probs, expected, atol=1e-6)
+            assert np.ptp(np.exp(expected), axis=0).max() > 0.01
+        assert both["age"].values is None
+
+    def test_a_run_that_learned_years_gives_them(self, tmp_path: Path) -> None:
+        make_run(tmp_path, head="values")
+        crops = random_crops(3)
+        both, zero, one = (load_run(tmp_path, folds=folds, device="cpu")(crops)["age"] for folds in ((), (0,), (1,)))
+        assert both.unit == "years"
+        assert both.log_probs.shape == (3, 3)
+        np.testing.assert_allclose(both.values, (zero.values + one.values) / 2, atol=1e-4)
+
+    def test_the_ensemble_s_average_and_temperature_are_used(self, tmp_path: Path) -> None:
+        make_run(tmp_path, ("mask",))
+        own = str(tmp_path / "mask" / "fold0" / "eval.csv")
+        stamp = {"average": "logit", "temperatures": [2.0], "made_from": {own: "0"}}
+        write_json(tmp_path / "mask.json", stamp)
+        assert load_run(tmp_path).averaging == {"mask": Averaging("logit", 2.0)}
+        write_json(tmp_path / "mask.json", stamp | {"made_from": {own: "0", "other/mask/fold0/eval.csv": "0"}})
+        assert load_run(tmp_path).averaging == {"mask": Averaging("log_prob", 1.0)}
+
+    def test_averaging(self) -> None:
+        stack = np.array([[[0.0, 2.0]], [[4.0, 0.0]]])
+        np.testing.assert_allclose(Averaging("logit", 2.0)(stack), log_softmax(np.array([[1.0, 0.5]])))
+        np.testing.assert_allclose(np.exp(Averaging()(stack)).sum(axis=1), 1)
+
+    def test_refusals(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"run train\.py first"):
+            load_run(tmp_path / "nothing")
+        make_run(tmp_path, ("mask", "gender"))
+        with pytest.raises(UserError, match=r"mask: fold 7 is not trained; trained are: 0, 1"):
+            load_run(tmp_path, folds=(0, 7))
+        with pytest.raises(UserError, match=r"age: fold 0 is not trained; trained are: none"):
+            load_run(tmp_path, tasks=("age",))
+        path = tmp_path / "gender" / "fold1" / "config.json"
+        write_json(path, read_json(path) | {"crop": {"margin": 0.5, "aspect": 0.8, "size": 40}})
+        with pytest.raises(UserError, match=r"fold1: trained on crops made with .*0\.5"):
+            load_run(tmp_path)
+
+
+class TestRecords:
+    def test_record_of_a_face(self) -> None:
+        face = replace(face_at(BOX, (0.5, 0.2, 0.3), 31.26), track=4)
+        assert json.loads(json.dumps(face_record(face))) == {
+            "track": 4,
+            "box": [20, 30, 60, 80],
+            "score": 0.99,
+            "found": "coarse",
+            "unsure": True,
+            "answers": {
+                "mask": {
+                    "label": "wear",
+                    "unsure": True,
+                    "probs": {"wear": 0.5, "incorrect": 0.2, "not_wear": 0.3},
+                    "years": 31.3,
+                }
+            },
+            "class": None,
+            "class_name": None,
+        }
+
+    def test_the_combined_class(self) -> None:
+        answers = {
+            "mask": Answer(("wear", "incorrect", "not_wear"), np.log([0.1, 0.8, 0.1])),
+            "gender": Answer(("male", "female"), np.log([0.2, 0.8])),
+            "age": Answer(("young", "middle", "old"), np.log([0.1, 0.1, 0.8])),
+        }
+        face = FacePrediction(BOX, 1.0, "coarse", answers)
+        assert (face.combined, face.combined_name) == (11, "incorrect female old")
+
+    def test_rows(self) -> None:
+        one, two = face_rows({"photo": "a.jpg"}, [face_at(BOX, (0.5, 0.2, 0.3), 31), face_at(BOX, (0.1, 0.1, 0.8))])
+        assert list(one) == [
+            *("photo", "face", "score", "found", "unsure", "x1", "y1", "x2", "y2", "mask", "mask_unsure"),
+            *("mask_wear", "mask_incorrect", "mask_not_wear", "mask_years", "class", "class_name"),
+        ]
+        assert (one["face"], two["face"], two["mask"], one["mask_years"]) == (1, 2, "not_wear", 31.0)
+        assert face_rows({"photo": "b.jpg"}, []) == [{"photo": "b.jpg", "face": None}]
+
+    def test_a_line_for_people(self) -> None:
+        assert describe(face_at(BOX, (0.5, 0.2, 0.3), 31.2)) == "mask wear? 50% (31 years)"
+
+
+class TestDrawing:
+    def test_the_source_is_left_alone_and_the_box_is_drawn(self) -> None:
+        rgb = np.full((700, 500, 3), 90, np.uint8)
+        picture = annotated(rgb, [face_at(Box(100, 100, 300, 350), (0.9, 0.05, 0.05))])
+        assert np.ptp(rgb) == 0
+        assert picture.shape == rgb.shape
+        np.testing.assert_array_equal(picture[200, 100], COLOURS[0])
+        np.testing.assert_array_equal(picture[100, 200], COLOURS[0])
+
+    def test_small_pictures_are_enlarged(self) -> None:
+        assert annotated(np.zeros((96, 128, 3), np.uint8), []).shape == (480, 640, 3)
+
+    @pytest.mark.parametrize("size", [(8, 8), (1, 2000), (700, 30)])
+    def test_labels_fit_into_any_picture(self, size: tuple[int, int]) -> None:
+        rgb = np.zeros((*size, 3), np.uint8)
+        faces = [face_at(Box(-50, -50, 20, 20), (0.9, 0.05, 0.05)), face_at(Box(0, 0, 3000, 3000), (0.1, 0.8, 0.1))]
+        assert annotated(rgb, faces).dtype == np.uint8
+
+
+class TestSmoothing:
+    def test_one_odd_frame_changes_no_label(self) -> None:
+        smoother = Smoother(0.5)
+        labels = []
+        for number in range(10):
+            probs = (0.001, 0.001, 0.998) if number == 6 else (0.8, 0.1, 0.1)
+            (face,) = smoother([face_at(BOX, probs)], number / 25)
+            labels.append(face.answers["mask"].label)
+        assert labels == ["wear"] * 10
+
+    def test_weights_halve_with_the_half_life(self) -> None:
+        smoother = Smoother(0.5)
+        smoother([face_at(BOX, (0.8, 0.1, 0.1), 20)], 0.0)
+        (face,) = smoother([face_at(BOX, (0.2, 0.4, 0.4), 50)], 0.5)
+        expected = (0.5 * np.log([0.8, 0.1, 0.1]) + np.log([0.2, 0.4, 0.4])) / 1.5
+        np.testing.assert_allclose(face.answers["mask"].log_probs, log_softmax(expected[None])[0])
+        assert face.answers["mask"].value == pytest.approx((0.5 * 20 + 50) / 1.5)
+
+    def test_no_smoothing(self) -> None:
+        smoother = Smoother(0)
+        smoother([face_at(BOX, (0.8, 0.1, 0.1))], 0.0)
+        (face,) = smoother([face_at(BOX, (0.1, 0.1, 0.8))], 0.04)
+        np.testing.assert_allclose(np.exp(face.answers["mask"].log_probs), (0.1, 0.1, 0.8))
+
+    def test_tracks_follow_faces_that_move_and_change_their_order(self) -> None:
+        smoother, tracks = Smoother(), []
+        for number in range(5):
+            left, right = (Box(x, 0, x + 40, 50) for x in (number * 8, 200 - number * 8))
+            faces = [face_at(left, (0.8, 0.1, 0.1)), face_at(right, (0.1, 0.1, 0.8))]
+            seen = smoother(faces[:: (-1) ** number], number / 25)
+            tracks.append({face.track: face.answers["mask"].label for face in seen})
+        assert tracks == [{1: "wear", 2: "not_wear"}] * 5
+
+    def test_a_face_that_was_gone_for_long_is_another_one(self) -> None:
+        track = partial(Smoother(), [face_at(BOX, (0.8, 0.1, 0.1))])
+        assert [track(seconds)[0].track for seconds in (0.0, 0.9, 1.8, 3.0)] == [1, 1, 1, 2]
