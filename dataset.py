@@ -37,7 +37,12 @@ def _standard() -> list[A.BasicTransform]:
         ),
         A.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.02, p=0.7),
         A.OneOf(
-            [A.GaussianBlur(sigma_limit=(0.3, 1.2)), A.ImageCompression(quality_range=(40, 90)), A.GaussNoise()], p=0.3
+            [
+                A.GaussianBlur(sigma_limit=(0.3, 1.2)),
+                A.ImageCompression(quality_range=(40, 90)),
+                A.GaussNoise(std_range=(0.02, 0.08)),
+            ],
+            p=0.3,
         ),
     ]
 

@@ -26,7 +26,7 @@ from core.metrics import accuracy, confusion_matrix, macro_f1
 from core.pixels import open_pixels
 from core.runtime import progress
 from core.tasks import Task
-from core.tracking import open_tracker
+from core.tracking import open_tracker, tracker_named
 from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights
 from model import OnPixels, build_model, normalisation
@@ -93,6 +93,7 @@ def refuse_unusable(task: Task, config: Config) -> None:
     train_transform(config.augment)
     build_loss(config.loss, class_weights=class_weights(config.class_weights, [1] * len(task.classes)))
     build_head(config.head, task, config.age_edges)
+    tracker_named(config.tracker)
 
 
 def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: bool) -> None:
@@ -144,7 +145,7 @@ class FoldTraining:
         config = self.config
         left = range(self.progress.epoch, config.epochs)
         total = sum(len(self.sampler) + self._is_scored(epoch) * len(self.held_out_labels) for epoch in left)
-        tracker = open_tracker(self.fold_dir)
+        tracker = open_tracker(self.fold_dir, config.tracker, config.learned())
         with progress(None, title=self.data.title, total=total) as bar:
             while not self.progress.is_over(config):
                 row = self._run_epoch(bar)

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 
 from core.runtime import UserError
 
-PLACE_FIELDS = ("device", "workers")
+PLACE_FIELDS = ("device", "workers", "tracker")
 """Settings that say where a training runs, not what it learns; a run may be continued with other values."""
 
 
@@ -67,6 +67,9 @@ class Config:
     channels_last: bool = _setting(True, "memory format that convolutions run faster in")
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps ...")
     workers: int = _setting(-1, "processes that load photos; -1 = as many as suit the machine")
+    tracker: str = _setting(
+        "auto", "learning curves: auto (TensorBoard if installed), none, tensorboard, wandb, mlflow, or module:function"
+    )
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
