@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From photos to submission.csv and a score table.
+# From photos to submission.csv, a score table and a page about the run.
 #
 #   bash run_all.sh                                       sample people, drawn; their scores mean nothing
 #   DATA_DIR=/my/data bash run_all.sh                     your photos, in any of the layouts of README.md
@@ -9,6 +9,7 @@
 # PROFILE   smoke | quick | full (default: smoke for the sample; else full with a GPU, quick without)
 # RUN       name of the run: results go to outputs/RUN (default: default, or sample)
 # CROP_DIR  folder for the crops (default: crop_images, or crop_images_sample)
+# REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
 # PYTHON    interpreter to use; TORCH_INDEX_URL  index to ask for torch as well
 #
 # Further flags go to train.py. Run it again after a stop: finished work is kept.
@@ -17,7 +18,7 @@ set -uo pipefail
 # Relative paths are meant from where the command was typed.
 [ -z "${DATA_DIR:-}" ] || DATA_DIR=$(cd "$DATA_DIR" 2>/dev/null && pwd || echo "$DATA_DIR")
 cd "$(dirname "$0")" || exit
-case "${1:-}" in -h | --help) sed -n '2,16s/^# \{0,1\}//p' run_all.sh; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,17s/^# \{0,1\}//p' run_all.sh; exit 0 ;; esac
 
 step() { # step NAME COMMAND...: run it; stop at the first that fails, with its name and its exit code
     local name=$1 began=$SECONDS code
@@ -56,7 +57,9 @@ step train "$PYTHON" "${TRAIN[@]}"
 step inference "$PYTHON" inference.py --run-dir "$RUN_DIR"
 step ensemble "$PYTHON" ensemble.py --run-dir "$RUN_DIR"
 step submission "$PYTHON" submission.py --run-dir "$RUN_DIR"
+[ "${REPORT:-1}" = 0 ] || step report "$PYTHON" report.py --run-dir "$RUN_DIR"
 
 echo
 [ -z "$SAMPLE" ] || echo "These are drawn people and a training of seconds: the scores mean nothing. Set DATA_DIR to your photos."
 echo "done in $((SECONDS / 60)) min $((SECONDS % 60)) s: $RUN_DIR/submission.csv, scores in $RUN_DIR/scores.json"
+[ "${REPORT:-1}" = 0 ] || echo "a page about the run: $RUN_DIR/report/index.html"

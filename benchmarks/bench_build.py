@@ -14,17 +14,15 @@ import json
 import resource
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.spreading import timed_spread
 from core.photos import write_photo
 from core.runtime import command_parser, cpu_count, positive_int, run_cli
 from preprocessing import workers
@@ -36,8 +34,6 @@ from synthesis.portrait import draw_person
 from synthesis.portraits import Sitting, painter
 from synthesis.sittings import Identity, layout_named
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 LABEL = Label("female", "unknown", 30)
 
 
@@ -48,11 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         faces_dir = Path(folder) / "faces"
         names = _draw_faces(faces_dir, args.faces)
         repeated = names * (args.people // args.faces + 1)
-        faces, measured = _timed(partial(measurer, faces_dir, None), repeated, args.workers)
+        faces, measured = timed_spread(partial(measurer, faces_dir, None), repeated, args.workers)
         usable = [face for face in faces if not face.reason]
         sittings = [_sitting(number, usable[number % len(usable)]) for number in range(args.people)]
         before = _cpu_seconds()
-        counts, painted = _timed(partial(painter, faces_dir, Path(folder) / "data"), sittings, args.workers)
+        counts, painted = timed_spread(partial(painter, faces_dir, Path(folder) / "data"), sittings, args.workers)
         spent = _cpu_seconds() - before
     peak = resource.getrusage(resource.RUSAGE_CHILDREN if args.workers > 1 else resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({
@@ -63,17 +59,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cpu_ms_a_photo": round(1000 * spent / sum(counts), 1),
         "peak_mb_a_process": round(peak / 1024),
     }))  # fmt: skip
-
-
-def _timed(
-    start: Callable[[], Callable[[Item], Result]], items: Sequence[Item], count: int
-) -> tuple[list[Result], float]:
-    """Results, and items a second from the first result on."""
-    with closing(workers.spread(start, items, count)) as results:
-        done = [next(results)]
-        begun = time.perf_counter()
-        done += results
-    return done, (len(items) - workers.CHUNK * (count > 1)) / (time.perf_counter() - begun)
 
 
 def _cpu_seconds() -> float:

@@ -42,7 +42,7 @@ class Launcher:
 
 
 def _spread_here(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
-    return workers.spread(start, items, resources.processes)
+    return workers.spread(start, items, resources.processes, large=resources.shard == 1)
 
 
 def _spread_over_ray(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:

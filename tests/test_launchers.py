@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from toy_data import Toy, table, train_toy
 
 from core.runtime import UserError
-from launchers.launching import LAUNCHERS, Resources, add_launcher_flags, launch, launcher_named
+from launchers.launching import LAUNCHERS, Resources, add_launcher_flags, launch, launch_all, launcher_named
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -115,6 +115,7 @@ def flags(*words: str) -> argparse.Namespace:
 def test_the_default_works_here_in_order() -> None:
     with closing(launch(flags(), lambda: str, [3, 1, 2])) as results:
         assert list(results) == ["3", "1", "2"]
+    assert launch_all(flags(), lambda: str, [3, 1, 2]) == ["3", "1", "2"]
 
 
 def test_an_unknown_launcher_is_refused_by_name() -> None:
