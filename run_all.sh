@@ -9,6 +9,7 @@
 # PROFILE   smoke | quick | full (default: smoke for the sample; else full with a GPU, quick without)
 # RUN       name of the run: results go to outputs/RUN (default: default, or sample)
 # CROP_DIR  folder for the crops (default: crop_images, or crop_images_sample)
+# CHECK     0 leaves out the look at a data set whose faces are not searched yet
 # REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
 # PYTHON    interpreter to use; TORCH_INDEX_URL  index to ask for torch as well
 #
@@ -18,7 +19,7 @@ set -uo pipefail
 # Relative paths are meant from where the command was typed.
 [ -z "${DATA_DIR:-}" ] || DATA_DIR=$(cd "$DATA_DIR" 2>/dev/null && pwd || echo "$DATA_DIR")
 cd "$(dirname "$0")" || exit
-case "${1:-}" in -h | --help) sed -n '2,17s/^# \{0,1\}//p' run_all.sh; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,18s/^# \{0,1\}//p' run_all.sh; exit 0 ;; esac
 
 step() { # step NAME COMMAND...: run it; stop at the first that fails, with its name and its exit code
     local name=$1 began=$SECONDS code
@@ -51,6 +52,9 @@ TRAIN=(train.py --task $TASKS ${PROFILE:+--profile "$PROFILE"} --crop-dir "$CROP
 # A mistyped flag shall stop the run now, not after the faces are found.
 step settings "$PYTHON" "${TRAIN[@]}" --show-settings >/dev/null
 [ -z "$SAMPLE" ] || step "sample people" "$PYTHON" -m synthesis.people --out "$DATA_DIR"
+# A data set is looked at once: later runs have its faces already.
+[ -n "$SAMPLE" ] || [ "${CHECK:-1}" = 0 ] || [ -e "$CROP_DIR/faces.csv" ] \
+    || step "check data" "$PYTHON" check_data.py --data-dir "$DATA_DIR" --crop-dir "$CROP_DIR"
 step "detect faces" "$PYTHON" preprocessing/detect_faces.py --data-dir "$DATA_DIR" --crop-dir "$CROP_DIR"
 step "crop faces" "$PYTHON" preprocessing/crop_faces.py --crop-dir "$CROP_DIR"
 step train "$PYTHON" "${TRAIN[@]}"

@@ -1,0 +1,260 @@
+"""What the sections about photos, faces, folds, training and settings show: plain values for their templates."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.artifacts import text_hash
+from core.crops import STATUSES, read_source
+from core.folds import STRATA_TASKS, audit_folds, folds_path
+from core.runtime import UserError
+from core.scores import combine
+from core.tasks import combined_class_count, combined_tasks, decode, task_named
+from reporting.figures import column_chart, line_chart, round_range
+from reporting.gathering import RunData, TrainedFold
+from reporting.pictures import thumbnail
+
+Context = dict[str, Any]
+EXAMPLES = 3
+"""Photos shown of each class."""
+SAMPLE = 12
+"""Photos shown of a part without labels."""
+MOST_DOUBTS = 24
+AGE_STEP = 5
+
+
+def photos_section(data: RunData) -> Context:
+    """People and photos, classes with examples, groups of people, ages."""
+    people = data.oof.crops.frame.drop_duplicates("person")
+    return {
+        "splits": _split_rows(data.faces),
+        "tasks": _class_rows(data),
+        "classes": _examples_of_classes(data),
+        "races": _counts(people["race"]) if "race" in people else [],
+        "ages": _age_chart(people["age"]),
+        "sample": _evenly(list(data.eval.path_of.items()), SAMPLE),
+        "edges": data.run.age_edges,
+    }
+
+
+def _split_rows(faces: pd.DataFrame) -> list[Context]:
+    rows = [(name, faces[faces["split"] == name]) for name in ("train", "eval")]
+    return [{"split": name, "photos": len(part), "people": part["person"].nunique()} for name, part in rows]
+
+
+def _class_rows(data: RunData) -> list[Context]:
+    """For each task its classes with their photos and people in training, and their photos in a labelled eval part."""
+    rows = []
+    for name, labels in data.train_labels.items():
+        people = {pair for pair in zip(data.oof.crops.frame["person"], labels, strict=True)}
+        answers = data.eval.answers.get(name)
+        truth = None if answers is None or answers.truth is None else answers.truth.tolist()
+        rows.append({"task": name, "classes": [
+            {
+                "name": class_name,
+                "photos": labels.count(label),
+                "people": sum(of_person == label for _, of_person in people),
+                "eval": None if truth is None else truth.count(label),
+            }
+            for label, class_name in enumerate(task_named(name).classes)
+        ]})  # fmt: skip
+    return rows
+
+
+def _examples_of_classes(data: RunData) -> list[Context]:
+    """Every combined class with its number of training photos and some of them; empty without training photos."""
+    crops = data.oof.crops
+    if not crops.image_ids:
+        return []
+    labels = combine(data.train_labels)
+    members: dict[int, list[tuple[str, Path]]] = {number: [] for number in range(combined_class_count())}
+    for number, image_id, path in zip(labels, crops.image_ids, crops.paths, strict=True):
+        members[number].append((image_id, path))
+    return [{"number": number, "names": _names_of(number), "photos": len(of_class),
+             "pictures": _evenly(of_class, EXAMPLES)} for number, of_class in members.items()]  # fmt: skip
+
+
+def _names_of(number: int) -> list[str]:
+    """The names of a combined class's parts."""
+    labels = decode(number)
+    return [task.classes[labels[task.name]] for task in combined_tasks()]
+
+
+def _evenly(photos: Sequence[tuple[str, Path]], count: int) -> list[Context]:
+    """Some of the photos, spread over all of them."""
+    places = np.linspace(0, len(photos) - 1, min(len(photos), count)).round().astype(int)
+    return [{"image_id": photos[place][0], "picture": thumbnail(photos[place][1])} for place in places]
+
+
+def _counts(values: pd.Series) -> list[Context]:
+    counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    return [{"name": name, "count": count, "share": count / len(values)} for name, count in counted]
+
+
+def _age_chart(ages: pd.Series) -> str | None:
+    years = [int(age) for age in ages if age.isdecimal()]
+    if not years:
+        return None
+    counted = Counter(age // AGE_STEP * AGE_STEP for age in years)
+    starts = list(range(min(counted), max(counted) + 1, AGE_STEP))
+    return column_chart(starts, [counted[start] for start in starts], step=AGE_STEP, label="ages")
+
+
+def faces_section(data: RunData) -> Context:
+    """Statuses by part, and the photos a person should look at: those not found at once, and those of review.csv."""
+    faces = data.faces
+    table = [
+        {"status": status, **{name: _count(faces, name, status) for name in ("train", "eval")}} for status in STATUSES
+    ]
+    doubtful = faces[(faces["status"].isin(("fallback", "missing"))) | faces["image_id"].isin(data.doubts)]
+    ranked = sorted(doubtful.to_dict("records"), key=lambda row: (row["status"] != "missing", row["score"]))
+    return {
+        "statuses": table,
+        "doubtful": len(ranked),
+        "shown": [_doubt(data, row) for row in ranked[:MOST_DOUBTS]],
+        "detector": read_source(Path(data.run.crop_dir)).get("detect", {}),
+    }
+
+
+def _count(faces: pd.DataFrame, split: str, status: str) -> int:
+    return int(((faces["split"] == split) & (faces["status"] == status)).sum())
+
+
+def _doubt(data: RunData, row: Mapping[str, str]) -> Context:
+    picture = None if row["status"] == "missing" else thumbnail(Path(data.run.crop_dir) / row["path"])
+    why = data.doubts.get(row["image_id"], row["reason"])
+    return {"image_id": row["image_id"], "status": row["status"], "score": row["score"], "why": why, "picture": picture}
+
+
+def folds_section(data: RunData) -> Context:
+    """Who is in which fold, and whether everything that depends on it agrees."""
+    if data.fold_of is None:
+        return {"rows": [], "checks": []}
+    frame = data.oof.crops.frame
+    people = frame.drop_duplicates("person").assign(fold=lambda rows: rows["person"].map(data.fold_of))
+    labels = {name: dict(zip(frame["person"], data.train_labels[name], strict=True)) for name in STRATA_TASKS}
+    classes = [(name, label) for name in STRATA_TASKS for label in range(len(task_named(name).classes))]
+    return {
+        "columns": [task_named(name).classes[label] for name, label in classes],
+        "rows": [_fold_row(people["person"][people["fold"] == fold], frame, labels, classes, fold)
+                 for fold in range(data.run.folds)],
+        "checks": [{"name": name, "trouble": check(data)} for name, check in AUDIT],
+    }  # fmt: skip
+
+
+def _fold_row(
+    persons: pd.Series,
+    frame: pd.DataFrame,
+    labels: Mapping[str, Mapping[str, int]],
+    classes: Sequence[tuple[str, int]],
+    fold: int,
+) -> Context:
+    counts = [sum(labels[name][person] == label for person in persons) for name, label in classes]
+    return {
+        "fold": fold,
+        "people": len(persons),
+        "photos": int(frame["person"].isin(persons).sum()),
+        "counts": counts,
+    }
+
+
+def _persons_agree(data: RunData) -> str:
+    """What is wrong with folds.csv, or nothing."""
+    try:
+        audit_folds(folds_path(data.run_dir), data.fold_of, set(data.oof.crops.frame["person"]), data.run.folds)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _held_out_agree(data: RunData) -> str:
+    person_of = dict(zip(data.oof.crops.image_ids, data.oof.crops.frame["person"], strict=True))
+    leaked = [
+        f"{trained.folder}: {image_id}"
+        for trained in _all_folds(data)
+        for image_id in trained.oof_ids
+        if data.fold_of.get(person_of.get(image_id)) != trained.fold
+    ]
+    return leaked[0] if leaked else ""
+
+
+def _folds_agree(data: RunData) -> str:
+    expected = text_hash(f"{person} {fold}" for person, fold in sorted(data.fold_of.items()))
+    return next((str(fold.folder) for fold in _all_folds(data) if fold.identity["folds_hash"] != expected), "")
+
+
+def _crops_agree(data: RunData) -> str:
+    expected = data.oof.crops.hash
+    return next((str(fold.folder) for fold in _all_folds(data) if fold.identity["data_hash"] != expected), "")
+
+
+AUDIT: tuple[tuple[str, Callable[[RunData], str]], ...] = (
+    ("persons", _persons_agree),
+    ("held_out", _held_out_agree),
+    ("folds", _folds_agree),
+    ("crops", _crops_agree),
+)
+"""Checks by name, each of which returns what is wrong, or an empty text."""
+
+
+def _all_folds(data: RunData) -> list[TrainedFold]:
+    return [fold for of_task in data.trained.values() for fold in of_task]
+
+
+def training_section(data: RunData) -> Context:
+    """Learning curves of every task and fold, what each fold came to, and how long it took."""
+    return {"tasks": [_curves(name, folds, data.run.folds) for name, folds in data.trained.items()]}
+
+
+def _curves(name: str, folds: Sequence[TrainedFold], expected: int) -> Context:
+    scores = [_points(fold, "macro_f1") for fold in folds]
+    losses = [_points(fold, column) for column in ("train_loss", "loss") for fold in folds]
+    seen = [y for line in losses for _, y in line]
+    return {
+        "task": name,
+        "missing": expected - len(folds),
+        "f1": line_chart(scores, label=f"{name} macro-F1", y_range=(0, 1)),
+        "train_loss": line_chart(losses[: len(folds)], label=f"{name} training loss", y_range=round_range(seen)),
+        "loss": line_chart(losses[len(folds) :], label=f"{name} held-out loss", y_range=round_range(seen)),
+        "folds": [_fold_result(fold) for fold in folds],
+        "seconds": sum(float(fold.history["seconds"].sum()) for fold in folds),
+    }
+
+
+def _points(fold: TrainedFold, column: str) -> list[tuple[float, float]]:
+    scored = fold.history.dropna(subset=[column])
+    return list(zip(scored["epoch"].tolist(), scored[column].tolist(), strict=True))
+
+
+def _fold_result(fold: TrainedFold) -> Context:
+    history = fold.history
+    speed = history["images_per_second"].median() if "images_per_second" in history else None
+    return {
+        "fold": fold.fold,
+        "epochs": len(history),
+        **fold.result,
+        "seconds": float(history["seconds"].sum()),
+        "speed": speed,
+    }
+
+
+def settings_section(data: RunData) -> Context:
+    """Settings side by side, with those that differ between tasks marked, and versions."""
+    first = {name: folds[0].identity for name, folds in data.trained.items()}
+    names = sorted({setting for identity in first.values() for setting in identity["settings"]})
+    rows = []
+    for setting in names:
+        values = [identity["settings"].get(setting) for identity in first.values()]
+        rows.append({"name": setting, "per_task": values, "differs": any(value != values[0] for value in values)})
+    identity = next(iter(first.values()), {})
+    return {
+        "tasks": list(first),
+        "rows": rows,
+        "versions": identity.get("versions", {}),
+        "crop": data.oof.crops.source["crop"],
+        "run": {name: getattr(data.run, name) for name in ("data_root", "layout", "crop_dir", "folds", "fold_seed")},
+    }

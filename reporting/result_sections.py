@@ -1,0 +1,254 @@
+"""What the sections about scores, groups, mistakes and probabilities show: plain values for their templates."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.calibration import expected_calibration_error, reliability
+from core.decisions import combine_labels
+from core.evaluation import value_errors
+from core.groups import FEWEST_PEOPLE, score_groups, weakest
+from core.metrics import confusion_matrix
+from core.scores import COMBINED, Labels, majority, score
+from core.tasks import combined_class_count, combined_class_name, task_named
+from reporting import analysis, attention, figures
+from reporting.gathering import Answers, RunData, Split
+from reporting.pictures import embed, thumbnail
+
+Context = dict[str, Any]
+MOST_SUSPECTS = 24
+LEAST_SURE = 8
+BINS = 10
+"""Of the reliability curves."""
+YEARS_STEP = 5
+DECADE = 10
+
+
+def scores_section(data: RunData) -> Context:
+    """Macro-F1 and accuracy with intervals, beside the commonest class; whether both parts agree; decision rules."""
+    parts = [{"split": split.name, "rows": _score_rows(data, split), **_size(split)} for split in data.scored_splits]
+    return {"parts": parts, "agreement": _agreement(parts), "decisions": data.decisions}
+
+
+def _size(split: Split) -> Context:
+    persons = {person for answers in split.scored.values() for person in answers.persons}
+    return {"people": len(persons), "photos": max(len(answers.image_ids) for answers in split.scored.values())}
+
+
+def _score_rows(data: RunData, split: Split) -> list[Context]:
+    rows = [_score_row(data, split.shared, COMBINED)] if split.has_combined_class else []
+    return rows + [_score_row(data, {name: answers}, name) for name, answers in split.scored.items()]
+
+
+def _score_row(data: RunData, answers: Mapping[str, Answers], name: str) -> Context:
+    """The scores of one task or of the combined class, and of always giving the commonest training class."""
+    found, naive = _record(answers, _predicted(answers)), None
+    if data.oof.crops.image_ids:
+        learned = {task: data.train_labels[task] for task in answers}
+        naive = _record(answers, majority(learned, len(next(iter(answers.values())).persons)))
+    of_name = [record and (record[name] if name == COMBINED else record["tasks"][name]) for record in (found, naive)]
+    return {"name": name, "found": of_name[0], "naive": of_name[1]}
+
+
+def _record(answers: Mapping[str, Answers], predicted: Labels) -> dict:
+    return score(_true(answers), predicted, next(iter(answers.values())).persons)
+
+
+def _true(answers: Mapping[str, Answers]) -> Labels:
+    return {name: of_task.truth.tolist() for name, of_task in answers.items()}
+
+
+def _predicted(answers: Mapping[str, Answers]) -> Labels:
+    return {name: of_task.predicted.tolist() for name, of_task in answers.items()}
+
+
+def _agreement(parts: Sequence[Context]) -> list[Context]:
+    """Of each row that both parts have, whether the intervals of macro-F1 overlap."""
+    if len(parts) < 2:
+        return []
+    first, second = ({row["name"]: row["found"]["macro_f1"] for row in part["rows"]} for part in parts)
+    return [{"name": name, "overlaps": _overlap(first[name], second[name])} for name in first if name in second]
+
+
+def _overlap(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return max(one["low"], other["low"]) <= min(one["high"], other["high"])
+
+
+def confusion_section(data: RunData) -> Context:
+    """Confusion matrices of every task and of the combined class, with its F1 per class."""
+    return {"parts": [_confusions(split) for split in data.scored_splits]}
+
+
+def _confusions(split: Split) -> Context:
+    tasks = [
+        {"task": name, "rows": _matrix(answers.truth, answers.predicted, answers.task.classes)}
+        for name, answers in split.scored.items()
+    ]
+    if not split.has_combined_class:
+        return {"split": split.name, "tasks": tasks, "combined": None, "classes": []}
+    names = [combined_class_name(number) for number in range(combined_class_count())]
+    true, predicted = (combine_labels(labels(split.shared)) for labels in (_true, _predicted))
+    classes = _record(split.shared, _predicted(split.shared))["classes"]
+    return {"split": split.name, "tasks": tasks, "combined": _matrix(true, predicted, names), "classes": classes}
+
+
+def _matrix(truth: Sequence[int], predicted: Sequence[int], names: Sequence[str]) -> list[Context]:
+    """Rows of the truth: name, photos, and for each predicted class its count and share of the row."""
+    counts = confusion_matrix(truth, predicted, len(names))
+    totals = counts.sum(axis=1)
+    return [
+        {"name": name, "photos": int(total), "cells": [(int(count), count / max(total, 1)) for count in row]}
+        for name, row, total in zip(names, counts.tolist(), totals.tolist(), strict=True)
+    ]
+
+
+def groups_section(data: RunData) -> Context:
+    """Scores per group of people, with the weakest group of each table named."""
+    tables = [table for split in data.scored_splits for table in _group_tables(split)]
+    return {"tables": sorted(tables, key=lambda table: table["by"] != "race"), "smallest": FEWEST_PEOPLE}
+
+
+def _group_tables(split: Split) -> list[Context]:
+    if not split.shared:
+        return []
+    answers = next(iter(split.shared.values()))
+    facts = [split.facts.get(image_id, {}) for image_id in answers.image_ids]
+    records = score_groups(_true(split.shared), _predicted(split.shared), answers.persons, facts)
+    of_grouping = {by: [record for record in records if record["by"] == by] for by in (row["by"] for row in records)}
+    return [
+        {
+            "by": by,
+            "split": split.name,
+            "scored": list(rows[0]["scores"]),
+            "rows": rows,
+            "weakest": weakest(rows) if len(rows) > 1 else [],
+        }
+        for by, rows in of_grouping.items()
+    ]
+
+
+def calibration_section(data: RunData) -> Context:
+    """Reliability curves and expected calibration errors."""
+    return {"parts": [{"split": split.name, "tasks": [_reliability(answers) for answers in split.scored.values()]}
+                      for split in data.scored_splits]}  # fmt: skip
+
+
+def _reliability(answers: Answers) -> Context:
+    name, labels = answers.task.name, answers.truth.tolist()
+    bins = reliability(answers.probs, labels, BINS)
+    columns = ([row[column] for row in bins] for column in ("confidence", "accuracy", "photos"))
+    return {
+        "task": name,
+        "chart": figures.reliability_chart(*columns, label=f"{name} calibration"),
+        "ece": expected_calibration_error(answers.probs, labels, BINS),
+        "confidence": float(answers.probs.max(axis=1).mean()),
+        "accuracy": float((answers.probs.argmax(axis=1) == answers.truth).mean()),
+    }
+
+
+def years_section(data: RunData) -> Context:
+    """Error of the expected age in years, over all people and by decade of their true age."""
+    parts = [_years(data, split, name) for split in (data.oof, data.eval) for name in split.values]
+    return {"parts": [part for part in parts if part]}
+
+
+def _years(data: RunData, split: Split, name: str) -> Context | None:
+    """None where nobody knows the true numbers."""
+    table, task = split.values[name], task_named(name)
+    facts = [split.facts.get(image_id, {}) for image_id in table.image_ids]
+    person_of = dict(zip(split.crops.image_ids, split.crops.frame["person"], strict=True))
+    found = value_errors(
+        {name: table},
+        table.image_ids,
+        facts,
+        persons=[person_of[image_id] for image_id in table.image_ids],
+        learned_from=list(data.oof.facts.values()),
+    )
+    if not found:
+        return None
+    true, expected = analysis.true_and_expected(split, task, table)
+    decades = true // DECADE * DECADE
+    return {
+        "split": split.name,
+        "whole": found[name],
+        "near": analysis.count_errors(true, expected).near,
+        "decades": [(int(start), analysis.count_errors(true[decades == start], expected[decades == start]))
+                    for start in np.unique(decades)],
+        "chart": figures.density_chart(true, expected, step=YEARS_STEP, label=f"{name} {task.value.name}"),
+    }  # fmt: skip
+
+
+def unsure_section(data: RunData) -> Context:
+    """What was answered on the eval photos, and those of which each task is least sure."""
+    return {"tasks": [_unsure(data.eval, answers) for answers in data.eval.answers.values()]}
+
+
+def _unsure(split: Split, answers: Answers) -> Context:
+    counts = np.bincount(answers.predicted, minlength=len(answers.task.classes)).tolist()
+    total = max(sum(counts), 1)
+    return {
+        "task": answers.task.name,
+        "counts": [{"name": name, "count": count, "share": count / total}
+                   for name, count in zip(answers.task.classes, counts, strict=True)],
+        "cards": [_card(split, answers, row) for row in analysis.least_sure(answers, LEAST_SURE)],
+    }  # fmt: skip
+
+
+def _card(split: Split, answers: Answers, row: int) -> Context:
+    """One photo with the task's probabilities, the truth if it is known, and no heat yet."""
+    image_id = answers.image_ids[row]
+    probs = list(zip(answers.task.classes, answers.probs[row].tolist(), strict=True))
+    return {
+        "image_id": image_id,
+        "picture": thumbnail(split.path_of[image_id]),
+        "heat": None,
+        "truth": None if answers.truth is None else answers.task.classes[answers.truth[row]],
+        "predicted": answers.task.classes[answers.predicted[row]],
+        "probs": probs,
+    }
+
+
+def mistakes_section(data: RunData, *, count: int, looks: attention.Looks | None) -> Context:
+    """The surest wrong answers of each task, one a person, with the heat of where the models looked."""
+    parts = []
+    for split in data.scored_splits:
+        for answers in split.scored.values():
+            rows = analysis.worst_mistakes(answers, count)
+            cards = [_card(split, answers, row) for row in rows]
+            if looks and cards:
+                _add_heat(cards, looks, data, split, (answers, rows))
+            wrong = int((answers.predicted != answers.truth).sum())
+            parts.append({"split": split.name, "task": answers.task.name, "cards": cards, "wrong": wrong})
+    return {"parts": parts, "with_heat": looks is not None, "install": attention.INSTALL}
+
+
+def _add_heat(
+    cards: list[Context], looks: attention.Looks, data: RunData, split: Split, mistakes: tuple[Answers, list[int]]
+) -> None:
+    """Put the mean heat of the models that gave the answer into each card: out of fold one, on eval photos all."""
+    answers, rows = mistakes
+    heats: dict[int, list[np.ndarray]] = {row: [] for row in rows}
+    for trained in data.trained.get(answers.task.name, ()):
+        held_out = set(trained.oof_ids)
+        mine = [row for row in rows if split.name == "eval" or answers.image_ids[row] in held_out]
+        if not mine:
+            continue
+        paths = [split.path_of[answers.image_ids[row]] for row in mine]
+        maps = looks.heat(trained.folder, answers.task.name, paths, answers.predicted[mine].tolist())
+        for row, heat in zip(mine, () if maps is None else maps, strict=maps is not None):
+            heats[row].append(heat)
+    for card, row in zip(cards, rows, strict=True):
+        path: Path = split.path_of[answers.image_ids[row]]
+        card["heat"] = embed(attention.overlay(path, np.mean(heats[row], axis=0))) if heats[row] else None
+
+
+def suspects_section(data: RunData) -> Context:
+    """Labels that another command found to be probably wrong, as far as their list is there."""
+    if data.suspects is None:
+        return {"found": None, "rows": []}
+    rows = data.suspects.head(MOST_SUSPECTS).to_dict("records")
+    paths = data.oof.path_of
+    shown = [row | {"picture": thumbnail(paths[row["image_id"]]) if row["image_id"] in paths else None} for row in rows]
+    return {"found": len(data.suspects), "rows": shown}

@@ -1,0 +1,287 @@
+"""report.py on finished, unfinished and odd runs: what the page says, and that it needs nothing but itself."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_data import (
+    Toy,
+    ToyRun,
+    edit_csv,
+    infer,
+    make_photos,
+    make_remade,
+    prepare,
+    refusal,
+    table,
+    train_toy,
+)
+
+import ensemble
+import report
+import submission
+from core import groups
+from core.artifacts import read_json
+from core.tasks import task_named
+from reporting import analysis, attention
+from reporting.data_sections import folds_section
+from reporting.gathering import Answers, RunData, gather
+from reporting.result_sections import groups_section, scores_section, years_section
+
+pytest_plugins = ("toy_fixtures",)
+KOREAN = re.compile("[가-힣]")
+
+
+def page_of(run_dir: Path, *flags: str) -> str:
+    """The page that report.py writes, without heat unless a flag asks for it."""
+    report.main(["--run-dir", str(run_dir), "--no-heat", *flags])
+    return (run_dir / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def section(page: str, name: str) -> str:
+    """One section's text in English, without tags."""
+    inside = page.split(f'<section id="{name}">')[1].split("</section>")[0]
+    return " ".join(re.sub("<[^>]+>", " ", inside).split())
+
+
+def answers(probs: list[list[float]], truth: list[int], persons: str) -> Answers:
+    """Answers of the gender task; `persons` has one letter a photo."""
+    table = np.array(probs)
+    ids = tuple(f"{person}/{row}" for row, person in enumerate(persons))
+    return Answers(task_named("gender"), ids, tuple(persons), table, table.argmax(axis=1), np.array(truth))
+
+
+@pytest.fixture(scope="module")
+def toy_page(toy_run: ToyRun, tmp_path_factory: pytest.TempPathFactory) -> str:
+    run_dir = shutil.copytree(toy_run.run_dir, tmp_path_factory.mktemp("report") / "run <script>")
+    return page_of(run_dir)
+
+
+class TestThePage:
+    def test_it_needs_nothing_but_itself(self, toy_page: str) -> None:
+        assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", toy_page)
+        assert "://" not in toy_page
+        assert "url(" not in toy_page
+
+    def test_a_name_of_the_run_is_escaped(self, toy_page: str) -> None:
+        assert "run &lt;script&gt;" in toy_page
+        assert toy_page.count("<script>") == 1
+
+    def test_every_section_is_there_and_reached(self, toy_page: str) -> None:
+        sections = re.findall(r'<section id="(\w+)">', toy_page)
+        assert sections == re.findall(r'<a href="#(\w+)">', toy_page)
+        assert len(sections) == 13
+
+    def test_the_same_run_gives_the_same_page(self, run_copy: ToyRun) -> None:
+        assert page_of(run_copy.run_dir) == page_of(run_copy.run_dir)
+        assert [path.name for path in (run_copy.run_dir / "report").iterdir()] == ["index.html"]
+
+    def test_it_is_of_a_sane_size(self, toy_page: str) -> None:
+        assert len(toy_page) < 1_000_000
+
+    def test_one_language_alone(self, run_copy: ToyRun) -> None:
+        english, korean = (page_of(run_copy.run_dir, "--language", language) for language in ("en", "ko"))
+        assert not KOREAN.search(english)
+        assert '<html lang="en">' in english
+        assert "학습 사람들의 나이" in korean
+        assert "Ages of the training people" not in korean
+        assert 'id="language"' not in english + korean
+
+    def test_pictures_of_training_and_eval_photos(self, toy_page: str) -> None:
+        assert toy_page.count("data:image/jpeg;base64,") > 30
+        assert 'alt="000000-1_male_Asian_20/' in toy_page
+
+
+class TestTheNumbers:
+    def test_scores_are_those_of_the_submission(self, toy_run: ToyRun) -> None:
+        written = read_json(toy_run.run_dir / "scores.json")
+        parts = scores_section(gather(toy_run.run_dir))["parts"]
+        assert [part["split"] for part in parts] == ["oof", "eval"]
+        for part in parts:
+            combined, *tasks = part["rows"]
+            of_split = written[part["split"]]
+            assert combined["found"] == of_split["model"]["combined"]
+            assert combined["naive"] == of_split["majority"]["combined"]
+            assert {row["name"]: row["found"] for row in tasks} == of_split["model"]["tasks"]
+
+    def test_a_tuned_decision_is_what_the_page_counts(self, run_copy: ToyRun) -> None:
+        submission.main(["--run-dir", str(run_copy.run_dir), "--decision", "tuned"])
+        data, written = gather(run_copy.run_dir), read_json(run_copy.run_dir / "scores.json")
+        for part in scores_section(data)["parts"]:
+            assert part["rows"][0]["found"] == written[part["split"]]["model"]["combined"]
+        assert "tuned" in section(page_of(run_copy.run_dir, "--language", "en"), "scores")
+
+    def test_a_group_of_few_or_alone_is_not_called_the_weakest(self, toy_run: ToyRun) -> None:
+        data = gather(toy_run.run_dir)
+        by_race, *rest = groups_section(data)["tables"]
+        assert [(row["group"], row["people"]) for row in by_race["rows"]] == [("Asian", 12)]
+        assert by_race["weakest"] == []  # the only group there is
+        assert [table["weakest"] for table in rest] == [[], []]  # none has ten people
+
+    def test_the_weakest_group_is_named(self, toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(groups, "FEWEST_PEOPLE", 2)
+        tables = groups_section(gather(toy_run.run_dir))["tables"]
+        of_strata = next(table for table in tables if table["by"] != "race" and table["split"] == "oof")
+        (named,) = of_strata["weakest"]
+        accuracies = {row["group"]: row["scores"]["combined"]["accuracy"]["value"] for row in of_strata["rows"]}
+        assert accuracies[named["group"]] == min(accuracies.values())
+
+    def test_years_are_compared_with_those_that_are_known(self, run_copy: ToyRun) -> None:
+        frame = table(run_copy.crop_dir / "faces.csv")
+        frame = frame[frame["split"] == "train"]
+        frame.assign(years=frame["age"] + 3)[["image_id", "years"]].to_csv(
+            run_copy.run_dir / "age_oof_years.csv", index=False
+        )
+        part = next(part for part in years_section(gather(run_copy.run_dir))["parts"] if part["split"] == "oof")
+        assert part["whole"]["mean_absolute_error"] == pytest.approx({"value": 3, "low": 3, "high": 3})
+        assert [(start, row.photos, row.bias) for start, row in part["decades"]] == [
+            (20, 28, 3),
+            (30, 28, 3),
+            (60, 28, 3),
+        ]
+
+    def test_worst_mistakes_are_one_a_person_and_the_surest_first(self) -> None:
+        found = answers([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.45, 0.55], [0.99, 0.01]], [0, 0, 0, 0, 1], "abbcd")
+        assert analysis.worst_mistakes(found, 9) == [4, 1, 3]
+        assert analysis.worst_mistakes(found, 1) == [4]
+        assert analysis.least_sure(found, 2) == [3, 2]
+
+    def test_errors_in_years(self) -> None:
+        found = analysis.count_errors(np.array([20.0, 30.0, 40.0]), np.array([25.0, 28.0, 50.0]))
+        assert (found.photos, found.near) == (3, pytest.approx(2 / 3))
+        assert (found.mean_absolute, found.bias) == (pytest.approx(17 / 3), pytest.approx(13 / 3))
+
+
+class TestTheAudit:
+    @staticmethod
+    def troubles(data: RunData) -> dict[str, str]:
+        return {check["name"]: check["trouble"] for check in folds_section(data)["checks"]}
+
+    def test_a_sound_run_has_no_trouble(self, toy_run: ToyRun) -> None:
+        assert self.troubles(gather(toy_run.run_dir)) == dict.fromkeys(("persons", "held_out", "folds", "crops"), "")
+
+    def test_a_person_moved_to_another_fold_is_found(self, run_copy: ToyRun) -> None:
+        before = table(run_copy.run_dir / "folds.csv")
+        moved, fold = before["person"][0], before["fold"][0]
+        edit_csv(run_copy.run_dir / "folds.csv", lambda frame: frame.assign(
+            fold=[str(1 - int(fold)) if person == moved else old
+                  for person, old in zip(frame["person"], frame["fold"], strict=True)]
+        ))  # fmt: skip
+        found = self.troubles(gather(run_copy.run_dir))
+        assert f"fold{fold}: {moved}/" in found["held_out"]
+        assert found["folds"] and not found["persons"] and not found["crops"]
+
+    def test_crops_that_changed_after_training_are_found(self, data_copy: Toy, toy_run: ToyRun, tmp_path: Path) -> None:
+        run_dir = shutil.copytree(toy_run.run_dir, tmp_path / "run")
+        edit_csv(data_copy.crop_dir / "faces.csv", lambda frame: frame.assign(age=frame["age"].replace("20", "21")))
+        path = run_dir / "run.json"
+        path.write_text(path.read_text().replace(str(toy_run.crop_dir), str(data_copy.crop_dir)))
+        assert self.troubles(gather(run_dir))["crops"].endswith("fold0")
+        assert "Not so:" in section(page_of(run_dir), "folds")
+
+
+class TestMissingParts:
+    def test_one_task_and_nothing_averaged(self, toy: Toy, tmp_path: Path) -> None:
+        train_toy(toy.crop_dir, tmp_path / "run", ("mask",), ("--fold", "0"))
+        page = page_of(tmp_path / "run", "--language", "en")
+        assert "Folds not trained yet: 1." in section(page, "training")
+        assert "mask" in section(page, "scores")
+        assert "No eval score" in section(page, "scores")
+        assert "No 18 classes" in section(page, "confusion")
+        assert "No answers on eval photos" in section(page, "unsure")
+        assert "no expected ages" in section(page, "years")
+
+    def test_photos_of_another_data_set(self, toy_run: ToyRun, tmp_path: Path) -> None:
+        photos = prepare(make_photos(tmp_path / "photos"), tmp_path / "crops")
+        infer(toy_run.run_dir, "--crop-dir", str(photos.crop_dir), "--output-dir", str(tmp_path / "other"))
+        ensemble.main(["--run-dir", str(tmp_path / "other")])
+        page = page_of(tmp_path / "other", "--language", "en")
+        assert "No training photos" in section(page, "photos")
+        assert "Nothing can be scored" in section(page, "scores")
+        assert "No folds.csv" in section(page, "folds")
+        assert "No labels to be wrong about" in section(page, "mistakes")
+        assert "Least sure" in section(page, "unsure")
+
+    def test_no_truth_at_hand(self, toy_run: ToyRun, tmp_path: Path) -> None:
+        run_dir = shutil.copytree(toy_run.run_dir, tmp_path / "run")
+        path = run_dir / "run.json"
+        path.write_text(path.read_text().replace(str(toy_run.root), str(tmp_path / "gone")))
+        page = page_of(run_dir, "--language", "en")
+        assert "No eval score" in section(page, "scores")
+        given = page_of(run_dir, "--language", "en", "--truth", str(toy_run.root / "truth.csv"))
+        assert "out-of-fold and eval intervals" in section(given, "scores")
+
+    def test_eval_groups_by_race_where_names_tell_it(self, tmp_path: Path) -> None:
+        toy = prepare(make_remade(tmp_path / "data"), tmp_path / "crops")
+        train_toy(toy.crop_dir, tmp_path / "run", ("mask",))
+        infer(tmp_path / "run")
+        ensemble.main(["--run-dir", str(tmp_path / "run")])
+        assert section(page_of(tmp_path / "run", "--language", "en"), "groups").count("by race") == 2
+
+    def test_suspects_and_doubts_are_shown_and_escaped(self, toy: Toy, toy_run: ToyRun, tmp_path: Path) -> None:
+        run_dir = shutil.copytree(toy_run.run_dir, tmp_path / "run")
+        crop_dir = shutil.copytree(toy.crop_dir, tmp_path / "crops")
+        image_id = "000000-1_male_Asian_20/normal.jpg"
+        (run_dir / "label_suspects.csv").write_text(
+            "image_id,task,label,predicted,prob_label,prob_predicted,score\n"
+            f"{image_id},age,young,old,0.01,0.97,0.9\n<img src=x>,mask,wear,not_wear,0.1,0.8,0.5\n"
+        )
+        (crop_dir / "review.csv").write_text(
+            f"image_id,path,status,reason,why\n{image_id},p,manual,,<b>two faces</b>\n"
+        )
+        path = run_dir / "run.json"
+        path.write_text(path.read_text().replace(str(toy_run.crop_dir), str(crop_dir)))
+        page = page_of(run_dir, "--language", "en")
+        assert "2 training labels" in section(page, "suspects")
+        assert "&lt;img src=x&gt;" in page and "<img src=x>" not in page
+        assert "&lt;b&gt;two faces&lt;/b&gt;" in page
+        assert "1 of 1" in section(page, "faces")
+
+
+class TestRefusals:
+    def test_no_run(self, tmp_path: Path) -> None:
+        refusal(report.main, ["--run-dir", tmp_path], str(tmp_path), "no run in it", "train.py")
+
+    def test_crops_are_gone(self, run_copy: ToyRun, tmp_path: Path) -> None:
+        path = run_copy.run_dir / "run.json"
+        path.write_text(path.read_text().replace(str(run_copy.crop_dir), str(tmp_path / "gone")))
+        refusal(report.main, ["--run-dir", run_copy.run_dir], str(tmp_path / "gone"), "no faces.csv",
+                untouched=[run_copy.run_dir])  # fmt: skip
+
+    def test_a_table_with_a_foreign_photo(self, run_copy: ToyRun) -> None:
+        edit_csv(run_copy.run_dir / "mask.csv", lambda frame: frame.replace({frame["image_id"][0]: "foreign.jpg"}))
+        refusal(report.main, ["--run-dir", run_copy.run_dir], "mask.csv", "foreign.jpg", untouched=[run_copy.run_dir])
+
+    def test_a_history_with_a_word_in_it(self, run_copy: ToyRun) -> None:
+        path = run_copy.run_dir / "age" / "fold0" / "history.csv"
+        edit_csv(path, lambda frame: frame.assign(loss="low"))
+        refusal(report.main, ["--run-dir", run_copy.run_dir], str(path), "low")
+
+    def test_an_unknown_language(self, tmp_path: Path) -> None:
+        refusal(report.main, ["--run-dir", tmp_path, "--language", "fr"], "--language", "fr", "en", "ko")
+
+
+class TestHeat:
+    def test_without_the_package_the_page_says_how_to_get_it(
+        self, run_copy: ToyRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(attention, "is_installed", lambda: False)
+        report.main(["--run-dir", str(run_copy.run_dir)])
+        assert attention.INSTALL in (run_copy.run_dir / "report" / "index.html").read_text(encoding="utf-8")
+
+    def test_heat_has_the_shape_of_the_input_and_differs_by_class(self, toy_run: ToyRun) -> None:
+        pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
+        path = gather(toy_run.run_dir).oof.crops.paths[0]
+        looks = attention.Looks()
+        heat = looks.heat(toy_run.run_dir / "age" / "fold0", "age", [path, path], [0, 2])
+        assert heat.shape == (2, 32, 32)
+        assert heat.min() >= 0 and heat.max() <= 1
+        assert not np.array_equal(heat[0], heat[1])
+        assert attention.overlay(path, heat[0]).shape == (32, 32, 3)
+
+    def test_a_network_without_maps_has_no_heat(self) -> None:
+        flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+        assert attention._last_feature_map(flat, torch.zeros(1, 3, 2, 2)) is None
