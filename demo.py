@@ -1,6 +1,6 @@
 """A page to try a trained run on: upload a picture or take one with the camera, and see a box and labels on every face.
 
-    python demo.py                          http://127.0.0.1:7860, with the models of outputs/default
+    python demo.py                          http://127.0.0.1:7860, with the models trained last
     python demo.py --onnx outputs/default/onnx --port 8000
 
 The page can be reached from this computer only, unless --host says otherwise. Pictures are deleted once looked at,

@@ -74,7 +74,7 @@ class ValueLoss(nn.Module):
     """For networks with one output per value (bins (K,) float): logits (N, K) and targets (N,) float to a scalar.
 
     The target is a normal distribution about the true value (Gao et al. 2017, DLDL, eq. 3) with standard deviation
-    `sigma`. A share of the loss is `class_loss` over ranges of bins: `class_of_bin` (K,) int64 says which bin belongs to
+    `sigma`. A share of the loss is `class_loss` over ranges of bins: `class_of_bin` (K,) int64 says which bin lies in
     which class, `class_logits` sums (N, K) to (N, C).
     """
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from core import artifacts, checkpoints
 from core.config import Config, from_dict
+from core.cropping import CropSettings
 from core.crops import Crops
 from core.device import Precision, pick_device, pick_workers
 from core.engine import predict
@@ -99,13 +100,16 @@ def load_predictor(fold_dir: Path, task: Task | str) -> Predictor:
     """
     row = task_named(task) if isinstance(task, str) else task
     identity = checkpoints.read_config_of(fold_dir, row.name)
+    crop, normalisation = identity["crop"], identity["normalisation"]
+    where = fold_dir / checkpoints.CONFIG
+    CropSettings.read(f"{where}: crop", crop)
+    artifacts.require_entries(f"{where}: normalisation", normalisation, {"mean": list, "std": list})
     config = from_dict(identity["settings"])
     refuse_other_classes(fold_dir, identity["classes"], row)
     head = build_head(config.head, row, config.age_edges)
     size = input_size(config, identity)
     network = build_model(config.backbone, head.outputs, image_size=size, drop_rate=config.drop_rate)
     checkpoints.load_weights(fold_dir / checkpoints.MODEL, network)
-    normalisation = identity["normalisation"]
     model = OnPixels(network, normalisation["mean"], normalisation["std"])
     return Predictor(fold_dir, identity, config, model, head)
 

@@ -81,7 +81,7 @@ def train_cells(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
     for cell in todo:
         # Here, once, lest all processes make the same store.
         open_pixels(cell.data.crops, input_size(cell.config, cell.data.crops.source))
-    jobs = min(len(todo), args.jobs or jobs_at_once(todo)) or 1
+    jobs = min(len(todo), args.jobs or jobs_at_once([cell.config for cell in todo])) or 1
     start = partial(cell_trainer, threads=max(1, cpu_count() // jobs))
     with closing(launch(args, start, todo, processes=jobs)) as finished:
         for title in finished:
@@ -93,7 +93,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--task", nargs="+", default=task_names(), choices=task_names(), help="what to learn (default: all)"
     )
-    parser.add_argument("--fold", type=int, default=None, help="train this fold only (default: all)")
+    parser.add_argument("--fold", type=int, nargs="+", metavar="K", help="train these folds only (default: all)")
     parser.add_argument("--profile", choices=list(PROFILES), help="named settings (default: full on a GPU, else quick)")
     add_crop_dir(parser)
     add_run_dir(parser)
@@ -153,16 +153,18 @@ def require_room_for_training(args: argparse.Namespace, tasks: Sequence[Task], c
         config = configs[task.name]
         folds = [fold_dir_of(args.run_dir, task.name, fold) for fold in chosen_folds(args.fold, config.folds)]
         todo = [folder for folder in folds if args.overwrite or not is_done(folder)]
-        needed += training_bytes(weight_bytes(task, config), len(todo)) if todo else 0
+        at_once = args.jobs or jobs_at_once([config])
+        needed += training_bytes(weight_bytes(task, config), len(todo), at_once) if todo else 0
     require_room(args.run_dir, needed, "training")
 
 
-def chosen_folds(fold: int | None, folds: int) -> list[int]:
-    if fold is None:
+def chosen_folds(asked: Sequence[int] | None, folds: int) -> list[int]:
+    if asked is None:
         return list(range(folds))
-    if not 0 <= fold < folds:
-        raise UserError(f"--fold {fold}: allowed is 0 to {folds - 1}")
-    return [fold]
+    for fold in asked:
+        if not 0 <= fold < folds:
+            raise UserError(f"--fold {fold}: allowed is 0 to {folds - 1}")
+    return sorted(set(asked))
 
 
 if __name__ == "__main__":

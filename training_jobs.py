@@ -40,9 +40,9 @@ def train_cell(cell: Cell) -> str:
     return cell.data.title
 
 
-def jobs_at_once(cells: Sequence[Cell]) -> int:
+def jobs_at_once(configs: Sequence[Config]) -> int:
     """One a core on a CPU; one at a time where a GPU is used, which is slower with too many than with one."""
-    on_cpu = all(pick_device(cell.config.device).type == "cpu" for cell in cells)
+    on_cpu = all(pick_device(config.device).type == "cpu" for config in configs)
     return cpu_count() if on_cpu else 1
 
 

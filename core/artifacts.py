@@ -8,9 +8,10 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _ASIDE = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp(\..*)?")
 """Names of temporary files: the host and the process that write them."""
 STALE_SECONDS = 24 * 3600
+NO_ENTRIES: Mapping[str, type] = MappingProxyType({})
 
 
 @contextmanager
@@ -85,18 +87,38 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def read_json(path: Path) -> dict:
-    """The JSON object in `path`; UserError if it is missing, damaged or not an object."""
+def read_json(path: Path, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
+    """The JSON object in `path`; UserError if it is missing, damaged, not an object, or lacks one of `entries`."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        # Not only JSONDecodeError: bytes that are no text, numbers of thousands of digits, brackets without end.
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not valid JSON ({' '.join(str(error).split())})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, found a {type(value).__name__}")
+    return parse_json(path, text, entries)
+
+
+def parse_json(where: object, text: str, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
+    """The JSON object in `text`, which lies at `where`. UserError as read_json says."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        # Not only JSONDecodeError: numbers of thousands of digits, brackets without end.
+        raise UserError(f"{where}: not valid JSON ({' '.join(str(error).split())})") from None
+    require_entries(where, value, entries)
     return value
+
+
+def require_entries(where: object, value: object, entries: Mapping[str, type]) -> None:
+    """UserError unless `value`, read from `where`, is an object with at least these entries, of just these types."""
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a JSON object, found a {type(value).__name__}")
+    missing = [name for name in entries if name not in value]
+    if missing:
+        raise UserError(f"{where}: entry {', '.join(missing)} is missing")
+    for name, kind in entries.items():
+        if type(value[name]) is not kind:
+            raise UserError(f"{where}: entry {name} is {value[name]!r:.100}, expected a {kind.__name__}")
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:

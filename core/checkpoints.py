@@ -57,17 +57,8 @@ def read_config(fold_dir: Path) -> dict:
     config = artifacts.read_json(fold_dir / CONFIG)
     if config.get("format") != FORMAT:
         raise UserError(f"{fold_dir / CONFIG}: format {config.get('format')!r}, this version reads format {FORMAT}")
-    _refuse_other_shape(fold_dir / CONFIG, config)
+    artifacts.require_entries(fold_dir / CONFIG, config, _IDENTITY)
     return config
-
-
-def _refuse_other_shape(path: Path, config: Mapping[str, Any]) -> None:
-    missing = [name for name in _IDENTITY if name not in config]
-    if missing:
-        raise UserError(f"{path}: entry {', '.join(missing)} is missing")
-    for name, kind in _IDENTITY.items():
-        if type(config[name]) is not kind:
-            raise UserError(f"{path}: entry {name} is {config[name]!r:.100}, expected a {kind.__name__}")
 
 
 def read_config_of(fold_dir: Path, task: str) -> dict:

@@ -1,11 +1,12 @@
 """From a photo and a box to a crop: the one place where face pixels are cut out and resized."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
 
+from core.artifacts import require_entries
 from core.boxes import Box, crop_window
 from core.runtime import UserError
 
@@ -29,6 +30,12 @@ class CropSettings:
             raise UserError(f"--aspect {self.aspect}: must be from 0.25 to 4")
         if not 8 <= self.size <= MAX_SIZE:
             raise UserError(f"--size {self.size}: must be from 8 to {MAX_SIZE}")
+
+    @classmethod
+    def read(cls, where: object, stored: object) -> "CropSettings":
+        """The settings as JSON had them at `where`; UserError if they are none."""
+        require_entries(where, stored, {field.name: field.type for field in fields(cls)})
+        return cls(**{field.name: stored[field.name] for field in fields(cls)})
 
     @property
     def width(self) -> int:

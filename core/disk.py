@@ -23,12 +23,12 @@ def require_room(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def training_bytes(weights: int, folds: int) -> int:
-    """Bytes that `folds` folds one after the other need at most: all their weights, and the state of the one at work.
+def training_bytes(weights: int, folds: int, at_once: int) -> int:
+    """Bytes that training `folds` folds needs at most: all their weights, and what those at work at once write besides.
 
-    `weights` is the size of one network. A state is written aside before the one before it goes.
+    `weights` is the size of one network. Weights and states are written aside before those before them go.
     """
-    return weights * (folds + 1 + 2 * STATE_COPIES)
+    return weights * (folds + min(folds, at_once) * (1 + 2 * STATE_COPIES))
 
 
 def in_words(size: int) -> str:

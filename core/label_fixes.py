@@ -4,11 +4,12 @@
     ,000017_female_White_31,,,27,          all photos of a person: another age
     000020_male_Black_40/mask3.jpg,,,,,1   one photo: not learned from
 
-A row names a photo or a person; empty cells change nothing. A run keeps its own copy, so that every later step sees
-the labels that training saw, and the hash of the training crops, which fold and run carry, covers them.
+A row names a photo or a person; empty cells change nothing, and a row of nothing else may name any photo. A run keeps
+its own copy, so that every later step sees the labels that training saw, and the hash of the training crops, which fold
+and run carry, covers them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def apply(crops: Crops, path: Path) -> Crops:
 
     UserError naming a column, photo, person or value that the training part does not have.
     """
-    fixes = read_fixes(path, crops.frame)
+    fixes = read_fixes(path, crops.frame, unread=crops.missing)
     frame = crops.frame.assign(**{DROP: ""})
     for key in reversed(KEYS):
         for target, changes in fixes[key].items():
@@ -72,8 +73,11 @@ def apply(crops: Crops, path: Path) -> Crops:
     return replace(crops, frame=frame[kept].reset_index(drop=True))
 
 
-def read_fixes(path: Path, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, str]]]:
-    """For image_id and person: by its value, the new value of each column to change. UserError as `apply` says."""
+def read_fixes(path: Path, frame: pd.DataFrame, *, unread: Sequence[str] = ()) -> dict[str, dict[str, dict[str, str]]]:
+    """For image_id and person: by its value, the new value of each column to change. UserError as `apply` says.
+
+    `unread` are training photos that have no crop, and so nothing that could be changed.
+    """
     table = artifacts.read_csv(path, ())
     facts = [column for column in frame.columns if column not in NO_FACTS]
     unknown = [column for column in table.columns if column not in (*KEYS, DROP, *facts)]
@@ -81,13 +85,17 @@ def read_fixes(path: Path, frame: pd.DataFrame) -> dict[str, dict[str, dict[str,
         raise UserError(
             f"{path}: columns {', '.join(table.columns)}; allowed are image_id, person, drop, {', '.join(facts)}"
         )
+    known = {key: set(frame[key]) for key in KEYS}
+    known["image_id"].update(unread)
     fixes: dict[str, dict[str, dict[str, str]]] = {key: {} for key in KEYS}
     for number, row in enumerate(table.to_dict("records"), start=2):
         where = f"{path}: line {number}"
-        key, target = _target_of(where, row, frame)
+        key, target = _target_of(where, row)
         if target in fixes[key]:
             raise UserError(f"{where}: {key} {target!r} stands in more than one row")
         fixes[key][target] = _changes_of(where, row, frame)
+        if fixes[key][target] and target not in known[key]:
+            raise UserError(f"{where}: {key} {target!r} is not in the training part")
     return fixes
 
 
@@ -100,14 +108,11 @@ def count_changes(before: Crops, after: Crops) -> str:
     return f"{len(changed)} photos of {changed['person'].nunique()} people changed, {dropped} dropped"
 
 
-def _target_of(where: str, row: Mapping[str, str], frame: pd.DataFrame) -> tuple[str, str]:
+def _target_of(where: str, row: Mapping[str, str]) -> tuple[str, str]:
     named = [(key, row[key]) for key in KEYS if row.get(key)]
     if len(named) != 1:
         raise UserError(f"{where}: names {len(named)} of image_id and person; allowed is one of them")
-    key, target = named[0]
-    if not (frame[key] == target).any():
-        raise UserError(f"{where}: {key} {target!r} is not in the training part")
-    return key, target
+    return named[0]
 
 
 def _changes_of(where: str, row: Mapping[str, str], frame: pd.DataFrame) -> dict[str, str]:

@@ -41,6 +41,8 @@ def holding(folder: Path, flag: str) -> Iterator[None]:
         remove_stale(folder)
         yield
     finally:
+        # Processes of this one that were ended in the middle of a write.
+        remove_stale(folder)
         # Before the lock is given up: whoever opens the file after that makes a new one.
         (folder / NAME).unlink(missing_ok=True)
         lock.close()

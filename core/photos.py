@@ -4,6 +4,7 @@ A picture may come from anywhere, so its header is read before it is decoded: a 
 gigabytes is refused without asking for the memory.
 """
 
+import base64
 import stat
 import struct
 from collections.abc import Callable, Mapping
@@ -55,10 +56,24 @@ def read_photo(path: Path) -> np.ndarray:
 
 def write_photo(path: Path, rgb: np.ndarray, quality: int = 95) -> None:
     """Write (H, W, 3) uint8 RGB in the format of the suffix; `quality` (0 to 100) is for JPEG."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)[1]
+    encoded = _encoded(path.suffix.lower(), rgb, quality)
     with replacing(path) as aside:
         encoded.tofile(aside)
+
+
+def jpeg(rgb: np.ndarray, quality: int = 95) -> bytes:
+    """(H, W, 3) uint8 RGB as the bytes of a JPEG."""
+    return _encoded(".jpg", rgb, quality).tobytes()
+
+
+def data_uri(rgb: np.ndarray, quality: int = 95) -> str:
+    """The picture inside its own address, for a page, so that no file of it is made."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(rgb, quality)).decode('ascii')}"
+
+
+def _encoded(suffix: str, rgb: np.ndarray, quality: int) -> np.ndarray:
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
+    return cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)[1]
 
 
 def fingerprint(path: Path) -> str:

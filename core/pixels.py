@@ -2,8 +2,8 @@
 
     crop_images/pixels/train-<hash>-112x90.npy
 
-The name holds a hash of what every crop looks like and when it was written, so a store is never out of date. One that no
-longer fits is removed when its successor is made.
+The name holds a hash of what every crop looks like and when it was written, so a store is never out of date. One that
+no longer fits is removed when its successor is made.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from core import artifacts
-from core.checkpoints import DONE, fold_dir_of
+from core.checkpoints import DONE
 from core.crops import Crops
 from core.runtime import UserError
 from core.tasks import AgeEdges, task_names
@@ -23,6 +23,8 @@ class Run:
     age_edges: AgeEdges
 
 
+_ENTRIES = {entry.name: entry.type if entry.type in (str, int) else list for entry in fields(Run)}
+"""Of run.json, where the tuple of ages is a list."""
 _CALLED = {
     **{"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges"},
     **{"data_root": "data root", "train_hash": "training crops of hash"},
@@ -63,10 +65,7 @@ def read_run(run_dir: Path) -> Run:
     """run.json of a run; UserError if there is none or it lacks an entry."""
     if not run_path(run_dir).exists():
         raise UserError(f"run folder {run_dir}: no run in it; run train.py first, or give --run-dir")
-    stored = artifacts.read_json(run_path(run_dir))
-    missing = [entry.name for entry in fields(Run) if entry.name not in stored]
-    if missing:
-        raise UserError(f"{run_path(run_dir)}: entry {', '.join(missing)} is missing")
+    stored = artifacts.read_json(run_path(run_dir), _ENTRIES)
     return Run(**{entry.name: stored[entry.name] for entry in fields(Run)} | {"age_edges": tuple(stored["age_edges"])})
 
 
@@ -75,16 +74,15 @@ def trained_tasks(run_dir: Path) -> list[str]:
     return [name for name in task_names() if finished_folds(run_dir / name)]
 
 
+def last_run(outputs: Path) -> Path:
+    """The run folder in `outputs` that finished a fold last; UserError if none has."""
+    markers = list(outputs.glob(f"*/*/fold*/{DONE}"))
+    if not markers:
+        raise UserError(f"{outputs}: no trained run in it yet; run train.py first, or give --run-dir")
+    return max(markers, key=lambda marker: marker.stat().st_mtime).parents[2]
+
+
 def finished_folds(task_dir: Path) -> list[Path]:
     """Folders of a task's finished folds, by number."""
     found = [marker.parent for marker in task_dir.glob(f"fold*/{DONE}") if marker.parent.name[4:].isdigit()]
     return sorted(found, key=lambda folder: int(folder.name[4:]))
-
-
-def require_all_folds(task_dir: Path, folds: int) -> list[Path]:
-    """Folders of all folds of a task; UserError naming those that are not trained."""
-    expected = [fold_dir_of(task_dir.parent, task_dir.name, fold) for fold in range(folds)]
-    lacking = [folder.name for folder in expected if not (folder / DONE).exists()]
-    if lacking:
-        raise UserError(f"{task_dir}: {', '.join(lacking)} not trained; run train.py --task {task_dir.name}")
-    return expected

@@ -5,10 +5,14 @@ import errno
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+
+# A bar's own lock is a semaphore between processes, of which one that is killed leaves a warning. Ours need none.
+tqdm.set_lock(threading.RLock())
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-OK, WARNING, PROBLEM = SEVERITIES = ("ok", "warning", "problem")
+OK, WARNING, PROBLEM = ("ok", "warning", "problem")
 """A problem stops a run or makes its scores false; a warning costs accuracy or time, or is worth a look."""
 GRAVE_SHARE = 0.01
 """A fault of so large a share of the photos or people is no longer a few bad apples."""

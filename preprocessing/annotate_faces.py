@@ -84,6 +84,8 @@ def print_summary(annotation: Annotation, args: argparse.Namespace) -> None:
     print(f"\n{done} of {len(annotation.outcomes)} photos marked: {args.boxes}, {no_face_path_of(args.boxes)}")
     if args.boxes.exists():
         print(f"next: python preprocessing/detect_faces.py --crop-dir {args.crop_dir} --manual {args.boxes}")
+    if no_face_path_of(args.boxes).exists():
+        print(f"not to learn from photos without a face: python train.py --label-fixes {no_face_path_of(args.boxes)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What the annotation page works on: the photos to look at, and the marks a person has made, kept in two tables.
 
     boxes.csv           image_id,x1,y1,x2,y2 in pixels of the upright photo: what detect_faces --manual reads
-    boxes_no_face.csv   image_id of the photos that show no face
+    boxes_no_face.csv   image_id,drop of the photos that show no face: as `train.py --label-fixes` reads it, training
+                        photos are not learned from, and eval photos are answered all the same
 
 A box wins where a photo stands in both tables, which a stop between their two writings can leave behind.
 """
@@ -17,12 +18,12 @@ import pandas as pd
 from core import artifacts, crops
 from core.boxes import Box
 from core.layouts import Dataset
-from core.photos import fingerprint, read_photo
+from core.photos import fingerprint, jpeg, read_photo
 from core.runtime import UserError
 from preprocessing.manual import COLUMNS, read_manual
 from preprocessing.outcomes import Outcome, read_outcomes, rounded
 
-NO_FACE_COLUMNS = ("image_id",)
+LIST_COLUMNS, NO_FACE_COLUMNS = ("image_id",), ("image_id", "drop")
 SHOWN_SIDE = 1600
 """Longer side, in pixels, of the picture that the page shows; boxes are in pixels of the whole photo all the same."""
 JPEG_QUALITY = 90
@@ -65,7 +66,7 @@ def choose(crop_dir: Path, *, statuses: Sequence[str], list_path: Path | None) -
         if unknown:
             raise UserError(f"--status {unknown[0]!r}: allowed is {', '.join(crops.STATUSES)}")
         return [outcome for outcome in outcomes.values() if outcome.status in statuses]
-    listed = artifacts.read_csv(list_path, NO_FACE_COLUMNS)["image_id"]
+    listed = artifacts.read_csv(list_path, LIST_COLUMNS)["image_id"]
     for number, image_id in enumerate(listed, start=2):
         if image_id not in outcomes:
             raise UserError(f"{list_path} row {number}: image_id {image_id!r} is not in {crops.faces_path(crop_dir)}")
@@ -80,9 +81,7 @@ def show(path: Path) -> ShownPhoto:
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return ShownPhoto(jpeg.tobytes(), width, height)
+    return ShownPhoto(jpeg(rgb, JPEG_QUALITY), width, height)
 
 
 def checked_box(edges: object, photo: ShownPhoto) -> Box:
@@ -107,6 +106,7 @@ class Marks:
     def __init__(self, boxes_path: Path, dataset: Dataset) -> None:
         self.boxes_path, self.no_face_path = boxes_path, no_face_path_of(boxes_path)
         self._dataset = dataset
+        self._trained_on = {photo.image_id for photo in dataset.of_split("train")}
         self._lock = threading.Lock()
         self._read_state: tuple[str, str] | None = None
         self._boxes: dict[str, Box] = {}
@@ -129,7 +129,8 @@ class Marks:
             if boxes != self._boxes:
                 artifacts.write_csv(self.boxes_path, _frame(COLUMNS, [(name, *box) for name, box in boxes.items()]))
             if no_face != self._no_face:
-                artifacts.write_csv(self.no_face_path, _frame(NO_FACE_COLUMNS, [(name,) for name in no_face]))
+                rows = [(name, "1" if name in self._trained_on else "") for name in no_face]
+                artifacts.write_csv(self.no_face_path, _frame(NO_FACE_COLUMNS, rows))
             self._boxes, self._no_face, self._read_state = boxes, no_face, self._state()
 
     def _of(self, image_id: str) -> Mark:
@@ -144,7 +145,7 @@ class Marks:
         if state == self._read_state:
             return
         boxes = read_manual(self.boxes_path, self._dataset) if state[0] else {}
-        no_face = artifacts.read_csv(self.no_face_path, NO_FACE_COLUMNS)["image_id"] if state[1] else ()
+        no_face = artifacts.read_csv(self.no_face_path, LIST_COLUMNS)["image_id"] if state[1] else ()
         self._boxes, self._no_face, self._read_state = boxes, dict.fromkeys(no_face), state
 
 

@@ -223,7 +223,10 @@ def _decided(
 
 def _read_decision(path: Path) -> Decision:
     """The rule that the submission was made by."""
-    return Decision(**artifacts.read_json(path)) if path.exists() else Decision.raw()
+    if not path.exists():
+        return Decision.raw()
+    stored = artifacts.read_json(path, {"rule": str, "temperatures": dict, "biases": list})
+    return Decision(stored["rule"], stored["temperatures"], tuple(stored["biases"]))
 
 
 def _read_decisions(path: Path) -> dict | None:

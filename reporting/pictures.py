@@ -1,12 +1,11 @@
 """Crops as pictures inside the page: small JPEGs in data URIs."""
 
-import base64
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from core.photos import UnreadablePhoto, read_photo
+from core.photos import UnreadablePhoto, data_uri, read_photo
 
 HEIGHT = 112
 QUALITY = 80
@@ -26,6 +25,4 @@ def embed(rgb: np.ndarray) -> str:
     if height > HEIGHT:
         size = max(1, round(width * HEIGHT / height)), HEIGHT
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    return data_uri(rgb, QUALITY)

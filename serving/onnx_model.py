@@ -1,6 +1,5 @@
 """An exported model as a classifier. Needs onnxruntime alone: nothing here imports torch."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
+from core.artifacts import parse_json, require_entries
 from core.cropping import CropSettings
 from core.runtime import UserError, cpu_count
 from serving.answers import Scores
@@ -80,9 +80,12 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
     stored = session.get_modelmeta().custom_metadata_map.get(ABOUT)
     if stored is None:
         raise UserError(f"{path}: its metadata lacks {ABOUT!r}; it was not made by export.py")
-    about = json.loads(stored)
+    about = parse_json(f"{path}: {ABOUT}", stored)
     if about.get("format") != FORMAT:
         raise UserError(f"{path}: format {about.get('format')!r}, this version reads format {FORMAT}")
+    require_entries(f"{path}: {ABOUT}", about, {"crop": dict, "tasks": list})
+    for task in about["tasks"]:
+        require_entries(f"{path}: {ABOUT}, a task", task, {"name": str, "classes": list, "unit": str})
     return OnnxModel(path, session, about)
 
 
@@ -95,7 +98,7 @@ def load_exported(path: Path) -> ExportedRun:
             raise UserError(f"{path}: no .onnx file in it; run export.py first")
     models = [load_onnx(file) for file in paths]
     _refuse_conflicts(models)
-    return ExportedRun(models, CropSettings(**models[0].about["crop"]))
+    return ExportedRun(models, CropSettings.read(f"{paths[0]}: crop", models[0].about["crop"]))
 
 
 def _refuse_conflicts(models: Sequence[OnnxModel]) -> None:

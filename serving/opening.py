@@ -1,19 +1,23 @@
 """The flags that say which models look at which faces, and the pipeline made from them."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.runtime import UserError, add_run_dir, positive_int
+from core.runtime import UserError, positive_int
 from preprocessing.detectors import detector_named, detector_names
 from preprocessing.ladder import DEFAULT_THRESHOLD, Rung
 from serving.answers import DEFAULT_UNSURE_BELOW, Classifier
 from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_LOOKS, FaceFinder
 from serving.pipeline import Pipeline
 
+OUTPUTS = Path("outputs")
+
 
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
-    add_run_dir(parser)
+    last = f"folder of a trained run (default: the one in {OUTPUTS}/ that was trained last)"
+    parser.add_argument("--run-dir", type=Path, help=last)
     parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
     parser.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them, to use")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
@@ -52,9 +56,12 @@ def open_pipeline(args: argparse.Namespace, *, looks: Sequence[Rung] = PHOTO_LOO
 def open_classifier(args: argparse.Namespace) -> Classifier:
     if args.onnx is None:
         # An exported model runs where torch is not installed, so torch comes in only here.
+        from core.runs import last_run
         from serving.trained import load_run
 
-        return load_run(args.run_dir, folds=args.folds, device=args.device)
+        run_dir = args.run_dir or last_run(OUTPUTS)
+        print(f"models of {run_dir}", file=sys.stderr)
+        return load_run(run_dir, folds=args.folds, device=args.device)
     if args.folds:
         raise UserError(f"--folds {','.join(map(str, args.folds))}: an exported model has all its folds in it")
     from serving.onnx_model import load_exported

@@ -1,6 +1,5 @@
 """The demo page: a picture in, the same picture with boxes and labels out. Nothing is kept or sent elsewhere."""
 
-import base64
 import html
 import importlib
 import os
@@ -12,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from core.photos import UnreadablePhoto, read_photo
+from core.photos import UnreadablePhoto, data_uri, read_photo
 from core.runtime import UserError
 from serving.answers import Answer, FacePrediction
 from serving.drawing import annotated
@@ -103,12 +102,6 @@ def at_most(rgb: np.ndarray, side: int) -> np.ndarray:
     """`rgb` (H, W, 3) uint8, made smaller if its longer side is above `side`."""
     scale = side / max(rgb.shape[:2])
     return rgb if scale >= 1 else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-
-
-def data_uri(rgb: np.ndarray) -> str:
-    """The picture inside its own address, so that no file of it is made."""
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
 def message(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core import artifacts
+from core import artifacts, checkpoints
 from core.cropping import CropSettings
 from core.logits import AVERAGES, log_softmax
 from core.runs import finished_folds, read_run, trained_tasks
@@ -73,7 +73,7 @@ def _averaging_of(run_dir: Path, task: str) -> Averaging:
     stamp_path = run_dir / f"{task}.json"
     if not stamp_path.exists():
         return Averaging()
-    stamp = artifacts.read_json(stamp_path)
+    stamp = artifacts.read_json(stamp_path, {"average": str, "made_from": dict})
     temperatures, own = stamp.get("temperatures", [1.0]), (run_dir / task).resolve()
     if len(temperatures) != 1 or any(own not in Path(path).resolve().parents for path in stamp["made_from"]):
         return Averaging()
@@ -99,4 +99,4 @@ def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:
                 f"{predictor.fold_dir}: trained on crops made with {predictor.identity['crop']}, {first.fold_dir} with "
                 f"{first.identity['crop']}; they cannot look at the same crops"
             )
-    return CropSettings(**first.identity["crop"])
+    return CropSettings.read(f"{first.fold_dir / checkpoints.CONFIG}: crop", first.identity["crop"])

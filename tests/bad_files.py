@@ -287,7 +287,7 @@ TABLES: tuple[Bad, ...] = (
     Bad("tabs", info_csv(INFO.replace(",", "\t")), REFUSED, ("column ImageID is missing",)),
     Bad("column_missing", train_csv(HEADER.replace("gender", "sex") + ROWS), REFUSED, ("column gender is missing",)),
     Bad("id_column_missing", info_csv(INFO.replace("ImageID", "name")), REFUSED, ("ImageID is missing", "name, ans")),
-    Bad("column_twice", train_csv(HEADER.replace("race", "age") + ROWS), REFUSED, ("race is missing",)),
+    Bad("column_twice", train_csv(HEADER.replace("race", "age") + ROWS), REFUSED, ("column 'age' stands twice",)),
     Bad(
         "further_column_twice", train_csv(f"{HEADER.strip()},age\n{FIRST},9\n{SECOND},9\n"), REFUSED, ("'age'", "twice")
     ),

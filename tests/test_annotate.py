@@ -102,9 +102,9 @@ def test_every_mark_is_on_disk_at_once(client: Client, boxes_path: Path) -> None
     assert rows_of(boxes_path)[2:] == [f"{TURNED},30,40,90,120"]
     assert client.post("mark/0", {"no_face": True}).json["no_face"] is True
     assert rows_of(boxes_path) == [HEADER, f"{TURNED},30,40,90,120"]
-    assert rows_of(no_face_path) == ["image_id", PLAIN]
+    assert rows_of(no_face_path) == ["image_id,drop", f"{PLAIN},"]
     assert client.post("mark/0", {"box": [1, 2, 3, 4]}).json["no_face"] is False
-    assert rows_of(no_face_path) == ["image_id"]
+    assert rows_of(no_face_path) == ["image_id,drop"]
     client.post("mark/0", {})
     client.post("mark/1", {})
     assert rows_of(boxes_path) == [HEADER]
@@ -334,11 +334,13 @@ def test_the_command_ends_with_a_summary(crop_dir: Path, boxes_path: Path, end: 
         line = process.stdout.readline()
         client = Client(re.search(r"4 photos, 4 without a mark; open (http://\S+/)", line)[1])
         client.post("mark/0", {"box": [1, 2, 30, 40]})
+        client.post("mark/1", {"no_face": True})
         if end == "finish":
             assert client.post("finish", {}).status == 200
         else:
             process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=20)
     assert process.returncode == code
-    assert f"1 of 4 photos marked: {boxes_path}" in out
+    assert f"2 of 4 photos marked: {boxes_path}" in out
     assert f"next: python preprocessing/detect_faces.py --crop-dir {crop_dir} --manual {boxes_path}" in out
+    assert f"python train.py --label-fixes {no_face_path_of(boxes_path)}" in out

@@ -126,7 +126,7 @@ def test_the_keys_do_what_they_say(page: "sync_api.Page", boxes_path: Path) -> N
     assert rows_of(boxes_path)[1:] == [f"{PLAIN},{','.join(map(str, SUGGESTION))}"]
     page.keyboard.press("n")
     see(page, 3, "suggestion")
-    assert rows_of(no_face_path_of(boxes_path)) == ["image_id", TURNED]
+    assert rows_of(no_face_path_of(boxes_path)) == ["image_id,drop", f"{TURNED},"]
     page.keyboard.press("ArrowLeft")
     see(page, 2, "no face")
     page.keyboard.press("u")

@@ -153,6 +153,10 @@ class TestCommand:
     def test_no_trained_run(self, tmp_path: Path) -> None:
         refusal(demo.main, ["--run-dir", tmp_path / "none"], "run train.py first, or give --run-dir")
 
+    def test_no_run_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        refusal(demo.main, [], "outputs: no trained run in it yet; run train.py first", untouched=[tmp_path])
+
     def test_gradio_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "gradio", None)
         refusal(demo.main, ["--run-dir", tmp_path], "gradio cannot be imported", "requirements-demo.txt")

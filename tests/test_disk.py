@@ -178,11 +178,12 @@ class TestRoom:
 
         monkeypatch.setattr("os.fsync", measure)
         monkeypatch.setattr(train, "require_room", lambda _, needed, what: asked.append(needed))
-        train_toy(toy.crop_dir, tmp_path)
+        for _ in range(2):
+            train_toy(toy.crop_dir, tmp_path, flags=("--jobs", "1"))
         assert asked[0] / 2 < max(sizes) <= asked[0]
-        train_toy(toy.crop_dir, tmp_path)
         assert asked[1:] == [0]
-        assert training_bytes(10, 5) == 60 + 10 * 2 * disk.STATE_COPIES
+        assert training_bytes(10, 5, at_once=2) == 50 + 2 * (10 + 10 * 2 * disk.STATE_COPIES)
+        assert training_bytes(10, 1, at_once=8) == training_bytes(10, 1, at_once=1)
 
 
 class TestFullDisk:

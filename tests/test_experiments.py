@@ -30,8 +30,8 @@ FAST = (
 )
 SMALL = {**PLAIN, "image_size": 32, "epochs": 2, "batch_size": 16}
 NOT_THE_RECIPE = {
-    *("backbone", "pretrained", "age_edges", "folds", "fold_seed", "seed", "amp", "channels_last", "compile"),
-    *("device", "workers"),
+    *("backbone", "pretrained", "age_edges", "folds", "fold_seed", "seed", "amp", "channels_last"),
+    *("device", "workers", "tracker"),
 }
 """Settings that baselines share with all rows."""
 WITHOUT_EFFECT = {"focal_gamma", "label_smoothing", "value_sigma", "class_share"}

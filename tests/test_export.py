@@ -21,6 +21,8 @@ from core.cropping import CropSettings
 from core.crops import CROP_COLUMNS, FACE_COLUMNS
 from core.photos import write_photo
 from core.pixels import shrink
+from core.runtime import UserError
+from serving.exporting import onnx_package
 from serving.graph import Shrink
 from serving.onnx_model import load_exported, load_onnx
 from serving.parity import agreements, seconds_each
@@ -188,6 +190,24 @@ class TestRefusals:
         foreign = tmp_path / "detector.onnx"
         foreign.write_bytes(WEIGHTS)
         refusal(predict.main, [*argv, foreign], "detector.onnx: its metadata lacks 'about'; it was not made by")
+
+    @pytest.mark.parametrize(
+        ("about", "words"),
+        [
+            ("{", "about: not valid JSON"),
+            ("[]", "about: expected a JSON object, found a list"),
+            ('{"format": 1}', "about: entry crop, tasks is missing"),
+            ('{"format": 1, "crop": {}, "tasks": [{"name": "mask"}]}', "a task: entry classes, unit is missing"),
+            ('{"format": 1, "crop": {}, "tasks": []}', "crop: entry margin, aspect, size is missing"),
+        ],
+    )
+    def test_metadata_from_a_stranger(self, tmp_path: Path, about: str, words: str) -> None:
+        onnx = onnx_package()
+        model = onnx.load_from_string(WEIGHTS)
+        model.metadata_props.add(key="about", value=about)
+        onnx.save(model, tmp_path / "odd.onnx")
+        with pytest.raises(UserError, match=rf"odd\.onnx: .*{words}"):
+            load_exported(tmp_path / "odd.onnx")
 
     def test_two_files_that_do_not_go_together(self, run_dir: Path, tmp_path: Path) -> None:
         folder = tmp_path / "onnx"

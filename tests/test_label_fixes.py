@@ -1,6 +1,7 @@
 """Corrections of training labels: exactly what the file says, nothing else, and refused by name where it cannot be."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,18 @@ def test_the_crops_themselves_and_their_hash(crops: Crops, tmp_path: Path) -> No
     fixed = apply(crops, write(tmp_path, "person,age\nann,30\n"))
     assert crops.frame.equals(before)
     assert fixed.hash != crops.hash
+
+
+def test_rows_that_change_nothing_may_name_any_photo(crops: Crops, tmp_path: Path) -> None:
+    fixed = apply(crops, write(tmp_path, "image_id,drop\neval.jpg,\nann/wear.jpg,1\n"))
+    assert fixed.image_ids == crops.image_ids[1:]
+
+
+def test_a_photo_that_could_not_be_read_may_be_dropped(crops: Crops, tmp_path: Path) -> None:
+    path = write(tmp_path, "image_id,drop\nann/broken.jpg,1\n")
+    assert apply(replace(crops, missing=("ann/broken.jpg",)), path).hash == crops.hash
+    with pytest.raises(UserError, match=r"'ann/broken\.jpg' is not in the training part"):
+        apply(crops, path)
 
 
 @pytest.mark.parametrize(

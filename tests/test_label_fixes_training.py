@@ -9,6 +9,10 @@ from toy_data import FAST, Toy, infer, refusal, table, train_toy
 import ensemble
 import submission
 import train
+from core.crops import load_crops
+from core.label_fixes import apply
+from core.layouts import scan
+from preprocessing.annotation import Mark, Marks
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -37,6 +41,17 @@ def test_every_step_sees_the_corrected_labels(fixed_run: tuple[Path, Path]) -> N
     ensemble.main(["--run-dir", str(run_dir)])
     submission.main(["--run-dir", str(run_dir)])
     assert json.loads((run_dir / "scores.json").read_text())["oof"]["model"]["photos"] == 83
+
+
+def test_photos_marked_as_showing_no_face_are_not_learned_from(toy: Toy, tmp_path: Path) -> None:
+    dataset = scan(toy.root)
+    unwanted, unanswered = dataset.of_split("train")[3].image_id, dataset.of_split("eval")[0].image_id
+    marks = Marks(tmp_path / "boxes.csv", dataset)
+    for image_id in (unwanted, unanswered):
+        marks.put(image_id, Mark(no_face=True))
+    assert marks.no_face_path.read_text() == f"image_id,drop\n{unwanted},1\n{unanswered},\n"
+    crops = load_crops(toy.crop_dir, "train")
+    assert set(crops.image_ids) - set(apply(crops, marks.no_face_path).image_ids) == {unwanted}
 
 
 def test_the_run_goes_on_with_them_and_refuses_others(fixed_run: tuple[Path, Path], toy: Toy, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from toy_data import Toy, table, train_toy
+from toy_data import Toy, table
 
 from core.runtime import UserError
 from launchers.launching import LAUNCHERS, Resources, add_launcher_flags, launch, launch_all, launcher_named
@@ -20,9 +20,8 @@ pytest_plugins = ("toy_fixtures",)
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
-EPOCHS = ("--epochs", "3", "--workers", "0")
 
-RAY_TRAINING = """
+TRAINING = """
 import json, os, signal, sys
 from functools import partial
 from pathlib import Path
@@ -31,11 +30,15 @@ from core import checkpoints
 from core.checkpoints import fold_dir_of
 from core.config import resolve
 from core.crops import load_crops
-from core.folds import read_folds, folds_path
-from core.runtime import UserError
+from core.folds import load_or_make_folds
 from core.tasks import task_named
 from fold_training import FoldData, train_fold
 from launchers.launching import Resources, launcher_named
+
+SETTINGS = {
+    "backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "folds": 2, "epochs": 3, "batch_size": 16,
+    "workers": 0, "photos_per_person": 0, "device": "cpu",
+}
 
 
 def trainer(victim, marker):
@@ -43,10 +46,8 @@ def trainer(victim, marker):
 
     def save_and_die(path, *rest):
         save_state(path, *rest)
-        with (marker.parent / "pids").open("a") as pids:
-            pids.write(f"{os.getpid()}\\n")
         if path.parent == victim and not marker.exists():
-            marker.touch()
+            marker.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
 
     checkpoints.save_state = save_and_die
@@ -58,19 +59,20 @@ def train(job):
     return str(job[0])
 
 
-def jobs(crop_dir, run_dir, settings):
-    crops, fold_of = load_crops(crop_dir, "train"), read_folds(folds_path(run_dir))
+def jobs(crops, run_dir):
     for name in ("mask", "gender"):
-        config = resolve(name, "smoke", settings)
+        config = resolve(name, "smoke", SETTINGS)
+        split = {"folds": config.folds, "seed": config.fold_seed, "age_edges": config.age_edges}
+        fold_of = load_or_make_folds(run_dir, crops, **split)
         labels = crops.labels(task_named(name), config.age_edges)
         for fold in range(2):
             yield fold_dir_of(run_dir, name, fold), FoldData(task_named(name), fold, crops, labels, fold_of), config
 
 
-crop_dir, run_dir, marker, settings = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+launcher, crop_dir, run_dir, marker = sys.argv[1], *map(Path, sys.argv[2:])
 start = partial(trainer, fold_dir_of(run_dir, "mask", 1), marker)
-todo = list(jobs(crop_dir, run_dir, settings))
-print(json.dumps(sorted(launcher_named("ray").spread(start, todo, Resources()))))
+todo = list(jobs(load_crops(crop_dir, "train"), run_dir))
+print(json.dumps(sorted(launcher_named(launcher).spread(start, todo, Resources()))))
 """
 
 RAY_REFUSAL = """
@@ -98,9 +100,9 @@ except UserError as error:
 
 def python(*words: object, cwd: Path) -> object:
     """What a script prints last, as JSON. A process of its own: Ray leaves threads and sockets behind."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -138,26 +140,22 @@ def test_every_launcher_can_be_typed() -> None:
 @needs_ray
 def test_a_killed_worker_changes_nothing(toy: Toy, tmp_path: Path) -> None:
     """The fold whose process is killed after its first epoch goes on elsewhere, and ends with the same weights."""
-    here, there, marker = tmp_path / "here", tmp_path / "there", tmp_path / "killed"
-    train_toy(toy.crop_dir, here, ("mask", "gender"), EPOCHS)
-    there.mkdir()
-    (there / "folds.csv").write_bytes((here / "folds.csv").read_bytes())
-    settings = json.loads((here / "mask" / "fold0" / "config.json").read_text())["settings"]
-    typed = {**settings, "workers": 0, "device": "cpu"}
-    script = tmp_path / "ray_training.py"
-    script.write_text(RAY_TRAINING)
+    here, there, nobody, killed = (tmp_path / name for name in ("here", "there", "nobody", "killed"))
+    nobody.touch()
+    script = tmp_path / "training.py"
+    script.write_text(TRAINING)
 
-    done = python(script, toy.crop_dir, there, marker, json.dumps(typed), cwd=tmp_path)
+    expected = python(script, "local", toy.crop_dir, here, nobody, cwd=tmp_path)
+    found = python(script, "ray", toy.crop_dir, there, killed, cwd=tmp_path)
 
-    assert marker.exists()
-    assert done == sorted(str(there / task / f"fold{fold}") for task in ("mask", "gender") for fold in (0, 1))
-    assert len(set((tmp_path / "pids").read_text().split())) > 1
-    for folder in map(Path, done):
-        twin = here / folder.relative_to(there)
+    assert killed.read_text().isdigit()
+    assert found == [str(there / Path(folder).relative_to(here)) for folder in expected]
+    assert len(found) == 4
+    for folder, twin in zip(map(Path, found), map(Path, expected), strict=True):
         assert (folder / "DONE").read_text() == (twin / "DONE").read_text()
         assert table(folder / "oof.csv").equals(table(twin / "oof.csv"))
-        weights, expected = load_file(folder / "model.safetensors"), load_file(twin / "model.safetensors")
-        assert all(weights[name].equal(expected[name]) for name in expected)
+        weights, same = load_file(folder / "model.safetensors"), load_file(twin / "model.safetensors")
+        assert all(weights[name].equal(same[name]) for name in same)
 
 
 @needs_ray

@@ -24,7 +24,8 @@ import ensemble
 import report
 import submission
 from core import groups
-from core.artifacts import read_json
+from core.artifacts import read_json, write_json
+from core.runtime import UserError
 from core.tasks import task_named
 from reporting import analysis, attention
 from reporting.data_sections import folds_section
@@ -113,6 +114,11 @@ class TestTheNumbers:
         for part in scores_section(data)["parts"]:
             assert part["rows"][0]["found"] == written[part["split"]]["model"]["combined"]
         assert "tuned" in section(page_of(run_copy.run_dir, "--language", "en"), "scores")
+
+    def test_a_decision_that_was_edited_is_refused(self, run_copy: ToyRun) -> None:
+        write_json(run_copy.run_dir / "decision.json", {"rule": "tuned", "biases": 0})
+        with pytest.raises(UserError, match=r"decision\.json: entry temperatures is missing"):
+            gather(run_copy.run_dir)
 
     def test_a_group_of_few_or_alone_is_not_called_the_weakest(self, toy_run: ToyRun) -> None:
         data = gather(toy_run.run_dir)

@@ -193,7 +193,7 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(toy: Toy, tmp_path: Path) -> Non
     assert not list((tmp_path / "run").rglob("*.tmp*"))
 
 
-def wait_for(path: Path, process: subprocess.Popen, seconds: float = 60) -> None:
+def wait_for(path: Path, process: subprocess.Popen, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, process.stderr.read()

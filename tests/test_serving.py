@@ -1,7 +1,8 @@
 """Faces, answers, records, drawing and smoothing: what predict.py and demo.py are made of."""
 
 import json
-from dataclasses import replace
+import os
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from core.artifacts import read_json, write_json
 from core.boxes import Box, iou
 from core.cropping import crop_face
 from core.logits import average_log_probs, log_softmax
+from core.runs import last_run
 from core.runtime import UserError
 from preprocessing.detectors import Detect, Face, detector_named
 from preprocessing.views import View
@@ -97,7 +99,7 @@ class TestPipeline:
 
 class TestTrainedRun:
     def test_folds_are_averaged_as_ensemble_does(self, tmp_path: Path) -> None:
-        make_run(tmp_path)
+        make_run(tmp_path, head="classes")
         crops = random_crops(4)
         both, zero, one = (load_run(tmp_path, folds=folds, device="cpu")(crops) for folds in ((), (0,), (1,)))
         for task in ("mask", "gender", "age"):
@@ -140,6 +142,32 @@ class TestTrainedRun:
         write_json(path, read_json(path) | {"crop": {"margin": 0.5, "aspect": 0.8, "size": 40}})
         with pytest.raises(UserError, match=r"fold1: trained on crops made with .*0\.5"):
             load_run(tmp_path)
+        write_json(tmp_path / "mask.json", {"average": "logit", "made_from": None})
+        with pytest.raises(UserError, match=r"mask\.json: entry made_from is None, expected a dict"):
+            load_run(tmp_path, tasks=("mask",))
+
+    @pytest.mark.parametrize(
+        ("crop", "words"),
+        [
+            ({"margin": 0.1, "size": 40}, "entry aspect is missing"),
+            ({**asdict(CROP), "size": "L"}, "entry size is 'L'"),
+        ],
+    )
+    def test_crop_settings_that_are_none(self, tmp_path: Path, crop: dict, words: str) -> None:
+        make_run(tmp_path, ("mask",))
+        for fold in (0, 1):
+            path = tmp_path / "mask" / f"fold{fold}" / "config.json"
+            write_json(path, read_json(path) | {"crop": crop})
+        with pytest.raises(UserError, match=rf"fold0/config\.json: crop: {words}"):
+            load_run(tmp_path)
+
+    def test_the_last_run_is_the_one_that_finished_a_fold_last(self, tmp_path: Path) -> None:
+        for place, name in enumerate(("b", "c", "a")):
+            marker = make_run(tmp_path / name, ("mask",)) / "mask" / "fold1" / "DONE"
+            os.utime(marker, (2e9 + place,) * 2)
+        assert last_run(tmp_path) == tmp_path / "a"
+        with pytest.raises(UserError, match=r"none: no trained run in it yet; run train\.py first"):
+            last_run(tmp_path / "none")
 
 
 class TestRecords:
