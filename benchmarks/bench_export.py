@@ -1,0 +1,57 @@
+"""Export: photos a second and agreement of the ONNX files with torch, all tasks and folds at once, on one CPU."""
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.material import Setup, some_run
+from benchmarks.measure import Report, in_turn, per_second, ratio
+from benchmarks.watch import watch
+from core.photos import read_photo
+from core.runtime import UserError
+from serving.onnx_model import INT8_SUFFIX, load_exported
+from serving.parity import Classify, agreements
+from serving.trained import load_run
+
+TORCH, ONNX, INT8 = "torch", "ONNX", "ONNX int8"
+CROPS = 64
+
+
+def bench_export(setup: Setup) -> Report:
+    """The files that export.py writes, beside torch on the same crops. An int8 file that it did not keep is skipped."""
+    run_dir, _ = some_run(setup)
+    crops = [read_photo(path) for path in setup.eval_crops.paths[:CROPS]]
+    with tempfile.TemporaryDirectory(dir=setup.work_dir) as folder:
+        try:
+            printed = watch(["export.py", "--run-dir", run_dir, "--out", folder, "--int8"]).output
+        except UserError as error:
+            return Report(skipped={ONNX: str(error)})
+        paths = {ONNX: Path(folder) / "all.onnx", INT8: Path(folder) / f"all{INT8_SUFFIX}"}
+        exported = {name: load_exported(path) for name, path in paths.items() if path.exists()}
+        contenders = {TORCH: load_run(run_dir, tasks=[], folds=(), device="cpu"), **exported}
+        speeds = {name: partial(per_second, partial(_classify, one, crops)) for name, one in contenders.items()}
+        rates = in_turn(speeds, setup.size.rounds)
+        facts = {"photos": len(crops), **_agreement(contenders, crops)}
+    ratios = {f"{name} / {TORCH}": ratio(rates, name, TORCH) for name in exported}
+    # Its last line says why.
+    skipped = {} if INT8 in exported else {INT8: printed.strip().splitlines()[-1]}
+    return Report("photos/s", rates, ratios, facts, skipped)
+
+
+def _classify(classify: Classify, crops: Sequence[np.ndarray]) -> int:
+    classify(crops)
+    return len(crops)
+
+
+def _agreement(contenders: dict[str, Classify], crops: Sequence[np.ndarray]) -> dict[str, float]:
+    """How the others answer beside torch, in the task where they differ most."""
+    answers = {name: classify(crops) for name, classify in contenders.items()}
+    found = {}
+    for name in answers.keys() - {TORCH}:
+        rows = agreements(answers[TORCH], answers[name])
+        found[f"{name}, same label as torch"] = min(row.labels for row in rows)
+        found[f"{name}, largest difference of a probability"] = max(row.largest for row in rows)
+    return found

@@ -1,0 +1,47 @@
+"""Inference: photos a second through all models of a run, against the models' own speed."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from benchmarks.material import Setup, some_run
+from benchmarks.measure import Report, in_turn, per_second, ratio
+from benchmarks.ours import predict_all
+from benchmarks.resident import Resident
+from core.device import Precision
+from core.engine import predict
+from core.runs import finished_folds
+from core.runtime import progress
+from predictor import EVAL_BATCH_FACTOR, Predictor, load_predictor, place
+
+REAL, CEILING = "all models over the crops", "the models' own compute"
+
+
+def bench_inference(setup: Setup) -> Report:
+    """What share of the models' own speed predicting a folder of crops reaches."""
+    run_dir, tasks = some_run(setup)
+    predictors = [load_predictor(folder, task) for task in tasks for folder in finished_folds(run_dir / task)]
+    contenders = {REAL: partial(_real, setup, predictors), CEILING: partial(_own_compute, setup, predictors)}
+    rates = in_turn({name: partial(per_second, run) for name, run in contenders.items()}, setup.size.rounds)
+    facts = {"models": len(predictors), "photos": len(setup.eval_crops.image_ids), "device": str(setup.device)}
+    return Report("photos/s", rates, {f"{REAL} / {CEILING}": ratio(rates, REAL, CEILING)}, facts)
+
+
+def _real(setup: Setup, predictors: Sequence[Predictor]) -> int:
+    predict_all(setup, predictors)
+    return len(setup.eval_crops.image_ids)
+
+
+def _own_compute(setup: Setup, predictors: Sequence[Predictor]) -> int:
+    """The same number of photos through the same models, from one batch that lies on the device."""
+    config, photos = predictors[0].config, len(setup.eval_crops.image_ids)
+    size = min(config.batch_size * EVAL_BATCH_FACTOR, photos)
+    pictures = torch.randint(0, 256, (size, *predictors[0].size, 3), dtype=torch.uint8)
+    batches = Resident((pictures, torch.zeros(size), torch.arange(size)), -(-photos // size), setup.device)
+    for one in predictors:
+        model = place(one.model, setup.device, one.config.channels_last)
+        with progress(None, title="models") as bar:
+            options = {"precision": Precision(setup.device, one.config.amp), "tta": one.config.tta, "bar": bar}
+            predict(model, batches, channels_last=one.config.channels_last, **options)
+    return size * len(batches)

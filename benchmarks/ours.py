@@ -1,0 +1,40 @@
+"""Our own side of the comparisons: the training, loaders and predictors that the commands use."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from benchmarks.material import Setup
+from core.config import Config
+from core.device import to_device
+from core.folds import make_folds, person_strata
+from core.tasks import task_named
+from fold_training import FoldData, FoldTraining
+from predictor import Prediction, Predictor
+
+
+def fold_data(setup: Setup, task: str, config: Config, fold: int = 0) -> FoldData:
+    """One fold of the training crops, with the folds that train.py would make."""
+    crops = setup.train_crops
+    strata = person_strata(crops, config.age_edges)
+    fold_of = make_folds(strata, folds=config.folds, seed=config.fold_seed)
+    return FoldData(task_named(task), fold, crops, crops.labels(task_named(task), config.age_edges), fold_of)
+
+
+def new_training(setup: Setup, task: str, folder: Path, **settings: object) -> FoldTraining:
+    """A fold's training before its first step; nothing is written until it runs."""
+    config = setup.config(task, **settings)
+    return FoldTraining(folder, fold_data(setup, task, config), config)
+
+
+def ready(training: FoldTraining, pictures: Tensor) -> Tensor:
+    """A batch of our loader, (N, H, W, 3) uint8, as the network gets it: (N, 3, H, W) float32, normalised."""
+    pixels = to_device(pictures, training.device, training.config.channels_last)
+    return (pixels - training.model.mean) / training.model.std
+
+
+def predict_all(setup: Setup, predictors: Sequence[Predictor]) -> list[Prediction]:
+    """What all models say of all eval crops, as inference.py has it."""
+    where = {"device": str(setup.device), "workers": setup.loader_workers}
+    return [one.of_crops(setup.eval_crops, **where, tta=one.config.tta, title="inference") for one in predictors]
