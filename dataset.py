@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from core import ranks
 from core.pixels import PixelStore
 from core.runtime import UserError
 
@@ -115,7 +116,7 @@ class CropDataset(Dataset):
 
 
 class PersonSampler(Sampler[Draw]):
-    """The photos of one epoch, shuffled: up to `photos_per_person` of each person, 0 meaning all.
+    """This rank's photos of one epoch, shuffled: up to `photos_per_person` of each person, 0 meaning all.
 
     A person's photos are taken in turn from the classes they have, so that three photos of somebody with five masked,
     one wrongly masked and one bare photo are one of each, while gender and age, being the person's, choose freely.
@@ -134,13 +135,13 @@ class PersonSampler(Sampler[Draw]):
 
     def __len__(self) -> int:
         counts = (sum(map(len, by_class.values())) for by_class in self._by_person)
-        return sum(min(count, self._per_person or count) for count in counts)
+        return sum(min(count, self._per_person or count) for count in counts) // ranks.count()
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((*self._seed, self.epoch))
         chosen = [index for by_class in self._by_person for index in self._choose(by_class, rng)]
-        for index in rng.permutation(chosen):
-            yield Draw(int(index), int(rng.integers(2**31)))
+        draws = [Draw(int(index), int(rng.integers(2**31))) for index in rng.permutation(chosen)]
+        yield from ranks.even_share(draws)
 
     def _choose(self, by_class: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
         shuffled = [list(rng.permutation(by_class[label])) for label in rng.permutation(sorted(by_class))]
@@ -161,7 +162,7 @@ def make_loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=sampler,
+        sampler=ranks.share(range(len(dataset))) if sampler is None else sampler,
         drop_last=whole_batches_only,
         num_workers=workers,
         pin_memory=pin_memory,

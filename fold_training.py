@@ -16,7 +16,7 @@ from timm.optim import param_groups_weight_decay
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from core import artifacts, checkpoints
+from core import artifacts, checkpoints, ranks
 from core.config import Config
 from core.crops import Crops
 from core.device import Precision, pick_device, pick_workers, seed_everything, versions
@@ -26,7 +26,7 @@ from core.metrics import accuracy, confusion_matrix, macro_f1
 from core.pixels import open_pixels
 from core.runtime import progress
 from core.tasks import Task
-from core.tracking import open_tracker, tracker_named
+from core.tracking import NONE, open_tracker, tracker_named
 from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights
 from model import OnPixels, build_model, normalisation
@@ -105,8 +105,9 @@ def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: boo
             return
     training = FoldTraining(fold_dir, data, config)
     # Only now: weights that cannot be had must neither cost the old fold nor leave a config.json behind.
-    if overwrite and fold_dir.exists():
+    if overwrite and ranks.is_first() and fold_dir.exists():
         shutil.rmtree(fold_dir)
+    ranks.wait_for_all()
     checkpoints.begin_fold(fold_dir, data.identity(config))
     training.resume()
     training.run()
@@ -145,7 +146,7 @@ class FoldTraining:
         config = self.config
         left = range(self.progress.epoch, config.epochs)
         total = sum(len(self.sampler) + self._is_scored(epoch) * len(self.held_out_labels) for epoch in left)
-        tracker = open_tracker(self.fold_dir, config.tracker, config.learned())
+        tracker = open_tracker(self.fold_dir, config.tracker if ranks.is_first() else NONE, config.learned())
         with progress(None, title=self.data.title, total=total) as bar:
             while not self.progress.is_over(config):
                 row = self._run_epoch(bar)
@@ -155,6 +156,7 @@ class FoldTraining:
 
     def finish(self) -> None:
         """Out-of-fold logits from the saved weights, then the marker that says the fold is whole."""
+        ranks.wait_for_all()
         predictor = load_predictor(self.fold_dir, self.data.task)
         crops, _ = self.data.part(held_out=True)
         where = {"device": self.config.device, "workers": self.config.workers}
@@ -170,9 +172,10 @@ class FoldTraining:
         epoch = self.progress.epoch
         best = f", best F1 {self.progress.best_macro_f1:.3f}" if self.progress.best_epoch else ""
         bar.set_description(f"{self.data.title} epoch {epoch + 1}/{self.config.epochs}{best}")
-        seed_everything(self.config.seed, self.data.fold, epoch)
+        seed_everything(self.config.seed, self.data.fold, epoch, *filter(None, [ranks.number()]))
         self.sampler.epoch = epoch
         result = self.trainer.train_one_epoch(self.train_loader, first_step=epoch * self.steps, bar=bar)
+        ranks.align(self.model)
         row = {
             "epoch": epoch + 1,
             "train_loss": result.loss,
@@ -229,7 +232,8 @@ class FoldTraining:
         )
         rows, targets = self.store.rows(crops.image_ids), self.head.targets(crops, labels)
         dataset = CropDataset(self.store, rows, train_transform(config.augment), targets)
-        return sampler, make_loader(dataset, **self._loader_options(config.batch_size), sampler=sampler)
+        options = self._loader_options(ranks.share_of_batch(config.batch_size))
+        return sampler, make_loader(dataset, **options, sampler=sampler)
 
     def _build_held_out_loader(self) -> tuple[DataLoader, list[int]]:
         crops, labels = self.data.part(held_out=True)
@@ -244,7 +248,7 @@ class FoldTraining:
         config = self.config
         total = config.epochs * self.steps
         return Trainer(
-            self.model,
+            ranks.averaging_gradients(self.model),
             self._build_criterion(),
             self.optimizer,
             learning_rate=partial(SCHEDULES[config.schedule], total=total, warmup=config.warmup, peak=config.lr),

@@ -8,8 +8,9 @@ Works from the fold folders alone: architecture and settings are those of traini
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from core import artifacts, checkpoints
@@ -20,6 +21,7 @@ from core.locks import holding
 from core.runs import Run, begin_run, finished_folds, read_run, trained_tasks
 from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
 from core.tasks import task_named, task_names
+from launchers.launching import add_launcher_flags, launch_all
 from predictor import load_predictor, write_prediction
 
 STAMP = "eval.json"
@@ -43,9 +45,13 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
         print(f"{len(crops.missing)} unreadable eval photos get no logits: {name_some(crops.missing)}")
     folds_of = {task: folds_to_predict(args.run_dir / task) for task in args.task or trained_tasks(args.run_dir)}
     output_dir = open_output(args, run, crops)
-    for task, folds in folds_of.items():
-        for fold_dir in folds:
-            predict_fold(fold_dir, output_dir / task / fold_dir.name, task, crops, args)
+    jobs = [(folder, output_dir / task / folder.name, task) for task, folds in folds_of.items() for folder in folds]
+    launch_all(args, partial(fold_predictor, crops, args), jobs)
+
+
+def fold_predictor(crops: Crops, args: argparse.Namespace) -> Callable[[tuple[Path, Path, str]], None]:
+    """What predicts with one fold's model, wherever it runs."""
+    return lambda job: predict_fold(*job, crops, args)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -54,6 +60,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--task", nargs="+", choices=task_names(), help="tasks to predict (default: all that are trained)"
     )
     add_run_dir(parser)
+    add_launcher_flags(parser)
     parser.add_argument("--crop-dir", type=Path, help="crops to predict (default: those of the run)")
     parser.add_argument("--output-dir", type=Path, help="run folder to write to, for crops of another data set")
     parser.add_argument("--tta", choices=("none", "flip"), help="flip adds the mirror image (default: as in training)")

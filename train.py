@@ -15,6 +15,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from core import ranks
 from core.checkpoints import fold_dir_of, is_done, remove_spent_states
 from core.config import PROFILES, Config, add_flags, resolve, typed_settings
 from core.crops import Crops, load_crops
@@ -28,7 +29,7 @@ from core.runs import begin_run, describe_run, refuse_other_run
 from core.runtime import UserError, add_crop_dir, add_run_dir, command_parser, cpu_count, name_some, run_cli
 from core.tasks import Task, task_named, task_names
 from fold_training import FoldData, refuse_unusable
-from launchers.launching import add_launcher_flags, launch
+from launchers.launching import LOCAL, add_launcher_flags, launch
 from predictor import input_size
 from training_jobs import Cell, cell_trainer, jobs_at_once, train_cell, weight_bytes
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.show_settings:
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
-    with holding(args.run_dir, "--run-dir"):
+    with ranks.joined(), holding(args.run_dir, "--run-dir"):
         train_tasks(args, tasks, configs, profile)
 
 
@@ -80,9 +81,13 @@ def train_cells(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
             train_cell(cell)
     for cell in todo:
         # Here, once, lest all processes make the same store.
-        open_pixels(cell.data.crops, input_size(cell.config, cell.data.crops.source))
+        with ranks.first_goes_ahead():
+            open_pixels(cell.data.crops, input_size(cell.config, cell.data.crops.source))
     jobs = min(len(todo), args.jobs or jobs_at_once([cell.config for cell in todo])) or 1
-    start = partial(cell_trainer, threads=max(1, cpu_count() // jobs))
+    own_share = max(1, cpu_count() // (jobs * ranks.count_here()))
+    start = partial(cell_trainer, threads=own_share if args.launcher == LOCAL else args.job_cpus)
+    if ranks.count() > 1 and (jobs > 1 or args.launcher != LOCAL):
+        raise UserError("--jobs and --launcher: under torchrun one fold is trained at a time, by all its processes")
     with closing(launch(args, start, todo, processes=jobs)) as finished:
         for title in finished:
             print(f"{title}: done", flush=True)

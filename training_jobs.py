@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from core import ranks
 from core.config import Config
 from core.device import pick_device, prepare_process
 from core.runtime import cpu_count
@@ -41,9 +42,10 @@ def train_cell(cell: Cell) -> str:
 
 
 def jobs_at_once(configs: Sequence[Config]) -> int:
-    """One a core on a CPU; one at a time where a GPU is used, which is slower with too many than with one."""
+    """One a core on a CPU; one at a time where a GPU is used, which is slower with too many than with one, or where
+    several processes train one."""
     on_cpu = all(pick_device(config.device).type == "cpu" for config in configs)
-    return cpu_count() if on_cpu else 1
+    return cpu_count() if on_cpu and ranks.count() == 1 else 1
 
 
 def weight_bytes(task: Task, config: Config) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from core.runtime import UserError, one_line
+from core.runtime import UserError, is_first_rank, one_line
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _ASIDE = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp(\..*)?")
@@ -29,10 +30,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, on failure removed.
 
     The temporary name keeps the suffix, since image writers choose the format by it. UserError for a disk that is full
-    or cannot be written to; the file that was there before is then as it was.
+    or cannot be written to; the file that was there before is then as it was. Where several processes train one model,
+    only the first one writes.
     """
     # The name does not grow with the target's: a long but legal file name must stay legal.
     aside = path.parent / f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}"
+    if not is_first_rank():
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere) / path.name
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside

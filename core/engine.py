@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from core import ranks
 from core.device import Precision, to_device
 from core.runtime import UserError
 
@@ -72,6 +73,7 @@ class Trainer:
             loss_sum += loss * len(targets)
             bar.set_postfix_str(f"loss {loss_sum / photos:.3f}", refresh=False)
             bar.update(len(targets))
+        photos, loss_sum = (sum(ranks.gathered([part])) for part in (photos, loss_sum))
         if not math.isfinite(loss_sum):
             raise UserError(f"training diverged: the loss is {loss_sum}; give a lower --lr")
         seconds = time.perf_counter() - began
@@ -143,4 +145,4 @@ def predict(
         rows.append(logits.cpu())
         order.append(indices)
         bar.update(len(indices))
-    return torch.cat(rows)[torch.cat(order).argsort()]
+    return torch.cat(ranks.gathered(rows))[torch.cat(ranks.gathered(order)).argsort()]

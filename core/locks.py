@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from core.artifacts import remove_stale
-from core.runtime import UserError, one_line
+from core.runtime import UserError, is_first_rank, one_line
 
 NAME = ".lock"
 _HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN)
@@ -32,7 +32,7 @@ def holding(folder: Path, flag: str) -> Iterator[None]:
     Also clears away what killed processes have left half-written in it. UserError names the process that holds it.
     Ranks above 0 of a distributed training (RANK in the environment) hold nothing: rank 0 does, for all of them.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_rank():
         yield
         return
     made = [level for level in (folder, *folder.parents) if not level.exists()]

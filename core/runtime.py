@@ -40,6 +40,11 @@ def one_line(error: OSError, path: object = None) -> str:
     return f"{f'{where}: ' if where else ''}{what}{f'; {advice}' if advice else ''}"
 
 
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes and prints, of those that torchrun has started; alone, it is."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run an entry point and turn its failures into exit codes a script can rely on."""
     try:
@@ -124,7 +129,7 @@ def progress(items: Iterable | None, *, title: str, total: int | None = None, un
     """
     number = multiprocessing.current_process().name.rpartition("-")[2]
     line = int(number) - 1 if number.isdigit() else None
-    watched = sys.stderr.isatty()
+    watched = sys.stderr.isatty() and is_first_rank()
     return tqdm(items, desc=title, total=total, unit=unit, dynamic_ncols=True, disable=not watched, position=line)
 
 

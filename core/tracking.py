@@ -19,6 +19,7 @@ from core.tables import row_named
 
 Settings = Mapping[str, Any]
 PROJECT = "mask-gender-age"
+NONE = "none"
 AUTO = "auto"
 """TensorBoard if it is installed, else nothing."""
 
@@ -114,7 +115,7 @@ class Tracker:
 
 
 TRACKERS: tuple[Tracker, ...] = (
-    Tracker("none", lambda fold_dir, settings: NoTracker()),
+    Tracker(NONE, lambda fold_dir, settings: NoTracker()),
     Tracker("tensorboard", TensorBoardTracker, "tensorboard"),
     Tracker("wandb", WandbTracker, "wandb"),
     Tracker("mlflow", MlflowTracker, "mlflow"),
@@ -124,7 +125,7 @@ TRACKERS: tuple[Tracker, ...] = (
 def tracker_named(choice: str) -> Tracker:
     """The row of that name, of `auto`, or of `module:function`. UserError if it is unknown or not installed."""
     if choice == AUTO:
-        choice = "tensorboard" if find_spec("tensorboard") else "none"
+        choice = "tensorboard" if find_spec("tensorboard") else NONE
     if ":" in choice:
         return Tracker(choice, _function_named(choice))
     tracker = row_named(TRACKERS, choice, what="tracker")

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 # Run as a script, only this folder is on the path, not the repository that `core` lies in.
@@ -25,6 +26,7 @@ from core.disk import require_room
 from core.layouts import LAYOUTS, Dataset, Photo, scan
 from core.locks import holding
 from core.runtime import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, run_cli
+from launchers.launching import add_launcher_flags, launch
 from preprocessing.crop_table import forget_crops
 from preprocessing.detection import Settings, search, still_valid
 from preprocessing.detectors import detector_named, detector_names
@@ -35,6 +37,9 @@ from preprocessing.outcomes import Outcome, read_outcomes, write_outcomes
 
 ROW_BYTES = 3 * 300
 """A row of faces.csv, of its unfinished predecessor, and of the one that is written aside."""
+
+PHOTOS_OF_A_JOB = 256
+"""Handed out at once over a cluster: some seconds of work."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,7 +62,8 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     if todo:
         require_room(args.crop_dir, ROW_BYTES * len(dataset.photos), "detection")
         remember(args.crop_dir, data_root=str(dataset.root), layout=dataset.layout)
-        known = search(dataset, todo, known, settings=settings, workers=args.workers, unfinished_path=unfinished_path)
+        spread = partial(launch, args, processes=args.workers, shard=PHOTOS_OF_A_JOB)
+        known = search(dataset, todo, known, settings=settings, spread=spread, unfinished_path=unfinished_path)
     outcomes = fill(dataset.photos, known)
     save(args.crop_dir, dataset, before, outcomes, settings)
     unfinished_path.unlink(missing_ok=True)
@@ -73,6 +79,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--detector", default="retinaface", help=f"one of {', '.join(detector_names())}")
     parser.add_argument("--threshold", type=float, default=DEFAULT_THRESHOLD, help="score from which a face is sure")
     parser.add_argument("--workers", type=positive_int, default=cpu_count(), help="processes")
+    add_launcher_flags(parser)
     args = parser.parse_args(argv)
     detector_named(args.detector)
     if not 0 < args.threshold < 1:

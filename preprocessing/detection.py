@@ -1,6 +1,6 @@
 """Which photos have to be searched for faces, and the search over many of them, kept safe against interruption."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +13,12 @@ from core.runtime import progress
 from preprocessing.detectors import detector_named
 from preprocessing.ladder import DEFAULT_THRESHOLD, find_face
 from preprocessing.outcomes import MANUAL, WEAK, Outcome, photo_stamp, rounded, stamp_of, write_outcomes
-from preprocessing.workers import keeping, spread
+from preprocessing.workers import keeping
 
 Task = tuple[Photo, Path, str]
 """A photo, where it lies, and its stamp."""
+Spread = Callable[[Callable[[], Callable[[Task], Outcome]], Sequence[Task]], Generator[Outcome, None, None]]
+"""What spreads the search over processes or machines."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def search(
     known: Mapping[str, Outcome],
     *,
     settings: Settings,
-    workers: int,
+    spread: Spread,
     unfinished_path: Path,
 ) -> dict[str, Outcome]:
     """`known` and the outcomes of `todo`. What is finished is kept in `unfinished_path`, also on Ctrl-C."""
@@ -81,7 +83,7 @@ def search(
     tasks = [(photo, path := dataset.root / photo.path, stamp_of(path, settings.hash)) for photo in todo]
     outcomes = dict(known)
     keep = partial(write_outcomes, unfinished_path, dataset.photos, outcomes)
-    with closing(keeping(spread(partial(searcher, settings), tasks, workers), keep)) as results:
+    with closing(keeping(spread(partial(searcher, settings), tasks), keep)) as results:
         for outcome in progress(results, title="faces", total=len(tasks)):
             outcomes[outcome.image_id] = outcome
     return outcomes

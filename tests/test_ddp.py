@@ -1,0 +1,140 @@
+"""One model trained by several processes: shares of the work, and two ranks under torchrun beside one process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_data import FAST, Toy, table
+
+import train
+from core import ranks
+from core.artifacts import write_text
+from core.metrics import confusion_matrix, macro_f1
+from core.runtime import UserError
+from core.tasks import task_named
+from dataset import PersonSampler
+from predictor import load_predictor
+
+pytest_plugins = ("toy_fixtures",)
+
+ROOT = Path(__file__).resolve().parents[1]
+# Layer instead of batch normalisation, no dropout, no augmentation: a step is then the mean over its photos, whoever
+# handles them.
+EXACT = (*FAST, "--backbone", "test_efficientnet_ln", "--drop-rate", "0", "--augment", "none", "--fold", "1")
+
+
+def as_rank(number: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "number", lambda: number)
+    monkeypatch.setattr(ranks, "count", lambda: count)
+
+
+def torchrun(count: int, words: Sequence[object], cwd: Path) -> subprocess.CompletedProcess:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, ROOT / "train.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *map(str, (*launcher, *words))]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+class TestShares:
+    """How the work is divided."""
+
+    def test_alone_everything_is_ones_own(self) -> None:
+        assert ranks.share([1, 2, 3]) == ranks.even_share([1, 2, 3]) == ranks.gathered([1, 2, 3]) == [1, 2, 3]
+        assert ranks.share_of_batch(7) == 7
+        assert ranks.is_first()
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 5])
+    def test_every_item_is_in_one_share(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        shares = []
+        for number in range(count):
+            as_rank(number, count, monkeypatch)
+            shares.append(list(ranks.share(range(7))))
+        assert sorted(item for one in shares for item in one) == list(range(7))
+
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_the_batches_of_all_ranks_make_the_batches_of_one(
+        self, count: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sampler = PersonSampler([str(n // 2) for n in range(26)], [0] * 26, photos_per_person=0, seed=(0,))
+        whole = [draw.index for draw in sampler]
+        parts = []
+        for number in range(count):
+            as_rank(number, count, monkeypatch)
+            parts.append([draw.index for draw in sampler])
+            assert len(parts[-1]) == len(sampler) == 26 // count
+        for step in range(4):
+            together = {index for part in parts for index in part[2 * step : 2 * step + 2]}
+            assert together == set(whole[2 * count * step : 2 * count * (step + 1)])
+
+    def test_a_batch_that_cannot_be_divided_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        as_rank(0, 3, monkeypatch)
+        assert ranks.share_of_batch(33) == 11
+        with pytest.raises(UserError, match="--batch-size 32: allowed with 3 processes are multiples of 3"):
+            ranks.share_of_batch(32)
+
+    def test_other_ranks_write_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RANK", "1")
+        write_text(tmp_path / "new" / "file.txt", "text")
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def two_ranks(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two ranks; the fold of a run of one process lies beside it."""
+    folder = tmp_path_factory.mktemp("ranks")
+    where = ["--crop-dir", toy.crop_dir, "--device", "cpu", "--task", "mask"]
+    done = torchrun(2, [*where, "--run-dir", folder / "two", *EXACT], folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("mask fold 1 epoch 2/2") == 1
+    train.main([str(word) for word in (*where, "--run-dir", folder / "one", *EXACT)])
+    return folder / "two"
+
+
+def test_two_ranks_learn_what_one_process_learns(two_ranks: Path) -> None:
+    found, expected = (load_file(run / "mask/fold1/model.safetensors") for run in (two_ranks, two_ranks.parent / "one"))
+    start = load_untrained(two_ranks)
+    for name, weights in expected.items():
+        moved = (weights - start[name]).abs().max()
+        assert torch.allclose(found[name], weights, rtol=0, atol=max(1e-5, 0.02 * float(moved))), name
+
+
+def load_untrained(run: Path) -> dict[str, torch.Tensor]:
+    """Weights before the first step: those that the seed gives."""
+    from core.device import seed_everything
+    from model import build_model
+
+    seed_everything(0, 1)
+    return build_model("test_efficientnet_ln", 3, image_size=(32, 32)).state_dict()
+
+
+def test_every_held_out_photo_is_there_once_and_as_the_saved_weights_say(two_ranks: Path, toy: Toy) -> None:
+    oof, one = (table(run / "mask/fold1/oof.csv") for run in (two_ranks, two_ranks.parent / "one"))
+    assert list(oof["image_id"]) == list(one["image_id"])
+    assert oof["image_id"].is_unique
+    classes = list(oof.columns[1:])
+    assert (oof[classes] - one[classes]).abs().to_numpy().max() < 0.01
+    fold = load_predictor(two_ranks / "mask/fold1", task_named("mask"))
+    assert fold.config.batch_size == 16
+
+
+def test_the_score_is_that_of_the_table(two_ranks: Path, toy: Toy) -> None:
+    oof = table(two_ranks / "mask/fold1/oof.csv")
+    faces = table(toy.crop_dir / "faces.csv").set_index("image_id")
+    classes = task_named("mask").classes
+    truth = [classes.index(faces["mask"][image_id]) for image_id in oof["image_id"]]
+    predicted = oof[list(classes)].to_numpy().argmax(axis=1)
+    done = pd.read_json(two_ranks / "mask/fold1/DONE", typ="series")
+    assert macro_f1(confusion_matrix(truth, predicted, 3)) == pytest.approx(done["macro_f1"])
+
+
+def test_nothing_is_left_half_written(two_ranks: Path) -> None:
+    left = {path.name for path in two_ranks.rglob("*") if path.is_file()}
+    assert not [name for name in left if name.startswith(".")]
+    assert left >= {"run.json", "folds.csv", "DONE", "oof.csv", "history.csv", "model.safetensors", "config.json"}
+    assert len(table(two_ranks / "mask/fold1/history.csv")) == 2
