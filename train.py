@@ -83,12 +83,13 @@ def train_cells(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
         # Here, once, lest all processes make the same store.
         with ranks.first_goes_ahead():
             open_pixels(cell.data.crops, input_size(cell.config, cell.data.crops.source))
-    jobs = min(len(todo), args.jobs or jobs_at_once([cell.config for cell in todo])) or 1
-    own_share = max(1, cpu_count() // (jobs * ranks.count_here()))
-    start = partial(cell_trainer, threads=own_share if args.launcher == LOCAL else args.job_cpus)
+    jobs = args.jobs or jobs_at_once([cell.config for cell in cells])
     if ranks.count() > 1 and (jobs > 1 or args.launcher != LOCAL):
         raise UserError("--jobs and --launcher: under torchrun one fold is trained at a time, by all its processes")
-    with closing(launch(args, start, todo, processes=jobs)) as finished:
+    # Threads change the last bits of a sum, so they must not hang on how many folds are still to be trained.
+    own_share = max(1, cpu_count() // (jobs * ranks.count_here()))
+    start = partial(cell_trainer, threads=own_share if args.launcher == LOCAL else args.job_cpus)
+    with closing(launch(args, start, todo, processes=min(jobs, len(todo) or 1))) as finished:
         for title in finished:
             print(f"{title}: done", flush=True)
 
@@ -106,7 +107,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--label-fixes", type=Path, metavar="FILE", help="corrections of training labels, as docs/decisions.md has them"
     )
     parser.add_argument(
-        "--jobs", type=int, default=0, help="folds trained at once; 0 = one a core, or one at a time on a GPU"
+        "--jobs",
+        type=int,
+        default=0,
+        help="folds trained at once, which share the cores; 0 = one a core, or one at a time on a GPU",
     )
     add_launcher_flags(parser)
     parser.add_argument("--overwrite", action="store_true", help="train anew what is already there")

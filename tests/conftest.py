@@ -1,7 +1,7 @@
 """What all tests share: one thread, no network, and small makers of pictures and crop tables."""
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -19,10 +19,13 @@ CROP = {"margin": 0.25, "aspect": 1.0, "size": 32}
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
+def one_thread() -> Iterator[None]:
     """Tiny networks lose more to waiting threads than they gain."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.cpu_count", lambda: 1)
+        yield
 
 
 @pytest.fixture(autouse=True)

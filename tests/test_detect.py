@@ -64,13 +64,13 @@ def test_every_photo_has_a_row_and_eval_labels_are_not_read(data: Path, capsys: 
 def test_second_run_does_nothing(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     run_detect(data)
     before = crops.faces_path(Path("crop_images")).stat().st_mtime_ns
-    monkeypatch.setattr(detection, "spread", no_search)
+    monkeypatch.setattr(detect_faces, "launch", no_search)
     run_detect(None)
     assert "8 already done, 0 to search" in capsys.readouterr().out
     assert crops.faces_path(Path("crop_images")).stat().st_mtime_ns == before
 
 
-def no_search(*_: object) -> Iterator:
+def no_search(*_: object, **__: object) -> Iterator:
     raise AssertionError("nothing should be searched")
 
 

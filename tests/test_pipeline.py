@@ -107,7 +107,7 @@ class TestNumbers:
     @pytest.mark.parametrize("fold", FOLDS)
     def test_a_checkpoint_alone_gives_the_out_of_fold_logits_again(self, toy_run: ToyRun, fold: int) -> None:
         """By timm, OpenCV and arithmetic alone, one photo at a time."""
-        fold_dir = toy_run.run_dir / "age" / f"fold{fold}"
+        fold_dir = toy_run.run_dir / "mask" / f"fold{fold}"
         model = timm.create_model("test_efficientnet", num_classes=3)
         model.load_state_dict(load_file(fold_dir / "model.safetensors"))
         model.eval()

@@ -24,7 +24,7 @@ from preprocessing import crop_faces, detect_faces
 FAST = (
     *("--profile", "smoke", "--backbone", "test_efficientnet", "--no-pretrained", "--image-size", "32"),
     *("--folds", "2", "--epochs", "2", "--batch-size", "16", "--workers", "0", "--photos-per-person", "0"),
-    *("--lr", "0.001"),
+    *("--lr", "0.001", "--tta", "none", "--jobs", "1"),
 )
 ALL_TASKS = tuple(task.name for task in TASKS)
 CELLS = tuple((gender, age) for gender in ("male", "female") for age in (20, 31, 61))
@@ -161,8 +161,9 @@ def finish_run(toy: Toy, run_dir: Path) -> ToyRun:
 
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, bytes]]:
-    """Modification time and content of every file, by path."""
+    """Modification time and content of every file but locks, by path."""
     files = [path for folder in folders if folder.exists() for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in files if path.name != ".lock"]
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
