@@ -11,6 +11,7 @@
 # CROP_DIR  folder for the crops (default: crop_images, or crop_images_sample)
 # CHECK     0 leaves out the look at a data set whose faces are not searched yet
 # REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
+# OFFLINE   1 refuses connections to other machines
 # PYTHON    interpreter to use; TORCH_INDEX_URL  index to ask for torch as well
 #
 # Further flags go to train.py. Run it again after a stop: finished work is kept.
@@ -19,7 +20,7 @@ set -uo pipefail
 # Relative paths are meant from where the command was typed.
 [ -z "${DATA_DIR:-}" ] || DATA_DIR=$(cd "$DATA_DIR" 2>/dev/null && pwd || echo "$DATA_DIR")
 cd "$(dirname "$0")" || exit
-case "${1:-}" in -h | --help) sed -n '2,18s/^# \{0,1\}//p' run_all.sh; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,19s/^# \{0,1\}//p' run_all.sh; exit 0 ;; esac
 
 step() { # step NAME COMMAND...: run it; stop at the first that fails, with its name and its exit code
     local name=$1 began=$SECONDS code

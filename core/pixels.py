@@ -6,6 +6,7 @@ The name holds a hash of what every crop looks like and when it was written, so 
 no longer fits is removed when its successor is made.
 """
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +17,7 @@ import numpy as np
 
 from core import artifacts
 from core.crops import Crops
+from core.disk import require_room
 from core.photos import UnreadablePhoto, read_photo
 from core.runtime import UserError, cpu_count, progress
 
@@ -80,13 +82,15 @@ def shrink(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _build(path: Path, paths: Sequence[Path], size: tuple[int, int]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with artifacts.replacing(path) as aside, ThreadPoolExecutor(cpu_count()) as threads:
-        pictures = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint8, shape=(len(paths), *size, 3))
+    shape = (len(paths), *size, 3)
+    require_room(path.parent, math.prod(shape), "the store of crops")
+    artifacts.remove_stale(path.parent)
+    with artifacts.replacing(path) as aside, aside.open("wb") as stream, ThreadPoolExecutor(cpu_count()) as threads:
+        # Written, not mapped: a page that a full disk cannot take would end the process without a word (SIGBUS).
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
         shrunk = threads.map(lambda crop: shrink(_read(crop), size), paths)
-        for row, picture in enumerate(progress(shrunk, title=f"crops at {size[0]}x{size[1]}", total=len(paths))):
-            pictures[row] = picture
-        pictures.flush()
+        for picture in progress(shrunk, title=f"crops at {size[0]}x{size[1]}", total=len(paths)):
+            stream.write(picture.tobytes())
 
 
 def _read(path: Path) -> np.ndarray:

@@ -20,11 +20,12 @@ CROP = {"margin": 0.25, "aspect": 1.0, "size": 32}
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Tiny networks lose more to waiting threads than they gain."""
+    """Tiny networks lose more to waiting threads than they gain, and processes do not see what a test replaces."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("train.cpu_count", lambda: 1)
+        patch.setattr("train.jobs_at_once", lambda configs: 1)
         yield
 
 
