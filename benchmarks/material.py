@@ -35,7 +35,7 @@ class Size:
 
 
 QUICK = Size("quick", people=6, eval_photos=5, rounds=1, passes=1, folds=2, many_photos=200, times=(1, 2))
-NORMAL = Size("normal", people=120, eval_photos=240, rounds=5, passes=3, folds=5, many_photos=5000, times=(1, 4, 16))
+NORMAL = Size("normal", people=120, eval_photos=240, rounds=5, passes=3, folds=5, many_photos=20000, times=(1, 4, 16))
 
 
 @dataclass(frozen=True)
