@@ -26,12 +26,21 @@ from core.label_fixes import crops_to_train, remember
 from core.locks import holding
 from core.pixels import open_pixels
 from core.runs import begin_run, describe_run, refuse_other_run
-from core.runtime import UserError, add_crop_dir, add_run_dir, command_parser, cpu_count, name_some, run_cli
+from core.runtime import (
+    UserError,
+    add_crop_dir,
+    add_run_dir,
+    command_parser,
+    cpu_count,
+    name_some,
+    not_negative,
+    run_cli,
+)
 from core.tasks import Task, task_named, task_names
 from fold_training import FoldData, refuse_unusable
 from launchers.launching import LOCAL, add_launcher_flags, launch
 from predictor import input_size
-from training_jobs import Cell, cell_trainer, jobs_at_once, train_cell, weight_bytes
+from training_jobs import Cell, cell_trainer, jobs_at_once, longest_first, train_cell, weight_bytes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -75,7 +84,7 @@ def train_tasks(args: argparse.Namespace, tasks: Sequence[Task], configs: Mappin
 
 def train_cells(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
     """Say which cells are done, and train the others, several at once."""
-    todo = [cell for cell in cells if cell.overwrite or not is_done(cell.fold_dir)]
+    todo = longest_first([cell for cell in cells if cell.overwrite or not is_done(cell.fold_dir)])
     for cell in cells:
         if cell not in todo:
             train_cell(cell)
@@ -108,7 +117,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=not_negative,
         default=0,
         help="folds trained at once, which share the cores; 0 = one a core, or one at a time on a GPU",
     )

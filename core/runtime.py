@@ -117,6 +117,14 @@ def positive_int(text: str) -> int:
     return value
 
 
+def not_negative(text: str) -> int:
+    """An argparse type: a whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
+    return value
+
+
 def cpu_count() -> int:
     """Cores this process may use (containers and taskset included)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

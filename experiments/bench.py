@@ -10,7 +10,7 @@ import torch
 
 from core.config import Config
 from core.crops import Crops
-from core.device import pick_device
+from core.device import pick_device, prepare_process
 from core.runtime import UserError, cpu_count
 from core.scores import COMBINED
 from core.tasks import Task, combined_tasks
@@ -18,7 +18,7 @@ from experiments.budget import configs_for
 from experiments.grid import Setting, Values
 from experiments.scoring import TrainedRun, answered_tasks, eval_predictions, oof_predictions
 from experiments.table import OOF, Circumstances, Key, append_result, read_results, require_same, run_of
-from experiments.training import photos_per_second, seconds_of, train_run
+from experiments.training import photos_per_second, share_cores, spent_by, train_run
 from fold_training import refuse_unusable
 
 
@@ -26,8 +26,8 @@ from fold_training import refuse_unusable
 class Bench:
     """What all rows of one command have in common.
 
-    `parts` are the crops of each part to score, `folds` those to train (none: all), `deadline` a time of
-    time.monotonic() after which no fold is begun.
+    `parts` are the crops of each part to score, `folds` those to train (none: all), `jobs` how many of them at once
+    (0: as many as suit the machine), `deadline` a time of time.monotonic() after which no fold is begun.
     """
 
     run_dir: Path
@@ -38,6 +38,7 @@ class Bench:
     typed: Values
     folds: tuple[int, ...]
     budget_minutes: float | None
+    jobs: int
     deadline: float
 
     def configs(self, setting: Setting, seed: int) -> dict[Task, Config]:
@@ -62,7 +63,8 @@ def run_setting(bench: Bench, setting: Setting, seed: int) -> bool:
     if not lacking:
         print(f"{run.run_dir.name}: in {bench.out} already")
         return True
-    if not train_run(run, bench.parts[OOF], bench.deadline):
+    jobs = share_cores(bench.jobs, run.configs.values())
+    if not train_run(run, bench.parts[OOF], jobs, bench.deadline):
         return False
     for part in lacking:
         write_part(bench, setting, run, part)
@@ -75,7 +77,7 @@ def plan_run(bench: Bench, setting: Setting, seed: int) -> TrainedRun:
     run_dir = run_of(bench.run_dir, setting.name, seed)
     if bench.budget_minutes:
         plan_path = bench.run_dir / "plans" / f"{setting.name}.json"
-        budget = {"plan_path": plan_path, "run_dir": run_dir}
+        budget = {"plan_path": plan_path, "run_dir": run_dir, "jobs": share_cores(bench.jobs, configs.values())}
         configs = configs_for(bench.budget_minutes, configs, bench.parts[OOF], **budget)
     folds = bench.folds or tuple(range(next(iter(configs.values())).folds))
     return TrainedRun(run_dir, configs, folds, seed)
@@ -99,6 +101,8 @@ def is_in_table(bench: Bench, setting: Setting, run: TrainedRun, part: str) -> b
 
 def write_part(bench: Bench, setting: Setting, run: TrainedRun, part: str) -> None:
     crops = bench.parts[part]
+    # Training in this process has left it with the threads of one fold.
+    prepare_process(cpu_count())
     predictions = oof_predictions(run, crops) if part == OOF else eval_predictions(run, crops)
     rows = read_results(bench.out)
     for name in scored_names(run):
@@ -114,10 +118,11 @@ def key_of(setting: Setting, run: TrainedRun, part: str, name: str) -> Key:
 def circumstances(run: TrainedRun, name: str, data_hash: str) -> Circumstances:
     """What the tasks cost that a scored name needs."""
     tasks = trained_for(run, name)
-    seconds, cpu_seconds = seconds_of(run, tasks)
+    spent = spent_by(run, tasks)
     return Circumstances(
-        seconds=round(seconds, 1),
-        cpu_seconds=round(cpu_seconds, 1),
+        seconds=round(spent.seconds, 1),
+        cpu_seconds=round(spent.cpu_seconds, 1),
+        jobs=" ".join(map(str, spent.jobs)),
         photos_per_second=round(photos_per_second(run, tasks), 1),
         device=device_name(run.configs[tasks[0]]),
         data=data_hash,

@@ -1,35 +1,45 @@
 """Epochs for a wall-clock: how long each task of a row may learn, so that rows are compared at equal cost.
 
-The speed is measured by training on a part of the people; on a CPU by processor time, shared out over the cores, so
-that other jobs on the machine change nothing. The ratio of epochs between tasks stays that of the row, and numbers of
-epochs are rounded up, so that no row gets less than its time by rounding. What a run really took stands in the results.
+The speed is measured by training on a part of the people, in one process with the threads that a fold has in a run; on
+a CPU by processor time, so that other jobs on the machine change nothing. A run is taken for `jobs` such processes side
+by side, of which each takes the longest fold that is left. The ratio of epochs between tasks stays that of the row, and
+numbers of epochs are rounded up, so that no row gets less than its time by rounding. What a run really took stands in
+the results.
 """
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from heapq import heapreplace
 from pathlib import Path
 
 from core import artifacts, checkpoints
 from core.config import Config
 from core.crops import Crops
-from core.runtime import UserError, cpu_count
+from core.device import prepare_process
+from core.runtime import UserError
 from core.tasks import Task
-from dataset import PersonSampler
-from experiments.training import cpu_seconds, fold_data, open_folds, speed
+from experiments.clock import cpu_seconds
+from experiments.training import Jobs, fold_data, open_folds, speed
 from fold_training import FoldTraining
+from training_jobs import photos_per_epoch
 
 FIRST_PROBE_PEOPLE, PROBE_HELD_OUT, PROBE_GROWTH, PROBE_EPOCHS = 40, 2, 4, 2
 PROBE_SECONDS = 2.0
 """An epoch of the probe lasts at least this long, or has everybody in it: start-up costs would hide the speed."""
 HELD_OUT_COST = 0.4
 """Scoring a held-out photo, in trained photos: the way forward alone is about a third of the way there and back."""
+HALVINGS = 60
+"""So often is the range halved in which the scale of the epochs is looked for: to the last digit."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a fold of one task costs, counted in trained photos, and how many of them pass in a second."""
+    """What a fold of one task costs, counted in trained photos, and how many of them pass in a second.
+
+    `per_second` is that of one fold, while `jobs` of them are trained.
+    """
 
     people: int
     photos_per_epoch: int
@@ -46,19 +56,21 @@ class Cost:
 
 
 def configs_for(
-    minutes: float, configs: Mapping[Task, Config], crops: Crops, *, plan_path: Path, run_dir: Path
+    minutes: float, configs: Mapping[Task, Config], crops: Crops, *, plan_path: Path, run_dir: Path, jobs: Jobs
 ) -> dict[Task, Config]:
     """The configs with as many epochs as fit into `minutes` for all folds of all tasks together.
 
     The plan is written at first use and kept, so that all seeds, and a run that goes on, have the same epochs.
-    UserError if it was made for other minutes or tasks.
+    UserError if it was made for other minutes, tasks or jobs.
     """
-    made_for = {"minutes": minutes, "tasks": [task.name for task in configs]}
+    made_for = {"minutes": minutes, "tasks": [task.name for task in configs], "jobs": jobs.count}
     if not plan_path.exists():
+        prepare_process(jobs.threads)
         costs = {
-            task: measure(task, config, crops, open_folds(run_dir, crops, config)) for task, config in configs.items()
+            task: measure(task, config, crops, fold_of=open_folds(run_dir, crops, config), jobs=jobs)
+            for task, config in configs.items()
         }
-        artifacts.write_json(plan_path, {**made_for, "settings": plan(minutes, configs, costs)})
+        artifacts.write_json(plan_path, {**made_for, "settings": plan(minutes, configs, costs, jobs.count)})
     stored = artifacts.read_json(plan_path)
     for name, value in made_for.items():
         if stored.get(name) != value:
@@ -66,13 +78,40 @@ def configs_for(
     return {task: replace(config, **stored["settings"][task.name]) for task, config in configs.items()}
 
 
-def plan(minutes: float, configs: Mapping[Task, Config], costs: Mapping[Task, Cost]) -> dict[str, dict[str, int]]:
+def plan(
+    minutes: float, configs: Mapping[Task, Config], costs: Mapping[Task, Cost], jobs: int
+) -> dict[str, dict[str, int]]:
     """Epochs, and photos per person where less than one epoch fits, by task name."""
-    folds = next(iter(configs.values())).folds
-    fixed = sum(costs[task].fixed_seconds(config) for task, config in configs.items())
-    moving = sum(config.epochs * costs[task].epoch_seconds(config) for task, config in configs.items())
-    scale = max(0.0, minutes * 60 / folds - fixed) / moving
+
+    def seconds_at(scale: float) -> float:
+        lengths = [
+            costs[task].fixed_seconds(config) + scale * config.epochs * costs[task].epoch_seconds(config)
+            for task, config in configs.items()
+            for _ in range(config.folds)
+        ]
+        return seconds_side_by_side(lengths, jobs)
+
+    scale = scale_to_fill(minutes * 60, seconds_at)
     return {task.name: _fit(config, costs[task], scale * config.epochs) for task, config in configs.items()}
+
+
+def seconds_side_by_side(lengths: Iterable[float], jobs: int) -> float:
+    """When the last piece of work ends, if each of `jobs` takes the longest that is left."""
+    ends = [0.0] * jobs
+    for length in sorted(lengths, reverse=True):
+        heapreplace(ends, ends[0] + length)
+    return max(ends)
+
+
+def scale_to_fill(seconds: float, seconds_at: Callable[[float], float]) -> float:
+    """The scale whose time is that; 0 if all take longer."""
+    low, high = 0.0, 1.0
+    while seconds_at(high) < seconds:
+        high *= 2
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if seconds_at(middle) <= seconds else (low, middle)
+    return low
 
 
 def _fit(config: Config, cost: Cost, epochs: float) -> dict[str, int]:
@@ -82,17 +121,16 @@ def _fit(config: Config, cost: Cost, epochs: float) -> dict[str, int]:
     return {"epochs": 1, "photos_per_person": max(1, math.ceil(epochs * cost.photos_per_epoch / cost.people))}
 
 
-def measure(task: Task, config: Config, crops: Crops, fold_of: Mapping[str, int]) -> Cost:
+def measure(task: Task, config: Config, crops: Crops, *, fold_of: Mapping[str, int], jobs: Jobs) -> Cost:
     """Speed on the device at hand: the second epoch of a training that is thrown away."""
     data = fold_data(task, config, crops, fold=0, fold_of=fold_of)
-    learned, labels = data.part(held_out=False)
-    persons = list(learned.frame["person"])
-    sampler = PersonSampler(persons, labels, photos_per_person=config.photos_per_person, seed=(0,))
+    persons = data.part(held_out=False)[0].frame["person"]
+    there, photos_each = persons.nunique(), len(persons) / persons.nunique()
     people = FIRST_PROBE_PEOPLE
     while True:
-        per_second = probe(task, config, some_people(crops, fold_of, people), fold_of)
-        if people >= len(set(persons)) or people * len(persons) / len(set(persons)) >= PROBE_SECONDS * per_second:
-            return Cost(len(set(persons)), len(sampler), len(data.rows(held_out=True)), per_second)
+        per_second = probe(task, config, some_people(crops, fold_of, people), fold_of=fold_of, jobs=jobs)
+        if people >= there or people * photos_each >= PROBE_SECONDS * per_second:
+            return Cost(there, photos_per_epoch(data, config), len(data.rows(held_out=True)), per_second)
         people *= PROBE_GROWTH
 
 
@@ -104,8 +142,11 @@ def some_people(crops: Crops, fold_of: Mapping[str, int], count: int) -> Crops:
     return crops.take([row for row, person in enumerate(crops.frame["person"]) if person in chosen])
 
 
-def probe(task: Task, config: Config, crops: Crops, fold_of: Mapping[str, int]) -> float:
-    """Photos per second over all photos of some crops, by processor time on a CPU and by the last epoch elsewhere."""
+def probe(task: Task, config: Config, crops: Crops, *, fold_of: Mapping[str, int], jobs: Jobs) -> float:
+    """Photos per second of a fold in training, by processor time on a CPU and by the last epoch elsewhere.
+
+    Trained are all photos of some crops, alone; what it will have to share with other folds is reckoned in.
+    """
     short = replace(config, epochs=PROBE_EPOCHS, patience=PROBE_EPOCHS, photos_per_person=0)
     with tempfile.TemporaryDirectory() as folder:
         # Crops of some people have a pixel store of their own, which must not take the place of everybody's.
@@ -115,5 +156,5 @@ def probe(task: Task, config: Config, crops: Crops, fold_of: Mapping[str, int]) 
         began = cpu_seconds()
         training.run()
         if training.device.type == "cpu":
-            return PROBE_EPOCHS * len(training.sampler) * cpu_count() / (cpu_seconds() - began)
-        return speed([Path(folder) / checkpoints.HISTORY], first_epoch=PROBE_EPOCHS)
+            return PROBE_EPOCHS * len(training.sampler) * jobs.cores_each / (cpu_seconds() - began)
+        return speed([Path(folder) / checkpoints.HISTORY], first_epoch=PROBE_EPOCHS) / jobs.count

@@ -21,7 +21,7 @@ from typing import Any
 from core.config import PROFILES, add_flags, typed_settings
 from core.crops import load_crops
 from core.locks import holding
-from core.runtime import OneLineParser, UserError, add_crop_dir, command_parser, run_cli
+from core.runtime import OneLineParser, UserError, add_crop_dir, command_parser, not_negative, run_cli
 from core.tasks import task_names
 from experiments.bench import Bench, refuse_unrunnable, run_setting
 from experiments.grid import GRIDS, SETTINGS, chosen_settings
@@ -66,6 +66,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--budget-minutes", type=above_zero, metavar="M", help="choose epochs: M for all folds and tasks"
     )
     parser.add_argument("--max-minutes", type=float, default=math.inf, metavar="M", help="begin no fold after M")
+    parser.add_argument(
+        "--jobs",
+        type=not_negative,
+        default=0,
+        help="folds trained at once, which share the cores; 0 = one a core, or one at a time on a GPU",
+    )
     add_crop_dir(parser)
     parser.add_argument("--run-dir", type=Path, default=RUN_DIR, help="folder of the runs")
     parser.add_argument("--out", type=Path, default=OUT, help="table of results")
@@ -121,6 +127,7 @@ def open_bench(args: argparse.Namespace) -> Bench:
         typed=typed_as_flags(args.typed),
         folds=tuple(sorted(set(args.folds or ()))),
         budget_minutes=args.budget_minutes,
+        jobs=args.jobs,
         deadline=time.monotonic() + args.max_minutes * 60,
     )
 

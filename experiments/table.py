@@ -20,7 +20,7 @@ from experiments.scoring import class_count
 
 OOF, EVAL = "oof", "eval"
 TITLES = {OOF: "out of fold", EVAL: "eval, scored at the end and never used to choose"}
-COSTS = ("minutes", "CPU minutes", "photos/s", "device")
+COSTS = ("minutes", "CPU minutes", "photos/s", "jobs", "device")
 LABELS = {"macro_f1": "macro-F1", "accuracy": "accuracy", "nll": "NLL", "mae": "mean error"}
 
 
@@ -51,12 +51,14 @@ class Key:
 class Circumstances:
     """What a row cost, and what it was made with.
 
-    `seconds` is the wall-clock of all folds trained, `cpu_seconds` their processor time, `data` the hash of the crops,
-    `settings` JSON of all that differs from the plain defaults.
+    `seconds` is the wall-clock of all folds trained side by side, of which a task has its share, `cpu_seconds` their
+    processor time, `jobs` how many were trained at once, such as "2", or "1 2" if it was changed between them, `data`
+    the hash of the crops, `settings` JSON of all that differs from the plain defaults.
     """
 
     seconds: float
     cpu_seconds: float
+    jobs: str
     photos_per_second: float
     device: str
     data: str
@@ -182,7 +184,8 @@ def _cost(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """The cells under COSTS: means over the seeds."""
     minutes, cpu_minutes = (_mean(rows, name) / 60 for name in ("seconds", "cpu_seconds"))
     speed = _mean(rows, "photos_per_second")
-    return [f"{minutes:.1f}", f"{cpu_minutes:.1f}", f"{speed:.0f}", ", ".join({row["device"]: "" for row in rows})]
+    said = [", ".join({row[name]: "" for row in rows}) for name in ("jobs", "device")]
+    return [f"{minutes:.1f}", f"{cpu_minutes:.1f}", f"{speed:.0f}", *said]
 
 
 def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:

@@ -1,9 +1,10 @@
-"""The training of one run of an experiment: chosen folds of some tasks, each with the time it took."""
+"""The training of one run of an experiment: chosen folds of some tasks, side by side as `train.py` trains them."""
 
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +14,35 @@ from core.checkpoints import fold_dir_of
 from core.config import Config
 from core.crops import Crops
 from core.folds import load_or_make_folds
+from core.pixels import open_pixels
 from core.runs import begin_run, describe_run
+from core.runtime import cpu_count
 from core.tasks import Task
+from experiments.clock import Spent, running, spent_on
 from experiments.scoring import TrainedRun
-from fold_training import FoldData, train_fold
+from fold_training import FoldData
+from launchers.launching import LOCAL, Resources, launcher_named
+from predictor import input_size
+from training_jobs import Cell, cell_trainer, jobs_at_once, longest_first, train_cell
 
-CLOCK = "wall_clock.json"
+
+@dataclass(frozen=True)
+class Jobs:
+    """How many folds are trained at once, and the threads of each."""
+
+    count: int
+    threads: int
+
+    @property
+    def cores_each(self) -> float:
+        """What a fold has of the machine: less than a core where there are more folds than cores."""
+        return min(self.threads, cpu_count() / self.count)
+
+
+def share_cores(asked: int, configs: Iterable[Config]) -> Jobs:
+    """So many jobs as asked for, or for 0 as many as suit the machine, which share its cores."""
+    count = asked or jobs_at_once(list(configs))
+    return Jobs(count, max(1, cpu_count() // count))
 
 
 def open_folds(run_dir: Path, crops: Crops, config: Config) -> Mapping[str, int]:
@@ -32,52 +56,61 @@ def fold_data(task: Task, config: Config, crops: Crops, *, fold: int, fold_of: M
     return FoldData(task, fold, crops, crops.labels(task, config.age_edges), fold_of)
 
 
-def train_run(run: TrainedRun, crops: Crops, deadline: float) -> bool:
-    """Train what is not trained yet. False if `deadline` (of time.monotonic) came before the last fold was begun."""
+def train_run(run: TrainedRun, crops: Crops, jobs: Jobs, deadline: float) -> bool:
+    """Train what is not trained yet. False if `deadline` (of time.monotonic) came before the last fold was begun.
+
+    UserError if a fold is done of which nobody knows how long it took.
+    """
+    cells = cells_of(run, crops)
+    done = [cell for cell in cells if checkpoints.is_done(cell.fold_dir)]
+    spent_on(run.run_dir, [cell.fold_dir for cell in done])
+    for cell in done:
+        train_cell(cell)
+    todo = longest_first([cell for cell in cells if cell not in done])
+    if todo and time.monotonic() <= deadline:
+        train_side_by_side(run.run_dir, todo, jobs, deadline)
+    return all(checkpoints.is_done(cell.fold_dir) for cell in cells)
+
+
+def cells_of(run: TrainedRun, crops: Crops) -> list[Cell]:
+    cells = []
     for task, config in run.configs.items():
         fold_of = open_folds(run.run_dir, crops, config)
         for fold in run.folds:
-            fold_dir = fold_dir_of(run.run_dir, task.name, fold)
-            if not checkpoints.is_done(fold_dir) and time.monotonic() > deadline:
-                return False
-            with wall_clock(run.run_dir, fold_dir):
-                data = fold_data(task, config, crops, fold=fold, fold_of=fold_of)
-                train_fold(fold_dir, data, config, overwrite=False)
-    return True
+            data = fold_data(task, config, crops, fold=fold, fold_of=fold_of)
+            cells.append(Cell(fold_dir_of(run.run_dir, task.name, fold), config, False, data))
+    return cells
 
 
-@contextmanager
-def wall_clock(run_dir: Path, fold_dir: Path) -> Iterator[None]:
-    """Add the time spent within to what the fold took before, also after an interruption."""
-    path, began, cpu_began = run_dir / CLOCK, time.monotonic(), cpu_seconds()
-    try:
-        yield
-    finally:
-        times = artifacts.read_json(path) if path.exists() else {}
-        name = fold_dir.relative_to(run_dir).as_posix()
-        seconds, cpu = times.get(name, (0, 0))
-        seconds, cpu = seconds + time.monotonic() - began, cpu + cpu_seconds() - cpu_began
-        artifacts.write_json(path, {**times, name: (round(seconds, 2), round(cpu, 2))})
+def train_side_by_side(run_dir: Path, cells: Sequence[Cell], jobs: Jobs, deadline: float) -> None:
+    """Train cells of a run, and keep the time they take; none is begun after `deadline`."""
+    for cell in cells:
+        # Before the clock runs: the first setting would pay for all that come after it.
+        open_pixels(cell.data.crops, input_size(cell.config, cell.data.crops.source))
+    start = partial(trainer_until, jobs.threads, deadline)
+    spread = launcher_named(LOCAL).spread(start, cells, Resources(processes=min(jobs.count, len(cells))))
+    # The processes end before the clock does: only then is their processor time known.
+    with running(run_dir, [cell.fold_dir for cell in cells], jobs.count) as clock, closing(spread) as titles:
+        for title in titles:
+            if title:
+                clock.note()
+                print(f"{run_dir.name} {title}: done", flush=True)
 
 
-def cpu_seconds() -> float:
-    """Processor time of this process, all its threads, and the loader processes that have ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def trainer_until(threads: int, deadline: float) -> Callable[[Cell], str | None]:
+    """What trains cells in this process and returns their titles; None for those that it does not begin any more."""
+    train = cell_trainer(threads)
+    # time.monotonic() is the same in all processes of a machine.
+    return lambda cell: train(cell) if time.monotonic() <= deadline else None
 
 
-def seconds_of(run: TrainedRun, tasks: Sequence[Task]) -> tuple[float, float]:
-    """Wall-clock and processor time of the chosen folds: training, held-out scores, out-of-fold logits.
-
-    On a machine that others use too, the processor time is the one to compare.
-    """
-    times = artifacts.read_json(run.run_dir / CLOCK)
-    spent = [times[f"{task.name}/fold{fold}"] for task in tasks for fold in run.folds]
-    return sum(seconds for seconds, _ in spent), sum(cpu for _, cpu in spent)
+def spent_by(run: TrainedRun, tasks: Sequence[Task]) -> Spent:
+    """What the chosen folds of some tasks took: training, held-out scores, out-of-fold logits."""
+    return spent_on(run.run_dir, [folder for task in tasks for folder in run.fold_dirs(task)])
 
 
 def photos_per_second(run: TrainedRun, tasks: Sequence[Task]) -> float:
-    """Speed of the training loop over all epochs of the chosen folds."""
+    """Speed of a fold's training loop over all epochs of the chosen folds."""
     return speed([folder / checkpoints.HISTORY for task in tasks for folder in run.fold_dirs(task)])
 
 

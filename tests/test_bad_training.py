@@ -49,6 +49,7 @@ class TestTrain:
             (("--folds", "13"), ("12 persons are too few for --folds 13", "--folds 12 or less")),
             (("--fold", "2"), ("--fold 2", "0 to 1")),
             (("--fold", "-1"), ("--fold -1", "0 to 1")),
+            (("--jobs", "-1"), ("--jobs", "-1 is not a whole number of at least 0")),
             (("--epochs", "0"), ("--epochs 0",)),
             (("--epochs", "many"), ("--epochs", "'many'")),
             (("--lr", "nan"), ("--lr nan",)),

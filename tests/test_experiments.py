@@ -1,8 +1,8 @@
 """Experiments: which rows are run with which settings, what they leave, and what is made of it."""
 
+import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from core.config import Config, resolve
 from core.runtime import UserError
 from core.scores import COMBINED
 from core.tasks import TASKS, task_named
-from experiments import budget, grid, run, training
+from experiments import budget, grid, run
 from experiments.bench import changed_settings
 from experiments.grid import GRIDS, PLAIN, SETTINGS, SINGLE, Setting, chosen_settings
 from experiments.intervals import PREDICTION_COLUMNS, difference, estimate, sum_people
-from experiments.scoring import TrainedRun, marginal
+from experiments.scoring import marginal
 from experiments.table import Key, read_results
 
 pytest_plugins = ("toy_fixtures",)
@@ -38,6 +38,16 @@ WITHOUT_EFFECT = {"focal_gamma", "label_smoothing", "value_sigma", "class_share"
 """Settings that a plain loss and head do not look at."""
 OUT = ("--out", "results.csv")
 Runner = Callable[..., dict[Key, dict[str, str]]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_job() -> Iterator[None]:
+    """Folds are trained in this process, with one thread, unless a test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.training.jobs_at_once", lambda configs: 1)
+        patch.setattr("experiments.training.cpu_count", lambda: 1)
+        patch.setattr("experiments.bench.cpu_count", lambda: 1)
+        yield
 
 
 @pytest.fixture
@@ -193,21 +203,34 @@ def cost(per_second: float = 10.0) -> budget.Cost:
 def test_epochs_fill_the_budget_in_the_ratio_of_the_row() -> None:
     configs = {task_named("mask"): Config(folds=2, epochs=2), task_named("age"): Config(folds=2, epochs=6)}
     # An epoch takes 30 s: 16 epochs in 8 minutes of one of two folds.
-    planned = budget.plan(16, configs, dict.fromkeys(configs, cost()))
+    planned = budget.plan(16, configs, dict.fromkeys(configs, cost()), 1)
     assert {name: values["epochs"] for name, values in planned.items()} == {"mask": 4, "age": 12}
 
 
 def test_epochs_are_rounded_up() -> None:
     configs = {task_named("age"): Config(folds=2, epochs=6)}
-    assert budget.plan(3.1, configs, {task_named("age"): cost()})["age"]["epochs"] == 4
+    assert budget.plan(3.1, configs, {task_named("age"): cost()}, 1)["age"]["epochs"] == 4
 
 
 def test_what_fits_no_epoch_shows_fewer_photos() -> None:
     configs = {task_named("age"): Config(folds=2, epochs=6)}
-    assert budget.plan(1, configs, {task_named("age"): cost(per_second=5.0)})["age"] == {
+    assert budget.plan(1, configs, {task_named("age"): cost(per_second=5.0)}, 1)["age"] == {
         "epochs": 1,
         "photos_per_person": 2,
     }
+
+
+def test_folds_side_by_side_fill_the_budget_together() -> None:
+    """Six epochs of 30 s a fold and no more than two folds at once: of three folds, the last one is alone."""
+    for folds, rounds in ((2, 1), (3, 2), (4, 2)):
+        configs = {task_named("age"): Config(folds=folds, epochs=6)}
+        planned = budget.plan(6 * rounds, configs, {task_named("age"): cost()}, 2)
+        assert planned["age"]["epochs"] == 12
+
+
+def test_the_longest_piece_of_work_comes_first() -> None:
+    assert budget.seconds_side_by_side([1, 2, 3, 4, 5, 7], 2) == 11
+    assert budget.seconds_side_by_side([1, 2, 10], 8) == 10
 
 
 # runs
@@ -240,6 +263,20 @@ def test_other_settings_under_a_name_are_refused(bench: Runner) -> None:
 def test_no_fold_is_begun_when_the_time_is_over(bench: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("default", "--task", "mask", "--max-minutes", "0") == {}
     assert "the same command goes on from here" in capsys.readouterr().out
+
+
+def test_folds_side_by_side_share_one_wall_clock(bench: Runner) -> None:
+    """Also those of a task that is in no table of tasks."""
+    rows = bench("single_small", "--jobs", "2")
+    assert {row["jobs"] for row in rows.values()} == {"2"}
+    (seconds,) = {float(row["seconds"]) for row in rows.values()}
+    times = json.loads(Path("outputs/experiments/single_small-s0/times.json").read_text())
+    assert set(times) == {"single/fold0", "single/fold1"}
+    assert sum(of["seconds"] for of in times.values()) == pytest.approx(seconds, abs=0.1)
+
+
+def test_jobs_are_counted() -> None:
+    refusal(run.main, ["default", "--jobs", "-1"], "--jobs: -1 is not a whole number of at least 0")
 
 
 def test_all_tasks_make_the_combined_class(bench: Runner) -> None:
@@ -286,18 +323,6 @@ def test_there_is_no_table_yet(tmp_path: Path) -> None:
     refusal(run.main, ["--show", "--out", tmp_path / "r.csv"], "r.csv: no results in it yet")
 
 
-def test_an_interrupted_fold_counts_all_its_time(tmp_path: Path) -> None:
-    fold_dir = tmp_path / "mask" / "fold0"
-    with pytest.raises(KeyboardInterrupt), training.wall_clock(tmp_path, fold_dir):
-        time.sleep(0.05)
-        raise KeyboardInterrupt
-    with training.wall_clock(tmp_path, fold_dir):
-        time.sleep(0.05)
-    configs = {task_named("mask"): Config()}
-    seconds, _ = training.seconds_of(TrainedRun(tmp_path, configs, (0,), 0), tuple(configs))
-    assert 0.1 <= seconds < 1
-
-
 def test_eval_is_scored_when_asked_for(bench: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     rows = bench("default", "--task", "mask", "--folds", "0", "--final")
     assert {(key.part, row["photos"]) for key, row in rows.items()} == {("oof", "42"), ("eval", "7")}
@@ -334,6 +359,8 @@ def test_a_budget_is_planned_once(bench: Runner, toy: Toy) -> None:
     assert set(stores) <= set((toy.crop_dir / "pixels").glob("*"))
     with pytest.raises(UserError, match=r"plans/default.json: made for minutes 0.05, not 1.0; give another --run-dir"):
         bench(*words, "1")
+    with pytest.raises(UserError, match=r"plans/default.json: made for jobs 1, not 2; give another --run-dir"):
+        bench(*words, "0.05", "--jobs", "2")
 
 
 def test_a_budget_is_above_zero() -> None:
