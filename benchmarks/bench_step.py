@@ -1,16 +1,22 @@
 """Training step: photos a second of a real epoch, against the same steps on tensors that lie on the device already."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from benchmarks.material import Setup
 from benchmarks.measure import Report, in_turn, ratio
 from benchmarks.ours import new_training
 from benchmarks.resident import Resident
-from core.runtime import progress
+from core.config import Config
+from core.device import pick_workers, prepare_process
+from core.runtime import cpu_count, progress
 from fold_training import FoldTraining
+from training_jobs import jobs_at_once
 
 TASK = "gender"
 REAL, CEILING = "real epoch", "resident tensors"
@@ -18,7 +24,7 @@ REAL, CEILING = "real epoch", "resident tensors"
 
 def bench_step(setup: Setup) -> Report:
     """What share of the step's own speed a real epoch reaches."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, threads_of_a_job(setup.config(TASK)) as threads:
         training = new_training(setup, TASK, Path(folder), photos_per_person=0)
         loader = training.train_loader
         resident = Resident(next(iter(loader)), len(loader), training.device)
@@ -27,8 +33,18 @@ def bench_step(setup: Setup) -> Report:
             CEILING: partial(_train, training, resident),
         }
         rates = in_turn(contenders, setup.size.rounds)
-    facts = {"device": str(setup.device), "batch": training.config.batch_size, "workers": setup.loader_workers}
+        workers = pick_workers(training.config.workers, training.device)
+    facts = {"device": str(setup.device), "batch": training.config.batch_size, "workers": workers, "threads": threads}
     return Report("photos/s", rates, {f"{REAL} / {CEILING}": ratio(rates, REAL, CEILING)}, facts)
+
+
+@contextmanager
+def threads_of_a_job(config: Config) -> Iterator[int]:
+    """This process with the threads that train.py gives to one fold, as several share the cores."""
+    before, threads = torch.get_num_threads(), max(1, cpu_count() // jobs_at_once([config]))
+    prepare_process(threads)
+    yield threads
+    torch.set_num_threads(before)
 
 
 def _train(training: FoldTraining, batches: Iterable) -> float:
