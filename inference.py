@@ -16,17 +16,21 @@ from pathlib import Path
 from core import artifacts, checkpoints
 from core.config import from_dict
 from core.crops import Crops, load_crops
+from core.device import pick_device, prepare_process
 from core.disk import require_room
 from core.locks import holding
+from core.pixels import open_pixels
 from core.runs import Run, begin_run, finished_folds, read_run, trained_tasks
-from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
+from core.runtime import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
 from core.tasks import task_named, task_names
-from launchers.launching import add_launcher_flags, launch_all
-from predictor import load_predictor, write_prediction
+from launchers.launching import LOCAL, add_launcher_flags, launch_all
+from predictor import input_size, load_predictor, refuse_other_crops, write_prediction
 
 STAMP = "eval.json"
 ROW_BYTES = 200
 """A row of a logit table: a name and a few numbers of 12 characters."""
+WORTH_A_PROCESS = 1500
+"""Predictions of a small network that take about as long as to start a process."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,13 +49,37 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
         print(f"{len(crops.missing)} unreadable eval photos get no logits: {name_some(crops.missing)}")
     folds_of = {task: folds_to_predict(args.run_dir / task) for task in args.task or trained_tasks(args.run_dir)}
     output_dir = open_output(args, run, crops)
-    jobs = [(folder, output_dir / task / folder.name, task) for task, folds in folds_of.items() for folder in folds]
-    launch_all(args, partial(fold_predictor, crops, args), jobs)
+    models = [(folder, output_dir / task / folder.name, task) for task, folds in folds_of.items() for folder in folds]
+    jobs = args.jobs or jobs_at_once(args.device, len(models) * len(crops.image_ids))
+    make_stores(models, crops)
+    threads = max(1, cpu_count() // jobs) if args.launcher == LOCAL else args.job_cpus
+    launch_all(args, partial(fold_predictor, crops, args, threads), models, processes=min(jobs, len(models)))
 
 
-def fold_predictor(crops: Crops, args: argparse.Namespace) -> Callable[[tuple[Path, Path, str]], None]:
-    """What predicts with one fold's model, wherever it runs."""
-    return lambda job: predict_fold(*job, crops, args)
+def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> None:
+    """The stores that the models will read: here, once, lest all processes make the same one.
+
+    UserError for a model that was trained on crops cut in another way.
+    """
+    sizes = set()
+    for fold_dir, _, task in models:
+        identity = checkpoints.read_config_of(fold_dir, task)
+        refuse_other_crops(fold_dir, identity, crops)
+        sizes.add(input_size(from_dict(identity["settings"]), identity))
+    for size in sorted(sizes):
+        open_pixels(crops, size)
+
+
+def jobs_at_once(device: str, predictions: int) -> int:
+    """Models that predict side by side: one a core on a CPU, where two of one thread each do about twice as much as one
+    of two threads, but none for which there is less to do than its process takes to start."""
+    return max(1, min(cpu_count(), predictions // WORTH_A_PROCESS)) if pick_device(device).type == "cpu" else 1
+
+
+def fold_predictor(crops: Crops, args: argparse.Namespace, threads: int) -> Callable[[tuple[Path, Path, str]], None]:
+    """What predicts with one fold's model, with so many threads, wherever it runs."""
+    prepare_process(threads)
+    return lambda model: predict_fold(*model, crops, args)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -65,6 +93,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, help="run folder to write to, for crops of another data set")
     parser.add_argument("--tta", choices=("none", "flip"), help="flip adds the mirror image (default: as in training)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    parser.add_argument(
+        "--jobs",
+        type=not_negative,
+        default=0,
+        help="models that predict at once, which share the cores; 0 = up to one a core, or one at a time on a GPU",
+    )
     parser.add_argument("--workers", type=int, default=-1, help="loader processes; -1 = as many as suit the machine")
     return parser.parse_args(argv)
 

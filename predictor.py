@@ -52,7 +52,7 @@ class Predictor:
 
     def of_crops(self, crops: Crops, *, device: str, workers: int, tta: str, title: str) -> Prediction:
         """Of all crops of a split. UserError if they were cropped in another way than the crops of training."""
-        refuse_other_crops(self.fold_dir, self.identity["crop"], crops)
+        refuse_other_crops(self.fold_dir, self.identity, crops)
         store = open_pixels(crops, self.size)
         return self.of_stored(store, crops.image_ids, device=device, workers=workers, tta=tta, title=title)
 
@@ -64,7 +64,7 @@ class Predictor:
         loader = make_loader(
             CropDataset(store, store.rows(image_ids), eval_transform()),
             batch_size=self.config.batch_size * EVAL_BATCH_FACTOR,
-            workers=pick_workers(workers, where),
+            workers=pick_workers(workers, where, augments=False),
             pin_memory=where.type == "cuda",
         )
         return self._of_batches(loader, len(image_ids), device=where, tta=tta, title=title)
@@ -139,8 +139,9 @@ def refuse_other_classes(fold_dir: Path, trained_for: Sequence[str], task: Task)
         )
 
 
-def refuse_other_crops(fold_dir: Path, trained_on: dict, crops: Crops) -> None:
-    found = crops.source["crop"]
+def refuse_other_crops(fold_dir: Path, identity: dict, crops: Crops) -> None:
+    """UserError unless the crops were cut as those were that the fold, with that config.json, was trained on."""
+    trained_on, found = identity["crop"], crops.source["crop"]
     for name in sorted(trained_on.keys() | found.keys()):
         if trained_on.get(name) != found.get(name):
             raise UserError(

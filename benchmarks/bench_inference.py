@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.material import Setup, some_run
 from benchmarks.measure import Report, in_turn, per_second, ratio
-from benchmarks.ours import predict_all
+from benchmarks.ours import predict_all, threads_of_a_job
 from benchmarks.resident import Resident
 from core.device import Precision
 from core.engine import predict
@@ -23,8 +23,10 @@ def bench_inference(setup: Setup) -> Report:
     run_dir, tasks = some_run(setup)
     predictors = [load_predictor(folder, task) for task in tasks for folder in finished_folds(run_dir / task)]
     contenders = {REAL: partial(_real, setup, predictors), CEILING: partial(_own_compute, setup, predictors)}
-    rates = in_turn({name: partial(per_second, run) for name, run in contenders.items()}, setup.size.rounds)
+    with threads_of_a_job(predictors[0].config) as threads:
+        rates = in_turn({name: partial(per_second, run) for name, run in contenders.items()}, setup.size.rounds)
     facts = {"models": len(predictors), "photos": len(setup.eval_crops.image_ids), "device": str(setup.device)}
+    facts["threads"] = threads
     return Report("photos/s", rates, {f"{REAL} / {CEILING}": ratio(rates, REAL, CEILING)}, facts)
 
 

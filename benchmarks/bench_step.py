@@ -1,22 +1,17 @@
 """Training step: photos a second of a real epoch, against the same steps on tensors that lie on the device already."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from benchmarks.material import Setup
 from benchmarks.measure import Report, in_turn, ratio
-from benchmarks.ours import new_training
+from benchmarks.ours import new_training, threads_of_a_job
 from benchmarks.resident import Resident
-from core.config import Config
-from core.device import pick_workers, prepare_process
-from core.runtime import cpu_count, progress
+from core.device import pick_workers
+from core.runtime import progress
 from fold_training import FoldTraining
-from training_jobs import jobs_at_once
 
 TASK = "gender"
 REAL, CEILING = "real epoch", "resident tensors"
@@ -36,15 +31,6 @@ def bench_step(setup: Setup) -> Report:
         workers = pick_workers(training.config.workers, training.device)
     facts = {"device": str(setup.device), "batch": training.config.batch_size, "workers": workers, "threads": threads}
     return Report("photos/s", rates, {f"{REAL} / {CEILING}": ratio(rates, REAL, CEILING)}, facts)
-
-
-@contextmanager
-def threads_of_a_job(config: Config) -> Iterator[int]:
-    """This process with the threads that train.py gives to one fold, as several share the cores."""
-    before, threads = torch.get_num_threads(), max(1, cpu_count() // jobs_at_once([config]))
-    prepare_process(threads)
-    yield threads
-    torch.set_num_threads(before)
 
 
 def _train(training: FoldTraining, batches: Iterable) -> float:

@@ -1,17 +1,21 @@
 """Our own side of the comparisons: the training, loaders and predictors that the commands use."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from benchmarks.material import Setup
 from core.config import Config
-from core.device import to_device
+from core.device import prepare_process, to_device
 from core.folds import make_folds, person_strata
+from core.runtime import cpu_count
 from core.tasks import task_named
 from fold_training import FoldData, FoldTraining
 from predictor import Prediction, Predictor
+from training_jobs import jobs_at_once
 
 
 def fold_data(setup: Setup, task: str, config: Config, fold: int = 0) -> FoldData:
@@ -36,5 +40,14 @@ def ready(training: FoldTraining, pictures: Tensor) -> Tensor:
 
 def predict_all(setup: Setup, predictors: Sequence[Predictor]) -> list[Prediction]:
     """What all models say of all eval crops, as inference.py has it."""
-    where = {"device": str(setup.device), "workers": setup.loader_workers}
+    where = {"device": str(setup.device), "workers": setup.typed.get("workers", -1)}
     return [one.of_crops(setup.eval_crops, **where, tta=one.config.tta, title="inference") for one in predictors]
+
+
+@contextmanager
+def threads_of_a_job(config: Config) -> Iterator[int]:
+    """This process with the threads that one of several models has, which share the cores."""
+    before, threads = torch.get_num_threads(), max(1, cpu_count() // jobs_at_once([config]))
+    prepare_process(threads)
+    yield threads
+    torch.set_num_threads(before)

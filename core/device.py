@@ -29,11 +29,12 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_workers(asked: int, device: torch.device) -> int:
-    """Loader processes: on a GPU one a core, up to 16. On a CPU one, or none where the network has one core itself."""
+def pick_workers(asked: int, device: torch.device, *, augments: bool = True) -> int:
+    """Loader processes: on a GPU one a core, up to 16. On a CPU one; none where the network has one core itself, or
+    where photos are shown as they are stored, which costs nothing."""
     if asked >= 0:
         return asked
-    return min(cpu_count(), 16) if device.type == "cuda" else int(torch.get_num_threads() > 1)
+    return min(cpu_count(), 16) if device.type == "cuda" else int(augments and torch.get_num_threads() > 1)
 
 
 def seed_everything(*parts: int) -> None:

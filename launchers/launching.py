@@ -81,7 +81,7 @@ def launch(
     return launcher_named(args.launcher).spread(start, items, resources)
 
 
-def launch_all(args: argparse.Namespace, start: Start, items: Sequence[Item]) -> list[Result]:
+def launch_all(args: argparse.Namespace, start: Start, items: Sequence[Item], *, processes: int = 1) -> list[Result]:
     """All results of `launch`, in whatever order they finish."""
-    with closing(launch(args, start, items)) as results:
+    with closing(launch(args, start, items, processes=processes)) as results:
         return list(results)

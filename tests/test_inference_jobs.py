@@ -1,0 +1,29 @@
+"""Inference over several processes: as many as pay, and the same logits."""
+
+import pytest
+from toy_data import ToyRun, infer
+
+import inference
+from core.logits import read_table
+from core.runs import finished_folds
+from core.tasks import combined_tasks
+
+EVAL = "eval.csv"
+
+
+@pytest.mark.parametrize(("predictions", "jobs"), [(0, 1), (1499, 1), (3000, 2), (4499, 2), (6000, 4), (10**6, 4)])
+def test_one_a_core_where_there_is_enough_to_do(monkeypatch: pytest.MonkeyPatch, predictions: int, jobs: int) -> None:
+    monkeypatch.setattr(inference, "cpu_count", lambda: 4)
+    assert inference.jobs_at_once("cpu", predictions) == jobs
+
+
+def test_two_processes_predict_the_same(run_copy: ToyRun) -> None:
+    folds = [(folder, task) for task in combined_tasks() for folder in finished_folds(run_copy.run_dir / task.name)]
+    before = {folder: read_table(folder / EVAL, task.classes) for folder, task in folds}
+    for folder, _ in folds:
+        (folder / EVAL).unlink()
+    infer(run_copy.run_dir, "--jobs", "2")
+    for folder, task in folds:
+        after = read_table(folder / EVAL, task.classes)
+        assert after.image_ids == before[folder].image_ids
+        assert after.logits == pytest.approx(before[folder].logits, abs=1e-4)
