@@ -20,12 +20,12 @@ from typing import Any
 
 from core.config import PROFILES, add_flags, typed_settings
 from core.crops import load_crops
+from core.intervals import MEASURES
 from core.locks import holding
 from core.runtime import OneLineParser, UserError, add_crop_dir, command_parser, not_negative, run_cli
 from core.tasks import task_names
 from experiments.bench import Bench, refuse_unrunnable, run_setting
 from experiments.grid import GRIDS, SETTINGS, chosen_settings
-from experiments.intervals import MEASURES
 from experiments.table import EVAL, OOF, markdown, read_results
 
 RUN_DIR = Path("outputs/experiments")

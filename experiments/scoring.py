@@ -16,13 +16,13 @@ from core.checkpoints import fold_dir_of
 from core.config import Config
 from core.crops import Crops
 from core.decisions import combine_labels, combined_log_probs
+from core.intervals import predictions_table
 from core.layouts import read_truth, scan
 from core.logits import LogitTable, average_tables, join_held_out, log_softmax, make_table, read_table
 from core.runtime import UserError, name_some
 from core.scores import COMBINED, Labels
 from core.tasks import AgeEdges, Task, combined_tasks, task_named
 from experiments.grid import SINGLE
-from experiments.intervals import PREDICTION_COLUMNS
 from predictor import load_predictor
 
 Predictions = dict[str, pd.DataFrame]
@@ -114,7 +114,7 @@ def _predictions(
     if COMBINED in log_probs:
         labels[COMBINED] = combine_labels(truth)
     who = {"image_id": list(image_ids), "person": list(persons)}
-    return {name: _frame(who, labels[name], values) for name, values in log_probs.items()}
+    return {name: predictions_table(who, labels[name], values) for name, values in log_probs.items()}
 
 
 def marginal(joint: np.ndarray, task: Task) -> np.ndarray:
@@ -123,12 +123,6 @@ def marginal(joint: np.ndarray, task: Task) -> np.ndarray:
     others = tuple(axis for axis, other in enumerate(tasks, start=1) if other != task)
     probs = np.exp(joint).reshape(len(joint), *(len(other.classes) for other in tasks)).sum(axis=others)
     return np.log(probs.clip(min=np.finfo(float).tiny))
-
-
-def _frame(who: Mapping[str, list[str]], truth: Sequence[int], log_probs: np.ndarray) -> pd.DataFrame:
-    nll = -log_probs[np.arange(len(truth)), truth]
-    values = {"truth": truth, "predicted": log_probs.argmax(axis=1), "nll": nll, "value_off": np.nan}
-    return pd.DataFrame({**who, **values}, columns=list(PREDICTION_COLUMNS))
 
 
 def _add_value(predictions: Predictions, task: Task, logit_paths: Sequence[Path], photos: Crops) -> None:

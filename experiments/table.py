@@ -13,15 +13,23 @@ from pathlib import Path
 import pandas as pd
 
 from core import artifacts
+from core.intervals import (
+    LABELS,
+    MEASURES,
+    PREDICTION_COLUMNS,
+    PeopleSums,
+    difference,
+    estimate,
+    is_known,
+    sum_people,
+)
 from core.metrics import Estimate
 from core.runtime import UserError
-from experiments.intervals import MEASURES, PREDICTION_COLUMNS, PeopleSums, difference, estimate, sum_people
 from experiments.scoring import class_count
 
 OOF, EVAL = "oof", "eval"
 TITLES = {OOF: "out of fold", EVAL: "eval, scored at the end and never used to choose"}
 COSTS = ("minutes", "CPU minutes", "photos/s", "jobs", "device")
-LABELS = {"macro_f1": "macro-F1", "accuracy": "accuracy", "nll": "NLL", "mae": "mean error"}
 
 
 @dataclass(frozen=True)
@@ -174,10 +182,6 @@ def _with_interval(found: Estimate, sign: str = "") -> str:
         return ""
     low, high = (f"{found[bound]:{sign}.4f}" for bound in ("low", "high"))
     return f"{found['value']:{sign}.4f} ({low} to {high})"
-
-
-def is_known(found: Estimate) -> bool:
-    return not math.isnan(found["value"])
 
 
 def _cost(rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -12,13 +12,13 @@ import pytest
 from toy_data import Toy, refusal, snapshot, table
 
 from core.config import Config, resolve
+from core.intervals import PREDICTION_COLUMNS, difference, estimate, sum_people
 from core.runtime import UserError
 from core.scores import COMBINED
 from core.tasks import TASKS, task_named
 from experiments import budget, grid, run
 from experiments.bench import changed_settings
 from experiments.grid import GRIDS, PLAIN, SETTINGS, SINGLE, Setting, chosen_settings
-from experiments.intervals import PREDICTION_COLUMNS, difference, estimate, sum_people
 from experiments.scoring import marginal
 from experiments.table import Key, read_results
 

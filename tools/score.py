@@ -17,14 +17,12 @@ import numpy as np
 
 from core import artifacts, checkpoints
 from core.label_fixes import training_crops
-from core.logits import LogitTable, average_tables, join_held_out, read_table
+from core.logits import LogitTable, average_tables, join_held_out
 from core.metrics import confusion_matrix, f1_per_class, scores
 from core.runs import read_run
-from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
+from core.runtime import UserError, add_run_dir, command_parser, run_cli
 from core.tasks import Task, task_named, task_names
-from core.truth import find_truth
-
-AVERAGE = "log_prob"
+from tools.fold_tables import AVERAGE, Known, known_of_eval, known_of_training, read_tables
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,26 +55,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_tables(task_dir: Path, name: str, task: Task) -> dict[Path, LogitTable]:
-    """The tables of that name in the folder's folds, by path. UserError for one that is not of this task."""
-    paths = sorted(task_dir.glob(f"fold*/{name}"))
-    for path in paths:
-        checkpoints.read_config_of(path.parent, task.name)
-    return {path: read_table(path, task.classes) for path in paths}
-
-
 def score_eval(run_dir: Path, task: Task, truth_path: Path | None) -> dict | None:
     """Scores of the folds' mean probabilities, each photo a person of its own; None without tables or labels."""
     tables = read_tables(run_dir / task.name, checkpoints.EVAL, task)
-    truth = find_truth(truth_path, read_run(run_dir))
-    if not tables or not truth:
+    known = known_of_eval(read_run(run_dir), task, truth_path)
+    if not tables or not known:
         return None
-    table = average_tables(list(tables.values()), AVERAGE)
-    labels = {image_id: of_photo[task.name] for image_id, of_photo in truth.labels.items() if task.name in of_photo}
-    unknown = [image_id for image_id in table.image_ids if image_id not in labels]
-    if unknown:
-        raise UserError(f"truth: no {task.name} label for {name_some(unknown)}, which the eval part has")
-    return _record(task, table, labels, persons=dict(zip(table.image_ids, table.image_ids, strict=True)), tables=tables)
+    return _record(average_tables(list(tables.values()), AVERAGE), known, tables)
 
 
 def score_held_out(run_dir: Path, task: Task) -> dict | None:
@@ -85,33 +70,19 @@ def score_held_out(run_dir: Path, task: Task) -> dict | None:
     if not tables:
         return None
     run = read_run(run_dir)
-    train = training_crops(run_dir, Path(run.crop_dir))
-    labels = dict(zip(train.image_ids, train.labels(task, run.age_edges), strict=True))
-    table = join_held_out(tables)
-    unknown = [image_id for image_id in table.image_ids if image_id not in labels]
-    if unknown:
-        raise UserError(f"{run_dir / task.name}: held-out photo {name_some(unknown)} is not in the training part")
-    persons = dict(zip(train.image_ids, train.frame["person"], strict=True))
-    return _record(task, table, labels, persons=persons, tables=tables)
+    known = known_of_training(training_crops(run_dir, Path(run.crop_dir)), run, task)
+    return _record(join_held_out(tables), known, tables)
 
 
-def _record(
-    task: Task,
-    table: LogitTable,
-    labels: Mapping[str, int],
-    *,
-    persons: Mapping[str, str],
-    tables: Mapping[Path, LogitTable],
-) -> dict:
-    truth = [labels[image_id] for image_id in table.image_ids]
-    predicted = table.logits.argmax(axis=1).tolist()
-    of_photos = [persons[image_id] for image_id in table.image_ids]
+def _record(table: LogitTable, known: Known, tables: Mapping[Path, LogitTable]) -> dict:
+    truth, persons = known.labels_of(table.image_ids), known.persons_of(table.image_ids)
+    predicted, num_classes = table.logits.argmax(axis=1).tolist(), len(table.classes)
     return {
         "folds": [path.parent.name for path in tables],
         "photos": len(truth),
-        "people": len(set(of_photos)),
-        **scores(truth, predicted, of_photos, num_classes=len(task.classes)),
-        "confusion": confusion_matrix(truth, predicted, len(task.classes)).tolist(),
+        "people": len(set(persons)),
+        **scores(truth, predicted, persons, num_classes=num_classes),
+        "confusion": confusion_matrix(truth, predicted, num_classes).tolist(),
     }
 
 

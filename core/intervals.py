@@ -5,7 +5,8 @@ in nats) and value_off (absolute error of the task's value, such as years; empty
 is summed up once, so that a thousand bootstrap samples are one matrix product.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from core.runtime import UserError
 
 PREDICTION_COLUMNS = ("image_id", "person", "truth", "predicted", "nll", "value_off")
 MEASURES = (*METRICS, "nll", "mae")
+LABELS = {"macro_f1": "macro-F1", "accuracy": "accuracy", "nll": "NLL", "mae": "mean error"}
+LESS_IS_BETTER = frozenset({"nll", "mae"})
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ class PeopleSums:
         return METRICS[name](confusion)
 
 
+def predictions_table(who: Mapping[str, Sequence[str]], truth: Sequence[int], log_probs: np.ndarray) -> pd.DataFrame:
+    """Without values, from image_id and person of each photo, its label, and its log-probabilities (N, C)."""
+    nll = -log_probs[np.arange(len(truth)), truth]
+    values = {"truth": truth, "predicted": log_probs.argmax(axis=1), "nll": nll, "value_off": np.nan}
+    return pd.DataFrame({**who, **values}, columns=list(PREDICTION_COLUMNS))
+
+
 def sum_people(predictions: dict[int, pd.DataFrame], num_classes: int) -> PeopleSums:
     """From the predictions table of each seed; UserError if the seeds did not predict the same people."""
     people = [tuple(sorted(set(frame["person"]))) for frame in predictions.values()]
@@ -69,6 +79,10 @@ def _sums_of_seed(frame: pd.DataFrame, people: tuple[str, ...], num_classes: int
     sums = np.zeros((len(people), cells + 3))
     np.add.at(sums, np.searchsorted(people, frame["person"].to_numpy(dtype=str)), values)
     return sums
+
+
+def is_known(found: Estimate) -> bool:
+    return not math.isnan(found["value"])
 
 
 def estimate(sample: PeopleSums, name: str) -> Estimate:
