@@ -50,10 +50,10 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
     folds_of = {task: folds_to_predict(args.run_dir / task) for task in args.task or trained_tasks(args.run_dir)}
     output_dir = open_output(args, run, crops)
     models = [(folder, output_dir / task / folder.name, task) for task, folds in folds_of.items() for folder in folds]
-    jobs = args.jobs or jobs_at_once(args.device, len(models) * len(crops.image_ids))
+    jobs = args.jobs or jobs_at_once(args.device, len(models), len(crops.image_ids))
     make_stores(models, crops)
     threads = max(1, cpu_count() // jobs) if args.launcher == LOCAL else args.job_cpus
-    launch_all(args, partial(fold_predictor, crops, args, threads), models, processes=min(jobs, len(models)))
+    launch_all(args, partial(fold_predictor, crops, args, threads), models, processes=jobs)
 
 
 def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> None:
@@ -70,10 +70,12 @@ def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> None:
         open_pixels(crops, size)
 
 
-def jobs_at_once(device: str, predictions: int) -> int:
+def jobs_at_once(device: str, models: int, photos: int) -> int:
     """Models that predict side by side: one a core on a CPU, where two of one thread each do about twice as much as one
     of two threads, but none for which there is less to do than its process takes to start."""
-    return max(1, min(cpu_count(), predictions // WORTH_A_PROCESS)) if pick_device(device).type == "cpu" else 1
+    if pick_device(device).type != "cpu":
+        return 1
+    return max(1, min(cpu_count(), models, models * photos // WORTH_A_PROCESS))
 
 
 def fold_predictor(crops: Crops, args: argparse.Namespace, threads: int) -> Callable[[tuple[Path, Path, str]], None]:

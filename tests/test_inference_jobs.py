@@ -11,10 +11,15 @@ from core.tasks import combined_tasks
 EVAL = "eval.csv"
 
 
-@pytest.mark.parametrize(("predictions", "jobs"), [(0, 1), (1499, 1), (3000, 2), (4499, 2), (6000, 4), (10**6, 4)])
-def test_one_a_core_where_there_is_enough_to_do(monkeypatch: pytest.MonkeyPatch, predictions: int, jobs: int) -> None:
+@pytest.mark.parametrize(
+    ("models", "photos", "jobs"),
+    [(15, 0, 1), (15, 99, 1), (15, 200, 2), (15, 299, 2), (15, 400, 4), (15, 10**6, 4), (3, 10**6, 3), (1, 10**6, 1)],
+)
+def test_one_a_core_where_there_is_enough_to_do(
+    monkeypatch: pytest.MonkeyPatch, models: int, photos: int, jobs: int
+) -> None:
     monkeypatch.setattr(inference, "cpu_count", lambda: 4)
-    assert inference.jobs_at_once("cpu", predictions) == jobs
+    assert inference.jobs_at_once("cpu", models, photos) == jobs
 
 
 def test_two_processes_predict_the_same(run_copy: ToyRun) -> None:
