@@ -8,6 +8,8 @@ from core.logits import read_table
 from core.runs import finished_folds
 from core.tasks import combined_tasks
 
+pytest_plugins = ("toy_fixtures",)
+
 EVAL = "eval.csv"
 
 
