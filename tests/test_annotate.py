@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -330,7 +331,9 @@ def test_with_nothing_to_draw_it_says_so(crop_dir: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(("end", "code"), [("finish", 0), ("interrupt", 130)])
 def test_the_command_ends_with_a_summary(crop_dir: Path, boxes_path: Path, end: str, code: int) -> None:
     command = [sys.executable, "preprocessing/annotate_faces.py", "--crop-dir", str(crop_dir), "--boxes", boxes_path]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    # A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heeding) as process:
         line = process.stdout.readline()
         client = Client(re.search(r"4 photos, 4 without a mark; open (http://\S+/)", line)[1])
         client.post("mark/0", {"box": [1, 2, 30, 40]})
