@@ -49,5 +49,7 @@ def threads_of_a_job(config: Config) -> Iterator[int]:
     """This process with the threads that one of several models has, which share the cores."""
     before, threads = torch.get_num_threads(), max(1, cpu_count() // jobs_at_once([config]))
     prepare_process(threads)
-    yield threads
-    torch.set_num_threads(before)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(before)
