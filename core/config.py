@@ -23,8 +23,8 @@ def _setting(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
 class Config:
     """The settings of one training. All go into its config.json."""
 
-    backbone: str = _setting("tf_efficientnet_lite0", "any timm model; the default's weights come as a package")
-    pretrained: bool = _setting(True, "start from ImageNet weights")
+    backbone: str = _setting("tf_efficientnet_lite0", "any timm model; the defaults' weights come as packages")
+    pretrained: bool = _setting(True, "start from weights that have learned from other photos")
     drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1")
     image_size: int = _setting(112, "height of the network's input in pixels; the width follows the crops' aspect")
     head: str = _setting(
@@ -48,6 +48,9 @@ class Config:
     batch_size: int = _setting(32, "photos per step")
     accumulate: int = _setting(1, "steps whose gradients are added up before the weights move")
     lr: float = _setting(1e-3, "peak learning rate")
+    backbone_lr: float = _setting(
+        1.0, "share of --lr that the backbone has, 0 to 1; the head has all of it; 0 = frozen"
+    )
     weight_decay: float = _setting(0.02, "decoupled weight decay of AdamW")
     warmup: float = _setting(0.1, "share of all steps in which the learning rate rises; then it falls as a cosine")
     schedule: str = _setting(
@@ -93,19 +96,24 @@ _UNBOUNDED = 10**9
 _RANGES = (
     *((name, 1, _UNBOUNDED) for name in ("epochs", "patience", "validate_every", "batch_size", "accumulate")),
     *((name, 0, _UNBOUNDED) for name in ("photos_per_person", "seed", "fold_seed", "weight_decay", "grad_clip")),
-    *((name, 0, 1) for name in ("drop_rate", "warmup", "label_smoothing", "class_share")),
+    *((name, 0, 1) for name in ("drop_rate", "warmup", "label_smoothing", "class_share", "backbone_lr")),
     *((name, 0.01, 1000) for name in ("value_sigma",)),
     *((name, 0, 100) for name in ("mixup",)),
     *(("image_size", 16, 4096), ("folds", 2, 100), ("lr", 1e-8, 100), ("focal_gamma", 0, 100), ("workers", -1, 1024)),
 )
 
+BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
+    # The size of the faces it has learned from. What it knows is worth more than what few people teach: its own weights
+    # move little, its head fast.
+    "face_resnet29": {"image_size": 150, "lr": 5e-3, "backbone_lr": 0.01},
+})  # fmt: skip
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "mask": {"epochs": 4, "patience": 2},
-    "gender": {"epochs": 8, "mixup": 0.2},
-    # Few people and noisy labels: docs/ablations.md tells what each of these is worth.
+    "gender": {"backbone": "face_resnet29", "epochs": 4, "lr": 2e-3, "drop_rate": 0.5, "mixup": 0.2},
+    # Noisy labels: docs/ablations.md tells what each of these is worth.
     "age": {
-        **{"epochs": 14, "patience": 6, "lr": 5e-4, "drop_rate": 0.4, "mixup": 0.4},
-        **{"head": "values", "loss": "label_smoothing", "label_smoothing": 0.15},
+        **{"backbone": "face_resnet29", "epochs": 8, "patience": 6, "mixup": 0.2},
+        **{"head": "values", "loss": "label_smoothing", "label_smoothing": 0.05},
     },
 })  # fmt: skip
 
@@ -117,18 +125,15 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType
     },
     # Minutes on two CPU cores: most of them go to age, where the points are.
     "quick": {
-        ANY_TASK: {"image_size": 112, "photos_per_person": 3, "validate_every": 2},
+        ANY_TASK: {"photos_per_person": 3, "validate_every": 2},
         "mask": {"epochs": 3},
-        "gender": {"epochs": 8},
-        "age": {"epochs": 14},
     },
-    # A GPU, or hours of CPU: more pixels, every photo, and thousands of people to learn from, with whom age needs less
-    # to hold it back (docs/ablations.md).
+    # A GPU, or hours of CPU: every photo, and thousands of people, from whom the backbone may learn more.
     "full": {
-        ANY_TASK: {"image_size": 160, "validate_every": 2},
-        "mask": {"image_size": 112, "epochs": 3},
-        "gender": {"epochs": 8},
-        "age": {"epochs": 12, "lr": 1e-3, "drop_rate": 0.2, "mixup": 0.2, "label_smoothing": 0.05},
+        ANY_TASK: {"validate_every": 2},
+        "mask": {"epochs": 3},
+        "gender": {"backbone_lr": 0.05, "drop_rate": 0.3},
+        "age": {"epochs": 10, "backbone_lr": 0.02},
     },
 })  # fmt: skip
 
@@ -139,7 +144,8 @@ def resolve(task: str, profile: str, typed: Mapping[str, Any]) -> Config:
         raise UserError(f"profile {profile!r} is unknown; the profiles are {', '.join(PROFILES)}")
     row = PROFILES[profile]
     layers = (TASK_SETTINGS.get(task, {}), row.get(ANY_TASK, {}), row.get(task, {}), typed)
-    return from_dict({name: value for layer in layers for name, value in layer.items()})
+    chosen = {name: value for layer in layers for name, value in layer.items()}
+    return from_dict({**BACKBONE_SETTINGS.get(chosen.get("backbone", Config.backbone), {}), **chosen})
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

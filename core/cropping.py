@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 
+from core.alignment import FACE, are_of_box, to_face, typical_landmarks
 from core.artifacts import require_entries
-from core.boxes import Box, crop_window
+from core.boxes import Box, carry_points, crop_window
 from core.runtime import UserError
 
 MAX_SIZE = 4096
@@ -17,11 +18,15 @@ CUBIC_REACH = 2
 
 @dataclass(frozen=True)
 class CropSettings:
-    """`margin`: share of the box's longer side added all round; `aspect`: width / height; `size`: height in pixels."""
+    """`margin`: share of the face's longer side added all round; `aspect`: width / height; `size`: height in pixels.
 
-    margin: float = 0.15
-    aspect: float = 0.8
+    `align`: the face is turned and scaled until its landmarks lie where those of all faces lie.
+    """
+
+    margin: float = 0.1
+    aspect: float = 1.0
     size: int = 224
+    align: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 2:
@@ -42,16 +47,47 @@ class CropSettings:
         return round(self.size * self.aspect)
 
 
-def crop_face(photo: np.ndarray, box: Box, settings: CropSettings) -> np.ndarray:
-    """Cut the window about `box` out of `photo` (H, W, 3) uint8 and bring it to (size, size * aspect, 3) uint8.
+def crop_face(photo: np.ndarray, box: Box, settings: CropSettings, landmarks: np.ndarray | None = None) -> np.ndarray:
+    """Cut the face in `box` out of `photo` (H, W, 3) uint8 and bring it to (size, size * aspect, 3) uint8.
 
-    The window has the crop's aspect, so nothing is stretched; where it reaches out of the photo, the photo is mirrored.
+    Nothing is stretched; where the crop reaches out of the photo, the photo is mirrored. `landmarks` (5, 2) are the
+    face's eyes, nose and mouth corners in pixels. Without them, or with some that cannot belong to the box, an
+    aligned crop takes them to lie where they lie in most boxes.
     """
+    if settings.align:
+        fits = landmarks is not None and are_of_box(landmarks, box)
+        return _aligned(photo, to_face(landmarks if fits else typical_landmarks(box)), settings)
     window = crop_window(box, settings.margin, settings.width / settings.size)
     if window.height < settings.size:
         return _enlarged(photo, window, settings)
     patch = _cut(photo, round(window.x1), round(window.y1), round(window.width), round(window.height))
     return cv2.resize(patch, (settings.width, settings.size), interpolation=cv2.INTER_AREA)
+
+
+def _aligned(photo: np.ndarray, to_face: np.ndarray, settings: CropSettings) -> np.ndarray:
+    """The crop about the face that the similarity `to_face` (2, 3) leads to from the photo's pixels."""
+    window = crop_window(FACE, settings.margin, settings.width / settings.size)
+    to_photo = cv2.invertAffineTransform(to_face)
+    step = window.height / settings.size
+    photo_step = step * float(np.hypot(*to_photo[:, 0]))
+    # A face larger than its crop is sampled at more points first, then averaged: else fine detail would flicker.
+    fine = max(1, math.ceil(photo_step))
+    corners = np.array([(x, y) for x in (window.x1, window.x2) for y in (window.y1, window.y2)])
+    corners = carry_points(to_photo, corners)
+    left, top = np.floor(corners.min(axis=0)).astype(int) - CUBIC_REACH
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + CUBIC_REACH + 1
+    patch = _cut(photo, left, top, right - left, bottom - top)
+    # From the middle of a fine pixel to the middle of a pixel of the patch.
+    linear = to_photo[:, :2] * (step / fine)
+    first = to_photo @ (window.x1 + step / fine / 2, window.y1 + step / fine / 2, 1) - (left + 0.5, top + 0.5)
+    sampled = cv2.warpAffine(
+        patch,
+        np.column_stack([linear, first]),
+        (settings.width * fine, settings.size * fine),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return cv2.resize(sampled, (settings.width, settings.size), interpolation=cv2.INTER_AREA) if fine > 1 else sampled
 
 
 def _cut(photo: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:

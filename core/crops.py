@@ -27,7 +27,10 @@ upright photo's in pixels; further facts follow."""
 CROP_COLUMNS = ("image_id", "key", "content")
 """Columns of crops.csv. `key` is a hash of all that the crop was made from: photo, box and crop settings; `content` one
 of the crop itself, the same wherever the photos are copied to. Further columns are the cropper's own."""
-NOT_LEARNED_FROM = frozenset(FACE_COLUMNS) - {"image_id", "person", "mask", "gender", "age"} | {"key"}
+LANDMARKS = "landmarks"
+"""A column that faces.csv may have: x and y of eyes, nose and mouth corners in pixels of the photo, spaces between;
+empty where no face was detected."""
+NOT_LEARNED_FROM = frozenset((*FACE_COLUMNS, LANDMARKS)) - {"image_id", "person", "mask", "gender", "age"} | {"key"}
 
 
 def faces_path(crop_dir: Path) -> Path:

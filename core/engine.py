@@ -89,7 +89,7 @@ class Trainer:
 
     def _step(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         scaler = self.precision.scaler
         if self.grad_clip:
             scaler.unscale_(self.optimizer)

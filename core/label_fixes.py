@@ -16,12 +16,12 @@ from pathlib import Path
 import pandas as pd
 
 from core import artifacts
-from core.crops import CROP_COLUMNS, FACE_COLUMNS, Crops, load_crops
+from core.crops import CROP_COLUMNS, FACE_COLUMNS, LANDMARKS, Crops, load_crops
 from core.runs import run_path
 from core.runtime import UserError, name_some
 
 KEYS, DROP, YES_NO = ("image_id", "person"), "drop", ("", "0", "1")
-NO_FACTS = (frozenset(FACE_COLUMNS) | frozenset(CROP_COLUMNS)) - {"mask", "gender", "age"}
+NO_FACTS = frozenset((*FACE_COLUMNS, *CROP_COLUMNS, LANDMARKS)) - {"mask", "gender", "age"}
 
 
 def overlay_path(run_dir: Path) -> Path:

@@ -70,7 +70,8 @@ class Grid:
 PLAIN: Values = {
     **{"head": "classes", "loss": "cross_entropy", "class_weights": "none", "mixup": 0.0, "drop_rate": 0.2},
     **{"augment": "flip", "tta": "none", "keep": "best", "validate_every": 1, "patience": 10**6},
-    **{"lr": 1e-3, "weight_decay": 0.02, "warmup": 0.1, "schedule": "cosine", "grad_clip": 1.0, "accumulate": 1},
+    **{"lr": 1e-3, "backbone_lr": 1.0, "weight_decay": 0.02, "warmup": 0.1, "schedule": "cosine"},
+    **{"grad_clip": 1.0, "accumulate": 1},
     **{"image_size": 112, "batch_size": 32, "photos_per_person": 3, "epochs": 6},
 }
 """Nothing tuned: what one would type first. All that changes what is learned is named, so that no default creeps in."""

@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core import artifacts, crops
+from core.alignment import points
 from core.boxes import Box
 from core.cropping import CropSettings, crop_face
 from core.disk import require_room
@@ -42,11 +43,12 @@ class Task:
     file: str
     box: Box
     key: str
+    landmarks: tuple[float, ...] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    settings = CropSettings(args.margin, args.aspect, args.size)
+    settings = CropSettings(args.margin, args.aspect, args.size, args.align)
     # Before the lock, which makes the folder: where no faces were found, there is nothing to make.
     open_faces(args.crop_dir)
     with holding(args.crop_dir, "--crop-dir"):
@@ -74,6 +76,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--margin", type=float, default=CropSettings.margin, help="share of the longer side added")
     parser.add_argument("--aspect", type=float, default=CropSettings.aspect, help="width / height of a crop")
     parser.add_argument("--size", type=int, default=CropSettings.size, help="height of a crop in pixels")
+    parser.add_argument(
+        "--align",
+        action=argparse.BooleanOptionalAction,
+        default=CropSettings.align,
+        help="turn and scale each face so that its eyes, nose and mouth come to lie at the same places",
+    )
     parser.add_argument("--workers", type=positive_int, default=cpu_count(), help="processes")
     return parser.parse_args(argv)
 
@@ -100,9 +108,10 @@ def plan(crop_dir: Path, root: Path, outcomes: Mapping[str, Outcome], settings: 
         stamp = photo_stamp(photo_path)
         if stamp and not outcome.stamp.startswith(stamp):
             changed.append(outcome.path)
-        made_from = (outcome.path, stamp, *map(repr, outcome.box), repr(settings))
+        made_from = (outcome.path, stamp, *map(repr, (*outcome.box, *outcome.landmarks)), repr(settings))
         key = artifacts.text_hash(made_from)
-        tasks.append(Task(outcome.image_id, photo_path, crop_dir / outcome.path, outcome.path, outcome.box, key))
+        crop_path = crop_dir / outcome.path
+        tasks.append(Task(outcome.image_id, photo_path, crop_path, outcome.path, outcome.box, key, outcome.landmarks))
     if changed:
         print(f"{len(changed)} photos have changed since detect_faces, which should run again: {name_some(changed)}")
     return tasks
@@ -144,7 +153,7 @@ def _crop(task: Task, *, settings: CropSettings) -> Result:
         photo = read_photo(task.photo_path)
     except UnreadablePhoto as error:
         return Result(task, reason=error.reason)
-    write_photo(task.crop_path, crop_face(photo, task.box, settings))
+    write_photo(task.crop_path, crop_face(photo, task.box, settings, points(task.landmarks)))
     return Result(task, content=artifacts.file_sha256(task.crop_path)[:16])
 
 

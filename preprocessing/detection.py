@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from core import artifacts
+from core import artifacts, crops
 from core.layouts import Dataset, Photo
 from core.photos import UnreadablePhoto, read_photo
 from core.runtime import progress
 from preprocessing.detectors import detector_named
 from preprocessing.ladder import DEFAULT_THRESHOLD, find_face
-from preprocessing.outcomes import MANUAL, WEAK, Outcome, photo_stamp, rounded, stamp_of, write_outcomes
+from preprocessing.outcomes import DECIMALS, MANUAL, WEAK, Outcome, photo_stamp, rounded, stamp_of, write_outcomes
 from preprocessing.workers import keeping
 
 Task = tuple[Photo, Path, str]
@@ -30,7 +30,7 @@ class Settings:
 
     @property
     def hash(self) -> str:
-        return artifacts.text_hash([self.detector, repr(self.threshold)])[:8]
+        return artifacts.text_hash([self.detector, repr(self.threshold), crops.LANDMARKS])[:8]
 
 
 def still_valid(dataset: Dataset, known: Mapping[str, Outcome], settings: Settings) -> dict[str, Outcome]:
@@ -65,7 +65,11 @@ def _search(task: Task, *, detect: Callable, threshold: float) -> Outcome:
         return Outcome(photo.image_id, photo.path, "fallback", "", None, None, width, height, stamp)
     reason = found.rung.name if found.score >= threshold else WEAK
     status, reason = ("detected", "") if found.rung.plain and reason != WEAK else ("fallback", reason)
-    return Outcome(photo.image_id, photo.path, status, reason, rounded(found.box), found.score, width, height, stamp)
+    landmarks = tuple(found.landmarks.round(DECIMALS).ravel().tolist())
+    box = rounded(found.box)
+    return Outcome(
+        photo.image_id, photo.path, status, reason, box, found.score, width, height, stamp, landmarks=landmarks
+    )
 
 
 def search(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.boxes import Box, carry, iou, main_face, prominence
+from core.boxes import Box, carry, carry_points, iou, main_face, prominence
 from preprocessing.detectors import Detect, Face
 from preprocessing.views import View, brightened, contrasted, fitted, take
 
@@ -54,11 +54,12 @@ RUNGS: tuple[Rung, ...] = (
 
 @dataclass(frozen=True)
 class Sighting:
-    """A face as one rung saw it, in pixels of the photo."""
+    """A face as one rung saw it, in pixels of the photo. `landmarks` (5, 2) as of Face."""
 
     box: Box
     score: float
     rung: Rung
+    landmarks: np.ndarray
 
 
 def find_face(photo: np.ndarray, detect: Detect, threshold: float = DEFAULT_THRESHOLD) -> Sighting | None:
@@ -87,7 +88,7 @@ def look(photo: np.ndarray, detect: Detect, rung: Rung, threshold: float) -> lis
     """The faces that one rung shows, down to a low score; only what a plain look is sure of need not be plausible."""
     rgb, to_photo = take(photo, rung.view)
     return [
-        Sighting(carry(to_photo, face.box), face.score, rung)
+        Sighting(carry(to_photo, face.box), face.score, rung, carry_points(to_photo, face.landmarks))
         for face in detect(rgb, threshold * WEAK_SHARE)
         if min(face.box.width, face.box.height) > 0 and (is_plausible(face) or (rung.plain and face.score >= threshold))
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from core import artifacts, crops
+from core.alignment import LANDMARK_COUNT
 from core.boxes import Box, scaled
 from core.layouts import Photo
 from core.photos import fingerprint
@@ -25,7 +26,7 @@ WEAK = "weak"
 @dataclass(frozen=True)
 class Outcome:
     """One photo's row. `box` is None for a missing photo, and for one without a face until a guess is made; `score` is
-    None where no detector gave one.
+    None where no detector gave one. `landmarks` are x and y of five points in turn, or none.
 
     `stamp` is the photo's fingerprint and a hash of the search's settings; empty if it has to be tried again.
     """
@@ -39,6 +40,7 @@ class Outcome:
     width: int = 0
     height: int = 0
     stamp: str = ""
+    landmarks: tuple[float, ...] = ()
 
     @property
     def relative_box(self) -> Box:
@@ -88,6 +90,7 @@ def _from_row(path: Path, row: Mapping[str, str]) -> Outcome:
         width=int(number("width")),
         height=int(number("height")),
         stamp=row["fingerprint"],
+        landmarks=_landmarks(path, row),
     )
 
 
@@ -106,15 +109,24 @@ def _number(path: Path, row: Mapping[str, str], column: str) -> float:
     return value
 
 
+def _landmarks(path: Path, row: Mapping[str, str]) -> tuple[float, ...]:
+    """The numbers of the column; none if the table has no such column. UserError if they are not five points."""
+    parts = row.get(crops.LANDMARKS, "").split()
+    numbers = tuple(_number(path, row | {crops.LANDMARKS: part}, crops.LANDMARKS) for part in parts)
+    if len(numbers) not in (0, 2 * LANDMARK_COUNT):
+        raise UserError(f"{path}: landmarks of {row['image_id']} are {len(numbers)} numbers, not {2 * LANDMARK_COUNT}")
+    return numbers
+
+
 def write_outcomes(path: Path, photos: Sequence[Photo], outcomes: Mapping[str, Outcome]) -> None:
     """Write the rows of the photos that have an outcome, in the order of `photos`, their facts beside them."""
     facts = dict.fromkeys(fact for photo in photos for fact in photo.facts)
-    own = set(crops.FACE_COLUMNS) - {"mask", "gender", "age"}
+    own = {*crops.FACE_COLUMNS, crops.LANDMARKS} - {"mask", "gender", "age"}
     for fact in facts:
         if fact in own:
             raise UserError(f"column {fact!r} of train.csv has the name of a column of {path.name}; rename it")
     rows = [_row(photo, outcomes[photo.image_id]) for photo in photos if photo.image_id in outcomes]
-    columns = dict.fromkeys([*crops.FACE_COLUMNS, *facts])
+    columns = dict.fromkeys([*crops.FACE_COLUMNS, crops.LANDMARKS, *facts])
     artifacts.write_csv(path, pd.DataFrame(rows, columns=list(columns), dtype=object))
 
 
@@ -133,4 +145,5 @@ def _row(photo: Photo, outcome: Outcome) -> dict[str, object]:
         "fingerprint": outcome.stamp,
         "width": outcome.width,
         "height": outcome.height,
+        crops.LANDMARKS: " ".join(map(str, outcome.landmarks)),
     }

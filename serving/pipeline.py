@@ -23,7 +23,7 @@ class Pipeline:
         faces = self.find(rgb)
         if not faces:
             return []
-        scores = self.classify([crop_face(rgb, face.box, self.classify.crop) for face in faces])
+        scores = self.classify([crop_face(rgb, face.box, self.classify.crop, face.landmarks) for face in faces])
         return [
             FacePrediction(face.box, face.score, face.rung.name, self._answers(scores, row))
             for row, face in enumerate(faces)

@@ -15,7 +15,7 @@ from core.photos import write_photo
 from core.pixels import PixelStore
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
-CROP = {"margin": 0.25, "aspect": 1.0, "size": 32}
+CROP = {"margin": 0.25, "aspect": 1.0, "size": 32, "align": True}
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,6 +9,7 @@ import torch
 from drawn_faces import add_face, blank
 
 from core import checkpoints
+from core.alignment import typical_landmarks
 from core.artifacts import write_json
 from core.boxes import Box
 from core.config import resolve
@@ -74,7 +75,7 @@ class GivenFaces:
     boxes: tuple[Box, ...]
 
     def __call__(self, _: np.ndarray) -> list[Sighting]:
-        return [Sighting(box, 0.99, RUNGS[0]) for box in self.boxes]
+        return [Sighting(box, 0.99, RUNGS[0], typical_landmarks(box)) for box in self.boxes]
 
 
 @dataclass(frozen=True)

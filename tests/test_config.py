@@ -34,6 +34,16 @@ def test_later_layers_win(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (other.lr, other.epochs, other.patience, other.seed) == (Config().lr, 21, 22, 23)
 
 
+def test_a_backbone_brings_settings_that_all_others_win_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "BACKBONE_SETTINGS", {"resnet18": {"lr": 0.1, "image_size": 64, "seed": 3}})
+    monkeypatch.setattr(config, "TASK_SETTINGS", {"age": {"backbone": "resnet18", "seed": 13}})
+    found = resolve("age", "quick", {"image_size": 32})
+    assert (found.backbone, found.lr, found.image_size, found.seed) == ("resnet18", 0.1, 32, 13)
+    # Typed away, it takes its settings with it.
+    assert resolve("age", "quick", {"backbone": "resnet34"}).lr == Config().lr
+    assert resolve("mask", "quick", {"backbone": "resnet18"}).lr == 0.1
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("task", [*task_names(), "glasses"])
 def test_every_profile_fits_every_task(profile: str, task: str) -> None:

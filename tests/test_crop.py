@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from core import artifacts, crops
+from core.alignment import typical_landmarks
 from core.boxes import Box
 from core.cropping import CropSettings, crop_face
 from core.layouts import scan
@@ -66,12 +67,39 @@ def test_crops_have_the_tree_and_names_of_the_photos(data: Path) -> None:
     expected = crop_face(read_photo(data / "a.png"), BOX, CropSettings(0.1, 0.75, 64))
     assert (read_photo(CROP_DIR / "a.png") == expected).all()
     assert read_photo(CROP_DIR / "deep/c.JPG").shape == (64, 48, 3)
-    assert crops.read_source(CROP_DIR)["crop"] == {"margin": 0.1, "aspect": 0.75, "size": 64}
+    assert crops.read_source(CROP_DIR)["crop"] == {"margin": 0.1, "aspect": 0.75, "size": 64, "align": True}
     loaded = crops.load_crops(CROP_DIR, "eval")
     assert [path.as_posix() for path in loaded.paths] == [
         "crop_images/a.png",
         *(f"crop_images/deep/{n}" for n in ("b.png", "c.JPG")),
     ]
+
+
+def test_landmarks_of_the_table_turn_the_crop(data: Path) -> None:
+    run("--size", "64")
+    upright = read_photo(CROP_DIR / "a.png")
+    # The typical face of the box, a quarter turn further.
+    across = (typical_landmarks(BOX) - BOX.centre) @ [(0, 1), (-1, 0)] + np.array(BOX.centre)
+    edit_faces("a.png", landmarks=" ".join(map(str, across.ravel())))
+    run("--size", "64")
+    expected = crop_face(read_photo(data / "a.png"), BOX, CropSettings(size=64), across)
+    assert (read_photo(CROP_DIR / "a.png") == expected).all() and (expected != upright).any()
+    run("--size", "64", "--no-align")
+    expected = crop_face(read_photo(data / "a.png"), BOX, CropSettings(size=64, align=False))
+    assert (read_photo(CROP_DIR / "a.png") == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 2 3", "landmarks of a.png are 3 numbers, not 10"),
+        ("1 2 3 4 x 6 7 8 9 10", "landmarks 'x' of a.png is not a number"),
+    ],
+)
+def test_landmarks_that_are_none(data: Path, text: str, message: str) -> None:
+    edit_faces("a.png", landmarks=text)
+    with pytest.raises(UserError, match=message):
+        run()
 
 
 def test_second_run_does_nothing(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -108,6 +108,17 @@ def test_the_learning_rate_of_each_step_is_used() -> None:
     assert torch.equal(model[1].weight, before)
 
 
+def test_a_group_has_its_share_of_the_learning_rate(bar: tqdm) -> None:
+    model, (pictures, labels) = linear_model(), data()
+    layer = model[1]
+    nn.functional.cross_entropy(model(as_fed(pictures)), labels).backward()
+    expected = layer.weight.detach() - 0.05 * layer.weight.grad, layer.bias.detach() - 0.1 * layer.bias.grad
+    optimizer = torch.optim.SGD([{"params": [layer.weight], "lr_scale": 0.5}, {"params": [layer.bias]}], lr=123.0)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, lambda _: 0.1, CPU, channels_last=False)
+    trainer.train_one_epoch(batches_of(pictures, labels, 12), first_step=0, bar=bar)
+    torch.testing.assert_close((layer.weight.detach(), layer.bias.detach()), expected)
+
+
 def test_a_small_last_batch_counts_by_its_photos() -> None:
     images, labels = data(5)
     model = linear_model()

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def write_crops(crop_dir: Path) -> None:
         lines.append(",".join((name, "key", "content")))
     (crop_dir / "faces.csv").write_text("\n".join((",".join(FACE_COLUMNS), *rows)) + "\n")
     (crop_dir / "crops.csv").write_text("\n".join((",".join(CROP_COLUMNS), *lines)) + "\n")
-    crop = {"margin": CROP.margin, "aspect": CROP.aspect, "size": CROP.size}
+    crop = asdict(CROP)
     (crop_dir / "source.json").write_text(json.dumps({"data_root": "/data", "layout": "photos", "crop": crop}))
 
 
@@ -125,7 +126,7 @@ class TestGraph:
 class TestFile:
     def test_metadata(self, run_dir: Path) -> None:
         about = load_onnx(run_dir / "onnx" / "all.onnx").about
-        assert about["crop"] == {"margin": CROP.margin, "aspect": CROP.aspect, "size": CROP.size}
+        assert about["crop"] == asdict(CROP)
         assert (about["input"]["height"], about["input"]["width"]) == (CROP.size, CROP.width)
         mask, gender, age = about["tasks"]
         assert (mask["name"], mask["classes"]) == ("mask", ["wear", "incorrect", "not_wear"])
@@ -198,7 +199,7 @@ class TestRefusals:
             ("[]", "about: expected a JSON object, found a list"),
             ('{"format": 1}', "about: entry crop, tasks is missing"),
             ('{"format": 1, "crop": {}, "tasks": [{"name": "mask"}]}', "a task: entry classes, unit is missing"),
-            ('{"format": 1, "crop": {}, "tasks": []}', "crop: entry margin, aspect, size is missing"),
+            ('{"format": 1, "crop": {}, "tasks": []}', "crop: entry margin, aspect, size, align is missing"),
         ],
     )
     def test_metadata_from_a_stranger(self, tmp_path: Path, about: str, words: str) -> None:

@@ -270,11 +270,11 @@ class TestBoxes:
         assert all(prominence(box, (width, height)) >= 0 for box in some)
 
     @fuzz
-    @given(boxes, st.integers(1, 60), st.integers(1, 60), st.integers(8, 40), st.floats(0.25, 4))
+    @given(boxes, st.integers(1, 60), st.integers(1, 60), st.integers(8, 40), st.floats(0.25, 4), st.booleans())
     def test_a_crop_of_any_box_has_the_size_asked_for(
-        self, box: Box, width: int, height: int, size: int, aspect: float
+        self, box: Box, width: int, height: int, size: int, aspect: float, align: bool
     ) -> None:
-        wanted = CropSettings(0.15, aspect, size)
+        wanted = CropSettings(0.15, aspect, size, align)
         photo = np.full((height, width, 3), 77, np.uint8)
         crop = crop_face(photo, box, wanted)
         assert crop.shape == (size, wanted.width, 3)

@@ -81,7 +81,7 @@ def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, error: Exce
         return create(*args, **options)
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(UserError, match=f"--backbone {TINY}: its ImageNet weights cannot be had") as raised:
+    with pytest.raises(UserError, match=f"--backbone {TINY}: its weights cannot be had") as raised:
         build_model(TINY, 3, image_size=(64, 64), pretrained=True)
     assert "--no-pretrained" in str(raised.value)
     assert PACKAGED in str(raised.value)

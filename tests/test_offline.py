@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_weights_that_would_be_downloaded_are_refused_at_once_in_one_line(
     done = run(*argv, *wanted, HF_HOME=str(tmp_path / "hub"), **environment)
     assert done.returncode == EXIT_BAD_INPUT
     (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: --backbone resnet18: its ImageNet weights cannot be had")
+    assert line.startswith("error: --backbone resnet18: its weights cannot be had")
     assert not (tmp_path / "run" / "mask").exists()
 
 
@@ -109,6 +110,6 @@ def test_a_detector_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_packaged_weights_that_differ_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "weights.pth"
     other.write_bytes(b"other")
-    weights = model.PackagedWeights(lambda: other, model.PACKAGED_WEIGHTS["tf_efficientnet_lite0"].sha256)
+    weights = replace(model.PACKAGED_WEIGHTS["tf_efficientnet_lite0"], find_file=lambda: other)
     with pytest.raises(UserError, match=r"weights\.pth: not the file that was expected \(SHA-256 differs\)"):
         model.load_packaged(model.build_model("tf_efficientnet_lite0", 3, image_size=(32, 32)), weights)

@@ -139,7 +139,7 @@ class TestTrainedRun:
         with pytest.raises(UserError, match=r"age: fold 0 is not trained; trained are: none"):
             load_run(tmp_path, tasks=("age",))
         path = tmp_path / "gender" / "fold1" / "config.json"
-        write_json(path, read_json(path) | {"crop": {"margin": 0.5, "aspect": 0.8, "size": 40}})
+        write_json(path, read_json(path) | {"crop": {"margin": 0.5, "aspect": 0.8, "size": 40, "align": True}})
         with pytest.raises(UserError, match=r"fold1: trained on crops made with .*0\.5"):
             load_run(tmp_path)
         write_json(tmp_path / "mask.json", {"average": "logit", "made_from": None})
@@ -149,7 +149,7 @@ class TestTrainedRun:
     @pytest.mark.parametrize(
         ("crop", "words"),
         [
-            ({"margin": 0.1, "size": 40}, "entry aspect is missing"),
+            ({"margin": 0.1, "size": 40, "align": True}, "entry aspect is missing"),
             ({**asdict(CROP), "size": "L"}, "entry size is 'L'"),
         ],
     )
