@@ -49,6 +49,8 @@ def _export(graph: ServingGraph, path: Path, crops: torch.Tensor) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         # Said of every index by a mask; what comes out of ours is compared with torch.
         warnings.filterwarnings("ignore", "Exporting aten::index", UserWarning)
+        # Said of sizes that are looked at in passing: only the number of faces varies, and no size depends on it.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         # What the graph computes once and keeps is a constant of the export if it is there already.
         graph(crops)
         torch.onnx.export(

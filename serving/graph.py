@@ -20,13 +20,16 @@ class Shrink(nn.Module):
 
     def __init__(self, crop: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__()
+        # OpenCV halves both sides by a rule of its own, which rounds halves up; all else it rounds to even.
+        self.halves_up = crop == (2 * size[0], 2 * size[1])
         self.register_buffer("rows", _resizing(crop[0], size[0]))
         self.register_buffer("columns", _resizing(crop[1], size[1]).T.contiguous())
 
     def forward(self, crops: Tensor) -> Tensor:
         pixels = crops.permute(0, 3, 1, 2).to(torch.float32)
+        shrunk = torch.matmul(torch.matmul(self.rows, pixels), self.columns)
         # Rounded, since the pixels that training saw were whole grey levels.
-        return torch.matmul(torch.matmul(self.rows, pixels), self.columns).round()
+        return torch.floor(shrunk + 0.5) if self.halves_up else shrunk.round()
 
 
 def _resizing(length: int, to: int) -> Tensor:

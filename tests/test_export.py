@@ -86,14 +86,14 @@ def python_blocks(path: Path) -> list[str]:
 
 
 class TestGraph:
-    @pytest.mark.parametrize("size", [(32, 26), (40, 32), (13, 7), (20, 16)])
+    @pytest.mark.parametrize("size", [(32, 26), (40, 32), (13, 7), (20, 16), (10, 8), (20, 20)])
     def test_shrinking_is_that_of_training(self, size: tuple[int, int]) -> None:
         crops = np.random.default_rng(1).integers(0, 256, (3, 40, 32, 3), dtype=np.uint8)
         pixels = Shrink((40, 32), size)(torch.from_numpy(crops)).permute(0, 2, 3, 1).numpy()
         expected = np.stack([shrink(crop, size) for crop in crops])
         # Where the mean is halfway between two grey levels, OpenCV and torch may round it to different ones.
         assert np.abs(pixels - expected).max() <= 1
-        assert (pixels != expected).mean() < (0.15 if size == (20, 16) else 0.05)
+        assert (pixels != expected).mean() < 0.01
 
     def test_torch_and_onnx_agree(self, run_dir: Path) -> None:
         crops = random_crops(5)
