@@ -110,7 +110,7 @@ BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "mask": {"epochs": 4, "patience": 2},
     "gender": {"backbone": "face_resnet29", "epochs": 4, "lr": 2e-3, "drop_rate": 0.5, "mixup": 0.2},
-    # Noisy labels: docs/ablations.md tells what each of these is worth.
+    # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
         **{"backbone": "face_resnet29", "epochs": 8, "patience": 6, "mixup": 0.2},
         **{"head": "values", "loss": "label_smoothing", "label_smoothing": 0.05},

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from core.boxes import carry_points
 from core.tables import row_named
 
 COARSE = 4
@@ -125,7 +126,7 @@ def paint_background(name: str, scene: Scene, box: np.ndarray) -> np.ndarray:
 
 def _with_body(behind: np.ndarray, scene: Scene, box: np.ndarray) -> np.ndarray:
     """A neck below the face and clothes below the neck, in colours that the photo has there."""
-    corners = box @ scene.place[:, :2].T + scene.place[:, 2]
+    corners = carry_points(scene.place, box)
     x, chin = np.array([corners[:, 0].mean(), corners[1, 1]]) / COARSE
     face, tall = np.ptp(corners, axis=0) / COARSE
     neck, drop, slope = scene.rng.uniform((0.30, 0.12, 0.25), (0.38, 0.3, 0.5))

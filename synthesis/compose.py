@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from core.boxes import carry_points
 from synthesis.backgrounds import BACKGROUNDS, Scene, background_named, original_places, paint_background
 
 HEIGHT, WIDTH = 512, 384
@@ -98,7 +99,7 @@ def compose(photo: np.ndarray, landmarks: Points, box: Box, shot: Shot) -> tuple
         behind = cv2.resize(behind, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
         kept = cv2.resize(kept, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
         scene = cv2.blendLinear(scene, behind, kept, 1 - kept)
-    return scene, (landmarks @ place[:, :2].T + place[:, 2]).astype(np.float32)
+    return scene, carry_points(place, landmarks).astype(np.float32)
 
 
 def _is_tight(size: tuple[int, int], box: Box) -> bool:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from core.artifacts import read_json, write_json
-from core.boxes import Box, main_face
+from core.boxes import Box, carry_points, main_face
 from core.photos import UnreadablePhoto, is_photo_name, read_photo
 from core.runtime import UserError, progress
 from preprocessing.detectors import Detect, Face, detector_named
@@ -166,9 +166,9 @@ def find_faces(photo: np.ndarray, detect: Detect) -> list[Face]:
     # The view is neither turned nor stretched, so that two corners and the landmarks say it all.
     return [
         Face(
-            Box(*(np.reshape(face.box, (2, 2)) @ to_photo[:, :2].T + to_photo[:, 2]).ravel().tolist()),
+            Box(*carry_points(to_photo, np.reshape(face.box, (2, 2))).ravel().tolist()),
             face.score,
-            face.landmarks @ to_photo[:, :2].T + to_photo[:, 2],
+            carry_points(to_photo, face.landmarks),
         )
         for face in detect(picture, LEAST_SCORE)
     ]
