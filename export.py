@@ -19,7 +19,7 @@ from core.photos import read_photo
 from core.runs import read_run
 from core.runtime import UserError, add_run_dir, command_parser, positive_int, run_cli
 from core.tasks import task_names
-from serving.exporting import onnx_package, write_onnx
+from serving.exporting import write_onnx
 from serving.onnx_model import INT8_SUFFIX, load_exported
 from serving.opening import fold_numbers
 from serving.parity import agreements, format_agreements, seconds_each
@@ -33,7 +33,6 @@ LARGEST_DIFFERENCE = 0.02
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    onnx_package()
     run = load_run(args.run_dir, tasks=[] if ALL in args.task else args.task, folds=args.folds, device="cpu")
     path = (args.out or args.run_dir / "onnx") / f"{'-'.join(args.task)}.onnx"
     write_onnx(run, path)

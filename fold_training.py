@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from core import artifacts, checkpoints, ranks
 from core.config import Config
-from core.crops import Crops
-from core.device import Precision, pick_device, pick_workers, seed_everything, versions
+from core.device import Precision, pick_device, pick_workers, place, seed_everything
 from core.engine import SCHEDULES, Mixup, Trainer, predict, steps_per_epoch
 from core.heads import Head, build_head
 from core.metrics import accuracy, confusion_matrix, macro_f1
@@ -27,48 +26,11 @@ from core.runtime import progress
 from core.tasks import Task
 from core.tracking import NONE, open_tracker, tracker_named
 from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
+from features import FeatureDataset, freeze, is_frozen, looks_of, open_features, views_to_train_on
+from fold_data import FoldData
 from loss import ValueLoss, build_loss, class_weights
-from model import OnPixels, build_model, normalisation, parameter_groups
-from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, place, write_prediction
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """The crops and labels of one fold of one task. Rows of `crops` held out by this fold are never learned from."""
-
-    task: Task
-    fold: int
-    crops: Crops
-    labels: list[int]
-    fold_of: Mapping[str, int]
-
-    def rows(self, *, held_out: bool) -> list[int]:
-        persons = self.crops.frame["person"]
-        return [row for row, person in enumerate(persons) if (self.fold_of[person] == self.fold) == held_out]
-
-    def part(self, *, held_out: bool) -> tuple[Crops, list[int]]:
-        rows = self.rows(held_out=held_out)
-        return self.crops.take(rows), [self.labels[row] for row in rows]
-
-    @property
-    def title(self) -> str:
-        return f"{self.task.name} fold {self.fold}"
-
-    def identity(self, config: Config) -> dict:
-        """What config.json says: enough to refuse a mismatch by name, and to predict from the folder alone."""
-        mean, std = normalisation(config.backbone)
-        return {
-            "format": checkpoints.FORMAT,
-            "task": self.task.name,
-            "classes": list(self.task.classes),
-            "fold": self.fold,
-            "settings": config.learned(),
-            "crop": self.crops.source["crop"],
-            "normalisation": {"mean": list(mean), "std": list(std)},
-            "data_hash": self.crops.hash,
-            "folds_hash": artifacts.text_hash(f"{person} {fold}" for person, fold in sorted(self.fold_of.items())),
-            "versions": versions(),
-        }
+from model import OnPixels, build_model, head_on_features, head_weights, normalisation, parameter_groups
+from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, write_prediction
 
 
 @dataclass
@@ -93,6 +55,9 @@ def refuse_unusable(task: Task, config: Config) -> None:
     build_loss(config.loss, class_weights=class_weights(config.class_weights, [1] * len(task.classes)))
     build_head(config.head, task, config.age_edges)
     tracker_named(config.tracker)
+    if is_frozen(config):
+        with torch.device("meta"):
+            head_weights(build_model(config.backbone, 1, image_size=(config.image_size, config.image_size)))
 
 
 def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: bool) -> None:
@@ -107,14 +72,18 @@ def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: boo
     if overwrite and ranks.is_first() and fold_dir.exists():
         shutil.rmtree(fold_dir)
     ranks.wait_for_all()
-    checkpoints.begin_fold(fold_dir, data.identity(config))
+    checkpoints.begin_fold(fold_dir, {**data.identity(config), **training.frozen_entry})
     training.resume()
     training.run()
     training.finish()
 
 
 class FoldTraining:
-    """Everything that moves while a fold is trained, and how far it has come."""
+    """Everything that moves while a fold is trained, and how far it has come.
+
+    `learner` is what learns from the batches, `kept` what its weights are kept of: the whole network, that is fed with
+    pictures, or, with a frozen backbone, its head, that is fed with stored features.
+    """
 
     def __init__(self, fold_dir: Path, data: FoldData, config: Config) -> None:
         self.fold_dir, self.data, self.config = fold_dir, data, config
@@ -122,21 +91,36 @@ class FoldTraining:
         self.precision = Precision(self.device, config.amp)
         self.progress = Progress()
         self.head = build_head(config.head, data.task, config.age_edges)
-        self.store = open_pixels(data.crops, input_size(config, data.crops.source))
+        size = input_size(config, data.crops.source)
+        self.frozen = freeze(fold_dir.parents[1], config, size) if is_frozen(config) else None
+        if self.frozen:
+            self.store = open_features(data.crops, self.frozen, looks_of(config), device=config.device)
+        else:
+            self.store = open_pixels(data.crops, size)
         seed_everything(config.seed, data.fold)
         self.model = self._build_model()
-        self.sampler, self.train_loader = self._build_train_loader()
+        self.learner = head_on_features(self.model.network) if self.frozen else self.model
+        self.kept = head_weights(self.model.network) if self.frozen else self.model.network
+        self.sampler, self.train_set = self._build_train_set()
+        self.train_loader = make_loader(
+            self.train_set, **self._loader_options(ranks.share_of_batch(config.batch_size)), sampler=self.sampler
+        )
         self.held_out_loader, self.held_out_labels = self._build_held_out_loader()
         groups = parameter_groups(self.model.network, config.weight_decay, config.backbone_lr)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
         self.steps = steps_per_epoch(len(self.train_loader), config.accumulate)
         self.trainer = self._build_trainer()
 
+    @property
+    def frozen_entry(self) -> dict[str, str]:
+        """What config.json says beside the identity."""
+        return {checkpoints.BACKBONE_FILE: self.frozen.weights.name} if self.frozen else {}
+
     def resume(self) -> None:
         """Go back to the state after the last whole epoch, if there is one."""
         path = self.fold_dir / checkpoints.STATE
         if path.exists():
-            self.progress = Progress(**checkpoints.load_state(path, self.model.network, self.optimizer))
+            self.progress = Progress(**checkpoints.load_state(path, self.kept, self.optimizer))
             self.precision.scaler.load_state_dict(self.progress.scaler)
             print(f"{self.data.title}: goes on after epoch {self.progress.epoch}")
 
@@ -174,7 +158,7 @@ class FoldTraining:
         seed_everything(self.config.seed, self.data.fold, epoch, *filter(None, [ranks.number()]))
         self.sampler.epoch = epoch
         result = self.trainer.train_one_epoch(self.train_loader, first_step=epoch * self.steps, bar=bar)
-        ranks.align(self.model)
+        ranks.align(self.learner)
         row = {
             "epoch": epoch + 1,
             "train_loss": result.loss,
@@ -191,7 +175,7 @@ class FoldTraining:
 
     def _held_out_scores(self, bar: tqdm) -> dict[str, float]:
         options = {"precision": self.precision, "channels_last": self.config.channels_last, "bar": bar}
-        logits = self.head.class_logits(predict(self.model, self.held_out_loader, **options))
+        logits = self.head.class_logits(predict(self.learner, self.held_out_loader, **options))
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(self.held_out_labels))
         predicted = logits.argmax(dim=1).tolist()
         confusion = confusion_matrix(self.held_out_labels, predicted, len(self.data.task.classes))
@@ -205,9 +189,9 @@ class FoldTraining:
         done.scaler = self.precision.scaler.state_dict()
         if "macro_f1" in row and (self.config.keep == "last" or row["macro_f1"] > done.best_macro_f1):
             done.best_epoch, done.best_macro_f1 = row["epoch"], row["macro_f1"]
-            checkpoints.save_weights(self.fold_dir / checkpoints.MODEL, self.model.network)
+            checkpoints.save_weights(self.fold_dir / checkpoints.MODEL, self.kept)
         artifacts.write_csv(self.fold_dir / checkpoints.HISTORY, pd.DataFrame(done.history))
-        checkpoints.save_state(self.fold_dir / checkpoints.STATE, self.model.network, self.optimizer, asdict(done))
+        checkpoints.save_state(self.fold_dir / checkpoints.STATE, self.kept, self.optimizer, asdict(done))
 
     def _build_model(self) -> OnPixels:
         config = self.config
@@ -220,7 +204,7 @@ class FoldTraining:
         )
         return place(OnPixels(network, *normalisation(config.backbone)), self.device, config.channels_last)
 
-    def _build_train_loader(self) -> tuple[PersonSampler, DataLoader]:
+    def _build_train_set(self) -> tuple[PersonSampler, CropDataset | FeatureDataset]:
         config = self.config
         crops, labels = self.data.part(held_out=False)
         sampler = PersonSampler(
@@ -230,24 +214,25 @@ class FoldTraining:
             seed=(config.seed, self.data.fold),
         )
         rows, targets = self.store.rows(crops.image_ids), self.head.targets(crops, labels)
-        dataset = CropDataset(self.store, rows, train_transform(config.augment), targets)
-        options = self._loader_options(ranks.share_of_batch(config.batch_size))
-        return sampler, make_loader(dataset, **options, sampler=sampler)
+        if self.frozen:
+            return sampler, FeatureDataset(self.store, rows, views=views_to_train_on(config), targets=targets)
+        return sampler, CropDataset(self.store, rows, train_transform(config.augment), targets)
 
     def _build_held_out_loader(self) -> tuple[DataLoader, list[int]]:
         crops, labels = self.data.part(held_out=True)
-        dataset = CropDataset(self.store, self.store.rows(crops.image_ids), eval_transform())
+        rows = self.store.rows(crops.image_ids)
+        dataset = FeatureDataset(self.store, rows) if self.frozen else CropDataset(self.store, rows, eval_transform())
         return make_loader(dataset, **self._loader_options(self.config.batch_size * EVAL_BATCH_FACTOR)), labels
 
     def _loader_options(self, batch_size: int) -> dict:
-        workers = pick_workers(self.config.workers, self.device)
+        workers = 0 if self.frozen else pick_workers(self.config.workers, self.device)
         return {"batch_size": batch_size, "workers": workers, "pin_memory": self.device.type == "cuda"}
 
     def _build_trainer(self) -> Trainer:
         config = self.config
         total = config.epochs * self.steps
         return Trainer(
-            ranks.averaging_gradients(self.model),
+            ranks.averaging_gradients(self.learner),
             self._build_criterion(),
             self.optimizer,
             learning_rate=partial(SCHEDULES[config.schedule], total=total, warmup=config.warmup, peak=config.lr),

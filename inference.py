@@ -23,6 +23,8 @@ from core.pixels import open_pixels
 from core.runs import Run, begin_run, finished_folds, read_run, trained_tasks
 from core.runtime import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
 from core.tasks import task_named, task_names
+from features import Looks, Shard, describe, missing_shards
+from launchers.feature_making import make_features
 from launchers.launching import LOCAL, add_launcher_flags, launch_all
 from predictor import input_size, load_predictor, refuse_other_crops, write_prediction
 
@@ -51,23 +53,27 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
     output_dir = open_output(args, run, crops)
     models = [(folder, output_dir / task / folder.name, task) for task, folds in folds_of.items() for folder in folds]
     jobs = args.jobs or jobs_at_once(args.device, len(models), len(crops.image_ids))
-    make_stores(models, crops)
     threads = max(1, cpu_count() // jobs) if args.launcher == LOCAL else args.job_cpus
+    make_features(args, make_stores(models, crops), device=args.device, jobs=jobs, threads=threads)
     launch_all(args, partial(fold_predictor, crops, args, threads), models, processes=jobs)
 
 
-def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> None:
-    """The stores that the models will read: here, once, lest all processes make the same one.
+def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> list[Shard]:
+    """The stores of pictures that the models will read: here, once, lest all processes make the same one.
 
-    UserError for a model that was trained on crops cut in another way.
+    Returns the work that the stores of features still need. UserError for a model that was trained on crops cut in
+    another way.
     """
-    sizes = set()
+    shards = {}
     for fold_dir, _, task in models:
         identity = checkpoints.read_config_of(fold_dir, task)
         refuse_other_crops(fold_dir, identity, crops)
-        sizes.add(input_size(from_dict(identity["settings"]), identity))
-    for size in sorted(sizes):
+        config = from_dict(identity["settings"])
+        size, weights = input_size(config, identity), checkpoints.backbone_path(fold_dir, identity)
         open_pixels(crops, size)
+        if weights:
+            shards |= {shard.path: shard for shard in missing_shards(crops, describe(config, weights, size), Looks())}
+    return list(shards.values())
 
 
 def jobs_at_once(device: str, models: int, photos: int) -> int:

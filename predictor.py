@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor
 
 from core import artifacts, checkpoints
 from core.config import Config, from_dict
 from core.cropping import CropSettings
 from core.crops import Crops
-from core.device import Precision, pick_device, pick_workers
+from core.device import Precision, pick_device, pick_workers, place, to_device
 from core.engine import predict
 from core.heads import Head, build_head
 from core.logits import make_table, write_table
@@ -21,7 +21,8 @@ from core.pixels import PixelStore, open_pixels, shrink
 from core.runtime import UserError, progress
 from core.tasks import Task, task_named
 from dataset import CropDataset, eval_transform, make_loader
-from model import OnPixels, build_model
+from features import MIRRORED, PLAIN, FeatureStore, FrozenBackbone, Looks, describe, open_features
+from model import OnPixels, build_model, head_on_features, head_weights
 
 EVAL_BATCH_FACTOR = 2
 """Prediction keeps no gradients, so larger batches fit than in training."""
@@ -46,6 +47,12 @@ class Predictor:
     head: Head
 
     @property
+    def frozen(self) -> FrozenBackbone | None:
+        """The backbone that other folds share, if it is frozen."""
+        weights = checkpoints.backbone_path(self.fold_dir, self.identity)
+        return describe(self.config, weights, self.size) if weights else None
+
+    @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the pictures that the network sees."""
         return input_size(self.config, self.identity)
@@ -53,31 +60,65 @@ class Predictor:
     def of_crops(self, crops: Crops, *, device: str, workers: int, tta: str, title: str) -> Prediction:
         """Of all crops of a split. UserError if they were cropped in another way than the crops of training."""
         refuse_other_crops(self.fold_dir, self.identity, crops)
-        store = open_pixels(crops, self.size)
+        frozen = self.frozen
+        store = open_features(crops, frozen, Looks(), device=device) if frozen else open_pixels(crops, self.size)
         return self.of_stored(store, crops.image_ids, device=device, workers=workers, tta=tta, title=title)
 
     def of_stored(
-        self, store: PixelStore, image_ids: Sequence[str], *, device: str, workers: int, tta: str, title: str
+        self,
+        store: PixelStore | FeatureStore,
+        image_ids: Sequence[str],
+        *,
+        device: str,
+        workers: int,
+        tta: str,
+        title: str,
     ) -> Prediction:
-        """Of some pictures of a store that has the network's size."""
-        where = pick_device(device)
+        """Of some pictures of a store that has the network's size, or of what its frozen backbone says of them."""
+        where, rows = pick_device(device), store.rows(image_ids)
+        if isinstance(store, FeatureStore):
+            return self.of_views(store.batches(rows, _views(tta)), device=where)
         loader = make_loader(
-            CropDataset(store, store.rows(image_ids), eval_transform()),
-            batch_size=self.config.batch_size * EVAL_BATCH_FACTOR,
+            CropDataset(store, rows, eval_transform()),
+            batch_size=self._batch_size,
             workers=pick_workers(workers, where, augments=False),
             pin_memory=where.type == "cuda",
         )
-        return self._of_batches(loader, len(image_ids), device=where, tta=tta, title=title)
+        return self._of_batches(loader, len(rows), device=where, tta=tta, title=title)
 
     def of_arrays(self, pictures: Sequence[np.ndarray], *, device: str = "auto", tta: str = "none") -> Prediction:
         """Of crops (h, w, 3) uint8 RGB in memory, cut as those of training were."""
-        seen = torch.from_numpy(np.stack([shrink(picture, self.size) for picture in pictures]))
-        indices = torch.arange(len(seen))
-        batches = zip(
-            *(tensor.split(self.config.batch_size * EVAL_BATCH_FACTOR) for tensor in (seen, indices)), strict=True
-        )
+        where, seen = pick_device(device), self._shrunk(pictures)
+        batches = zip(seen.split(self._batch_size), torch.arange(len(seen)).split(self._batch_size), strict=True)
         triples = ((some, None, numbers) for some, numbers in batches)
-        return self._of_batches(triples, len(seen), device=pick_device(device), tta=tta, title="")
+        return self._of_batches(triples, len(seen), device=where, tta=tta, title="")
+
+    def look_at(self, pictures: Sequence[np.ndarray], *, device: str, tta: str) -> Tensor:
+        """What the backbone says of crops in memory: (V, N, F), of them and, with tta "flip", their mirror images."""
+        where = pick_device(device)
+        model = place(self.model, where, self.config.channels_last).eval()
+        parts = []
+        with torch.inference_mode(), Precision(where, self.config.amp).autocast():
+            for some in self._shrunk(pictures).split(self._batch_size):
+                seen = to_device(some, where, self.config.channels_last)
+                parts.append(
+                    [model.features(seen.flip(-1) if view == MIRRORED else seen).float() for view in _views(tta)]
+                )
+        return torch.stack([torch.cat(of_view) for of_view in zip(*parts, strict=True)])
+
+    def of_views(self, batches: Iterable[Tensor], *, device: torch.device) -> Prediction:
+        """Of features in batches (V, n, F), the mean of the V views' outputs."""
+        learner = head_on_features(self.model.network).to(device).eval()
+        with torch.inference_mode():
+            outputs = [torch.stack([learner(view.to(device)) for view in views]).mean(dim=0).cpu() for views in batches]
+        return self._read(torch.cat(outputs))
+
+    @property
+    def _batch_size(self) -> int:
+        return self.config.batch_size * EVAL_BATCH_FACTOR
+
+    def _shrunk(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack([shrink(picture, self.size) for picture in pictures]))
 
     def _of_batches(self, batches: Iterable, total: int, *, device: torch.device, tta: str, title: str) -> Prediction:
         with progress(None, title=title, total=total) as bar:
@@ -89,8 +130,15 @@ class Predictor:
                 tta=tta,
                 bar=bar,
             )
+        return self._read(outputs)
+
+    def _read(self, outputs: Tensor) -> Prediction:
         values = self.head.values(outputs)
         return Prediction(self.head.class_logits(outputs).numpy(), None if values is None else values.numpy())
+
+
+def _views(tta: str) -> tuple[int, ...]:
+    return (PLAIN, MIRRORED) if tta == "flip" else (PLAIN,)
 
 
 def load_predictor(fold_dir: Path, task: Task | str) -> Predictor:
@@ -109,7 +157,10 @@ def load_predictor(fold_dir: Path, task: Task | str) -> Predictor:
     head = build_head(config.head, row, config.age_edges)
     size = input_size(config, identity)
     network = build_model(config.backbone, head.outputs, image_size=size, drop_rate=config.drop_rate)
-    checkpoints.load_weights(fold_dir / checkpoints.MODEL, network)
+    backbone = checkpoints.backbone_path(fold_dir, identity)
+    if backbone:
+        checkpoints.load_backbone(backbone, network)
+    checkpoints.load_weights(fold_dir / checkpoints.MODEL, head_weights(network) if backbone else network)
     model = OnPixels(network, normalisation["mean"], normalisation["std"])
     return Predictor(fold_dir, identity, config, model, head)
 
@@ -125,10 +176,6 @@ def write_prediction(path: Path, task: Task, image_ids: Sequence[str], predictio
 def input_size(config: Config, source: dict) -> tuple[int, int]:
     """(H, W) of the network's input: the height is a setting, the width follows the crops' aspect (width / height)."""
     return config.image_size, max(1, round(config.image_size * source["crop"]["aspect"]))
-
-
-def place(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
-    return model.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
 
 
 def refuse_other_classes(fold_dir: Path, trained_for: Sequence[str], task: Task) -> None:

@@ -24,7 +24,6 @@ from core.disk import require_room, training_bytes
 from core.folds import load_or_make_folds, plan_folds
 from core.label_fixes import crops_to_train, remember
 from core.locks import holding
-from core.pixels import open_pixels
 from core.runs import begin_run, describe_run, refuse_other_run
 from core.runtime import (
     UserError,
@@ -37,10 +36,11 @@ from core.runtime import (
     run_cli,
 )
 from core.tasks import Task, task_named, task_names
-from fold_training import FoldData, refuse_unusable
+from fold_data import FoldData
+from fold_training import refuse_unusable
+from launchers.feature_making import make_features
 from launchers.launching import LOCAL, add_launcher_flags, launch
-from predictor import input_size
-from training_jobs import Cell, cell_trainer, jobs_at_once, longest_first, train_cell, weight_bytes
+from training_jobs import Cell, cell_trainer, jobs_at_once, longest_first, stores_to_make, train_cell, weight_bytes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,15 +88,15 @@ def train_cells(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
     for cell in cells:
         if cell not in todo:
             train_cell(cell)
-    for cell in todo:
-        # Here, once, lest all processes make the same store.
-        with ranks.first_goes_ahead():
-            open_pixels(cell.data.crops, input_size(cell.config, cell.data.crops.source))
     jobs = args.jobs or jobs_at_once([cell.config for cell in cells])
     if ranks.count() > 1 and (jobs > 1 or args.launcher != LOCAL):
         raise UserError("--jobs and --launcher: under torchrun one fold is trained at a time, by all its processes")
     # Threads change the last bits of a sum, so they must not hang on how many folds are still to be trained.
     own_share = max(1, cpu_count() // (jobs * ranks.count_here()))
+    # Here, once, lest all processes make the same stores.
+    with ranks.first_goes_ahead():
+        shards = stores_to_make(todo) if ranks.is_first() else []
+        make_features(args, shards, device=cells[0].config.device, jobs=jobs, threads=own_share)
     start = partial(cell_trainer, threads=own_share if args.launcher == LOCAL else args.job_cpus)
     with closing(launch(args, start, todo, processes=min(jobs, len(todo) or 1))) as finished:
         for title in finished:

@@ -13,11 +13,15 @@ import torch
 from core import ranks
 from core.config import Config
 from core.device import pick_device, prepare_process
+from core.pixels import open_pixels
 from core.runtime import cpu_count
 from core.tasks import Task
 from dataset import PersonSampler
-from fold_training import FoldData, train_fold
-from model import build_model
+from features import Shard, freeze, is_frozen, looks_of, missing_shards
+from fold_data import FoldData
+from fold_training import train_fold
+from model import build_model, head_weights
+from predictor import input_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +47,11 @@ def train_cell(cell: Cell) -> str:
 
 
 def longest_first(cells: Sequence[Cell]) -> list[Cell]:
-    """By the pixels that each will see, so that few cores are idle at the end."""
+    """By the pixels that each will see, so that few cores are idle at the end; heads on stored features come last."""
 
     def pixels(cell: Cell) -> int:
-        return cell.config.epochs * photos_per_epoch(cell.data, cell.config) * cell.config.image_size**2
+        pixels_of_a_photo = 1 if is_frozen(cell.config) else cell.config.image_size**2
+        return cell.config.epochs * photos_per_epoch(cell.data, cell.config) * pixels_of_a_photo
 
     return sorted(cells, key=pixels, reverse=True)
 
@@ -64,8 +69,21 @@ def jobs_at_once(configs: Sequence[Config]) -> int:
     return cpu_count() if on_cpu and ranks.count() == 1 else 1
 
 
+def stores_to_make(cells: Sequence[Cell]) -> list[Shard]:
+    """Make the stores of pictures that cells will read; returns the work that stores of features still need."""
+    shards = {}
+    for cell in cells:
+        size = input_size(cell.config, cell.data.crops.source)
+        open_pixels(cell.data.crops, size)
+        if is_frozen(cell.config):
+            frozen = freeze(cell.fold_dir.parents[1], cell.config, size)
+            shards |= {shard.path: shard for shard in missing_shards(cell.data.crops, frozen, looks_of(cell.config))}
+    return list(shards.values())
+
+
 def weight_bytes(task: Task, config: Config) -> int:
-    """Size of one network, of which nothing but the shapes is made."""
+    """Size of what a fold keeps of its network, of which nothing but the shapes is made."""
     with torch.device("meta"):
         model = build_model(config.backbone, len(task.classes), image_size=(config.image_size, config.image_size))
+    model = head_weights(model) if is_frozen(config) else model
     return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())

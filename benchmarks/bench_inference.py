@@ -1,5 +1,6 @@
 """Inference: photos a second through all models of a run, against the models' own speed."""
 
+import shutil
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,11 +10,12 @@ from benchmarks.material import Setup, some_run
 from benchmarks.measure import Report, in_turn, per_second, ratio
 from benchmarks.ours import predict_all, threads_of_a_job
 from benchmarks.resident import Resident
-from core.device import Precision
+from core.device import Precision, place
 from core.engine import predict
 from core.runs import finished_folds
 from core.runtime import progress
-from predictor import EVAL_BATCH_FACTOR, Predictor, load_predictor, place
+from features import FOLDER as FEATURES
+from predictor import EVAL_BATCH_FACTOR, Predictor, load_predictor
 
 REAL, CEILING = "all models over the crops", "the models' own compute"
 
@@ -31,6 +33,8 @@ def bench_inference(setup: Setup) -> Report:
 
 
 def _real(setup: Setup, predictors: Sequence[Predictor]) -> int:
+    # What frozen backbones say is a part of the work.
+    shutil.rmtree(setup.crop_dir / FEATURES, ignore_errors=True)
     predict_all(setup, predictors)
     return len(setup.eval_crops.image_ids)
 
@@ -41,9 +45,20 @@ def _own_compute(setup: Setup, predictors: Sequence[Predictor]) -> int:
     size = min(config.batch_size * EVAL_BATCH_FACTOR, photos)
     pictures = torch.randint(0, 256, (size, *predictors[0].size, 3), dtype=torch.uint8)
     batches = Resident((pictures, torch.zeros(size), torch.arange(size)), -(-photos // size), setup.device)
+    looks = {}
     for one in predictors:
-        model = place(one.model, setup.device, one.config.channels_last)
-        with progress(None, title="models") as bar:
-            options = {"precision": Precision(setup.device, one.config.amp), "tta": one.config.tta, "bar": bar}
-            predict(model, batches, channels_last=one.config.channels_last, **options)
+        if one.frozen is None:
+            _whole_network(setup, one, batches)
+            continue
+        if one.frozen not in looks:
+            options = {"device": str(setup.device), "tta": one.config.tta}
+            looks[one.frozen] = [one.look_at(pictures.numpy(), **options) for _ in range(len(batches))]
+        one.of_views(looks[one.frozen], device=setup.device)
     return size * len(batches)
+
+
+def _whole_network(setup: Setup, one: Predictor, batches: Resident) -> None:
+    model = place(one.model, setup.device, one.config.channels_last)
+    with progress(None, title="models") as bar:
+        options = {"precision": Precision(setup.device, one.config.amp), "tta": one.config.tta, "bar": bar}
+        predict(model, batches, channels_last=one.config.channels_last, **options)

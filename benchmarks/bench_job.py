@@ -24,7 +24,8 @@ from core.metrics import scores
 from core.pixels import FOLDER as PIXELS
 from core.tables import row_named
 from core.tasks import combined_tasks
-from fold_training import FoldData
+from features import FOLDER as FEATURES
+from fold_data import FoldData
 from predictor import input_size
 
 OURS, ORIGINAL = "ours", "original recipe"
@@ -37,8 +38,9 @@ def bench_job(setup: Setup) -> Report:
     sides: dict[str, Side] = {OURS: _ours, ORIGINAL: _original}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     found: dict[str, object] = {}
-    # Making the store of crops is a part of our time.
-    shutil.rmtree(setup.crop_dir / PIXELS, ignore_errors=True)
+    # Making the stores is a part of our time.
+    for store in (PIXELS, FEATURES):
+        shutil.rmtree(setup.crop_dir / store, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=setup.work_dir) as folder:
         for number, task in enumerate(combined_tasks()):
             config = setup.config(task.name, folds=setup.size.folds)

@@ -13,7 +13,7 @@ from core.device import pick_workers
 from core.runtime import progress
 from fold_training import FoldTraining
 
-TASK = "gender"
+TASK = "mask"
 REAL, CEILING = "real epoch", "resident tensors"
 
 

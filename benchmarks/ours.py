@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.material import Setup
+from core.checkpoints import fold_dir_of
 from core.config import Config
 from core.device import prepare_process, to_device
 from core.folds import make_folds, person_strata
 from core.runtime import cpu_count
 from core.tasks import task_named
-from fold_training import FoldData, FoldTraining
+from fold_data import FoldData
+from fold_training import FoldTraining
 from predictor import Prediction, Predictor
 from training_jobs import jobs_at_once
 
@@ -27,9 +29,9 @@ def fold_data(setup: Setup, task: str, config: Config, fold: int = 0) -> FoldDat
 
 
 def new_training(setup: Setup, task: str, folder: Path, **settings: object) -> FoldTraining:
-    """A fold's training before its first step; nothing is written until it runs."""
+    """A fold's training before its first step, in a run folder."""
     config = setup.config(task, **settings)
-    return FoldTraining(folder, fold_data(setup, task, config), config)
+    return FoldTraining(fold_dir_of(folder, task, 0), fold_data(setup, task, config), config)
 
 
 def ready(training: FoldTraining, pictures: Tensor) -> Tensor:

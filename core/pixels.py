@@ -37,6 +37,11 @@ class PixelStore:
         return {**self.__dict__, "_pictures": None}
 
     @property
+    def image_ids(self) -> list[str]:
+        """In the order of the rows."""
+        return list(self._row_of)
+
+    @property
     def pictures(self) -> np.ndarray:
         if self._pictures is None:
             self._pictures = np.load(self.path, mmap_mode="r", allow_pickle=False)

@@ -152,9 +152,10 @@ def probe(task: Task, config: Config, crops: Crops, *, fold_of: Mapping[str, int
         # Crops of some people have a pixel store of their own, which must not take the place of everybody's.
         frame = crops.frame.assign(path=[str(path.resolve()) for path in crops.paths])
         apart = replace(crops, crop_dir=Path(folder), frame=frame)
-        training = FoldTraining(Path(folder), fold_data(task, short, apart, fold=0, fold_of=fold_of), short)
+        fold_dir = checkpoints.fold_dir_of(Path(folder), task.name, 0)
+        training = FoldTraining(fold_dir, fold_data(task, short, apart, fold=0, fold_of=fold_of), short)
         began = cpu_seconds()
         training.run()
         if training.device.type == "cpu":
             return PROBE_EPOCHS * len(training.sampler) * jobs.cores_each / (cpu_seconds() - began)
-        return speed([Path(folder) / checkpoints.HISTORY], first_epoch=PROBE_EPOCHS) / jobs.count
+        return speed([fold_dir / checkpoints.HISTORY], first_epoch=PROBE_EPOCHS) / jobs.count

@@ -96,6 +96,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("default", "the settings as they are"),
     # Baselines: to be run for the wall-clock of `default` (--budget-minutes).
     Setting("plain", "cross-entropy, flip only, no TTA, one epoch count for all tasks", PLAIN, **FROM_SCRATCH),
+    Setting(
+        "plain_pair", "the same with the frozen network of the defaults for every task",
+        PLAIN | {"backbone": "face_pair", "image_size": 150, "backbone_lr": 0.0}, **FROM_SCRATCH,
+    ),
     Setting("single", "one classifier of all classes at once, else as plain", PLAIN, tasks=(SINGLE,), **FROM_SCRATCH),
     Setting("original", "the original's recipe at its input height", ORIGINAL, ORIGINAL_LOSSES, **FROM_SCRATCH),
     Setting(
@@ -120,14 +124,22 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("augment_flip", "mirror images only", {"augment": "flip"}),
     Setting("augment_standard", "geometry, colour, blur", {"augment": "standard"}),
     Setting("augment_strong", "standard, gamma, grey, holes", {"augment": "strong"}),
+    Setting("views_0", "frozen: the photo and its mirror image alone", {"views": 0}),
+    Setting("views_6", "frozen: six augmented views", {"views": 6}),
+    Setting("mixup_0", "no photos blended", {"mixup": 0.0}),
     Setting("mixup_2", "photos blended in pairs, Beta .2", {"mixup": 0.2}),
     Setting("mixup_4", "photos blended in pairs, Beta .4", {"mixup": 0.4}),
     Setting("tta_flip", "photo and mirror image averaged", {"tta": "flip"}),
     # Optimiser
     Setting("dropout_0", "no dropout", {"drop_rate": 0.0}),
-    Setting("dropout_4", "dropout .4", {"drop_rate": 0.4}),
-    Setting("lr_half", "learning rate 5e-4", {"lr": 5e-4}),
-    Setting("lr_double", "learning rate 2e-3", {"lr": 2e-3}),
+    Setting("dropout_3", "dropout .3", {"drop_rate": 0.3}),
+    Setting("dropout_5", "dropout .5", {"drop_rate": 0.5}),
+    Setting("dropout_7", "dropout .7", {"drop_rate": 0.7}),
+    Setting("epochs_3", "three epochs", {"epochs": 3}),
+    Setting("epochs_12", "twelve epochs", {"epochs": 12}),
+    Setting("lr_low", "learning rate 5e-4", {"lr": 5e-4}),
+    Setting("lr_middle", "learning rate 2e-3", {"lr": 2e-3}),
+    Setting("lr_high", "learning rate 5e-3", {"lr": 5e-3}),
     Setting("decay_high", "weight decay .1", {"weight_decay": 0.1}),
     Setting("warmup_long", "a third of the steps warm up", {"warmup": 0.33}),
     Setting("batch_64", "batches of 64", {"batch_size": 64}),
@@ -140,11 +152,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("size_144", "input 144 pixels high", {"image_size": 144}),
     Setting("size_224", "input 224 pixels high", {"image_size": 224}),
     Setting("unpretrained", "random first weights", {"pretrained": False}),
+    Setting("imagenet", "EfficientNet-Lite0, all of it trained", {"backbone": "tf_efficientnet_lite0"}),
+    Setting("face_resnet", "the ResNet of the pair alone, trained", {"backbone": "face_resnet29"}),
+    Setting(
+        "face_frozen", "the ResNet of the pair alone, frozen", {"backbone": "face_resnet29", "backbone_lr": 0.0}
+    ),
     Setting("resnet18", "ResNet-18, whose weights come from the hub", {"backbone": "resnet18"}),
 )  # fmt: skip
 
 GRIDS: tuple[Grid, ...] = (
-    Grid("baselines", "what the settings are worth", ("default", "plain", "single", "original_small", "original")),
+    Grid(
+        "baselines", "what the settings are worth",
+        ("default", "plain", "plain_pair", "single", "original_small", "original"),
+    ),
     Grid(
         "age", "age as years or as classes",
         ("default", "age_classes", "age_years", "age_years_only", "age_years_summed", "age_years_narrow",
@@ -153,17 +173,20 @@ GRIDS: tuple[Grid, ...] = (
     Grid("loss", "which loss", ("default", "cross_entropy", "label_smoothing", "focal", "soft_f1", "balanced")),
     Grid(
         "augmentation", "which augmentation, mixup, TTA",
-        ("default", "augment_none", "augment_flip", "augment_standard", "augment_strong", "mixup_2", "mixup_4",
-         "tta_flip"),
+        ("default", "augment_none", "augment_flip", "augment_standard", "augment_strong", "views_0", "views_6",
+         "mixup_0", "mixup_2", "mixup_4", "tta_flip"),
     ),
     Grid(
         "optimiser", "learning rate, decay, dropout",
-        ("default", "dropout_0", "dropout_4", "lr_half", "lr_double", "decay_high", "warmup_long", "batch_64",
-         "keep_last"),
+        ("default", "dropout_0", "dropout_3", "dropout_5", "dropout_7", "epochs_3", "epochs_12", "lr_low", "lr_middle",
+         "lr_high", "decay_high", "warmup_long", "batch_64", "keep_last"),
     ),
     Grid("sampling", "photos of a person an epoch", ("default", "photos_1", "photos_3", "photos_all")),
     Grid("size", "height of the input", ("default", "size_96", "size_144", "size_224")),
-    Grid("network", "first weights and backbone", ("default", "unpretrained", "resnet18")),
+    Grid(
+        "network", "first weights and backbone",
+        ("default", "imagenet", "face_resnet", "face_frozen", "unpretrained", "resnet18"),
+    ),
 )  # fmt: skip
 
 

@@ -14,16 +14,15 @@ from core.checkpoints import fold_dir_of
 from core.config import Config
 from core.crops import Crops
 from core.folds import load_or_make_folds
-from core.pixels import open_pixels
 from core.runs import begin_run, describe_run
 from core.runtime import cpu_count
 from core.tasks import Task
 from experiments.clock import Spent, running, spent_on
 from experiments.scoring import TrainedRun
-from fold_training import FoldData
+from features import Shard, shard_maker
+from fold_data import FoldData
 from launchers.launching import LOCAL, Resources, launcher_named
-from predictor import input_size
-from training_jobs import Cell, cell_trainer, jobs_at_once, longest_first, train_cell
+from training_jobs import Cell, cell_trainer, jobs_at_once, longest_first, stores_to_make, train_cell
 
 
 @dataclass(frozen=True)
@@ -84,17 +83,26 @@ def cells_of(run: TrainedRun, crops: Crops) -> list[Cell]:
 
 def train_side_by_side(run_dir: Path, cells: Sequence[Cell], jobs: Jobs, deadline: float) -> None:
     """Train cells of a run, and keep the time they take; none is begun after `deadline`."""
-    for cell in cells:
-        # Before the clock runs: the first setting would pay for all that come after it.
-        open_pixels(cell.data.crops, input_size(cell.config, cell.data.crops.source))
+    # Before the clock runs: the first setting would pay for all that come after it.
+    shards = stores_to_make(cells)
     start = partial(trainer_until, jobs.threads, deadline)
     spread = launcher_named(LOCAL).spread(start, cells, Resources(processes=min(jobs.count, len(cells))))
     # The processes end before the clock does: only then is their processor time known.
     with running(run_dir, [cell.fold_dir for cell in cells], jobs.count) as clock, closing(spread) as titles:
+        compute_features(shards, device=cells[0].config.device, jobs=jobs)
         for title in titles:
             if title:
                 clock.note()
                 print(f"{run_dir.name} {title}: done", flush=True)
+
+
+def compute_features(shards: Sequence[Shard], *, device: str, jobs: Jobs) -> None:
+    """What frozen backbones say: a part of the time that the first run of a setting takes."""
+    start = partial(shard_maker, jobs.threads, device)
+    resources = Resources(processes=min(jobs.count, len(shards) or 1))
+    with closing(launcher_named(LOCAL).spread(start, shards, resources)) as made:
+        for _ in made:
+            pass
 
 
 def trainer_until(threads: int, deadline: float) -> Callable[[Cell], str | None]:

@@ -4,34 +4,22 @@ import json
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import onnx
 import torch
 
 from core import artifacts, checkpoints
 from core.device import versions
-from core.runtime import UserError
 from serving.graph import ServingGraph, serving_graph
 from serving.onnx_model import ABOUT, FORMAT, INPUT
 from serving.trained import TrainedRun
 
 OPSET = 17
-PIP_LINE = "pip install -r requirements-export.txt"
-
-
-def onnx_package() -> ModuleType:
-    """The package onnx; UserError where it is not installed."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise UserError(f"onnx cannot be imported ({error}); install it with {PIP_LINE}") from None
-    return onnx
 
 
 def write_onnx(run: TrainedRun, path: Path) -> None:
     """All tasks and folds of `run` as one graph, with what has to be known to feed it in its metadata."""
-    onnx = onnx_package()
     graph = serving_graph(run)
     with artifacts.replacing(path) as aside:
         _export(graph, aside, torch.zeros(2, run.crop.size, run.crop.width, 3, dtype=torch.uint8))

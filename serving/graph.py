@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from core.pixels import shrink
+from model import head_on_features
 from predictor import Predictor
 from serving.onnx_model import value_output
 from serving.trained import Averaging, TrainedRun
@@ -38,24 +39,42 @@ def _resizing(length: int, to: int) -> Tensor:
 
 
 class TaskGraph(nn.Module):
-    """Pixels (N, 3, H, W) to log-probabilities (N, C), averaged over the folds, and maybe expected values (N,)."""
+    """What its folds are fed with to log-probabilities (N, C), averaged over them, and maybe expected values (N,).
+
+    A fold with a frozen backbone is its head alone, fed with features; any other is the whole network, fed with pixels.
+    """
 
     def __init__(self, predictors: Sequence[Predictor], averaging: Averaging) -> None:
         super().__init__()
         first = predictors[0]
         self.averaging = averaging
-        self.size, self.head, self.flip = first.size, first.head, first.config.tta == "flip"
-        self.models = nn.ModuleList(predictor.model for predictor in predictors)
+        self.head, self.flip = first.head, first.config.tta == "flip"
+        self.sources = [source_of(predictor) for predictor in predictors]
+        self.models = nn.ModuleList(
+            head_on_features(predictor.model.network) if predictor.frozen else predictor.model
+            for predictor in predictors
+        )
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        outputs = [self._outputs(model, pixels) for model in self.models]
+    def forward(self, fed: Mapping[str, "Views"]) -> tuple[Tensor, ...]:
+        outputs = [self._outputs(model, fed[source]) for model, source in zip(self.models, self.sources, strict=True)]
         logits = torch.stack([self.head.class_logits(each) for each in outputs]) / self.averaging.temperature
         averaged = AVERAGES[self.averaging.average](logits)
         values = [self.head.values(each) for each in outputs if self.head.bins is not None]
         return (averaged, torch.stack(values).mean(dim=0)) if values else (averaged,)
 
-    def _outputs(self, model: nn.Module, pixels: Tensor) -> Tensor:
-        return (model(pixels) + model(pixels.flip(-1))) / 2 if self.flip else model(pixels)
+    def _outputs(self, model: nn.Module, views: "Views") -> Tensor:
+        plain, mirrored = views
+        return (model(plain) + model(mirrored)) / 2 if self.flip else model(plain)
+
+
+Views = tuple[Tensor, Tensor]
+"""Of the crops, and of their mirror images."""
+
+
+def source_of(predictor: Predictor) -> str:
+    """The name of what a fold is fed with: pixels of its size, or the features of a frozen backbone."""
+    frozen = predictor.frozen
+    return f"{_key(predictor.size)}-{frozen.weights.stem}" if frozen else _key(predictor.size)
 
 
 def _mean_logits(stack: Tensor) -> Tensor:
@@ -74,11 +93,14 @@ AVERAGES = {"logit": _mean_logits, "log_prob": _mean_probs}
 class ServingGraph(nn.Module):
     """Crops (N, h, w, 3) uint8 RGB to all outputs of all tasks, in the order of `output_names`."""
 
-    def __init__(self, tasks: Mapping[str, TaskGraph], crop: tuple[int, int]) -> None:
+    def __init__(self, tasks: Mapping[str, TaskGraph], predictors: Sequence[Predictor], crop: tuple[int, int]) -> None:
         super().__init__()
         self.tasks = nn.ModuleDict(tasks)
-        sizes = sorted({task.size for task in tasks.values()})
+        sizes = sorted({predictor.size for predictor in predictors})
         self.shrinks = nn.ModuleDict({_key(size): Shrink(crop, size) for size in sizes})
+        frozen = {source_of(predictor): predictor for predictor in predictors if predictor.frozen}
+        self.backbones = nn.ModuleDict({source: predictor.model for source, predictor in frozen.items()})
+        self.size_of = {source: _key(predictor.size) for source, predictor in frozen.items()}
 
     @property
     def output_names(self) -> list[str]:
@@ -88,8 +110,11 @@ class ServingGraph(nn.Module):
         return names
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        pixels = {key: shrunk(crops) for key, shrunk in self.shrinks.items()}
-        return tuple(output for task in self.tasks.values() for output in task(pixels[_key(task.size)]))
+        fed = {key: (pixels, pixels.flip(-1)) for key, shrunk in self.shrinks.items() for pixels in [shrunk(crops)]}
+        for source, backbone in self.backbones.items():
+            plain, mirrored = fed[self.size_of[source]]
+            fed[source] = (backbone.features(plain), backbone.features(mirrored))
+        return tuple(output for task in self.tasks.values() for output in task(fed))
 
 
 def _key(size: tuple[int, int]) -> str:
@@ -99,4 +124,5 @@ def _key(size: tuple[int, int]) -> str:
 def serving_graph(run: TrainedRun) -> ServingGraph:
     """The graph of all tasks and folds of a run, on the CPU, ready to be exported."""
     tasks = {task: TaskGraph(predictors, run.averaging[task]) for task, predictors in run.folds.items()}
-    return ServingGraph(tasks, (run.crop.size, run.crop.width)).cpu().eval()
+    every = [predictor for predictors in run.folds.values() for predictor in predictors]
+    return ServingGraph(tasks, every, (run.crop.size, run.crop.width)).cpu().eval()

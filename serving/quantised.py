@@ -5,11 +5,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from core.artifacts import replacing
-from serving.exporting import onnx_package
 from serving.onnx_model import INPUT
 
 QUANTISED = ("Conv", "Gemm", "Clip", "Relu", "Add")
@@ -35,7 +35,6 @@ class CropReader(CalibrationDataReader):
 
 def write_int8(path: Path, source: Path, crops: np.ndarray) -> None:
     """Write `source` quantised to `path`, with its metadata; `crops` (N, h, w, 3) uint8 show what values occur."""
-    onnx = onnx_package()
     about = onnx.load(source, load_external_data=False).metadata_props
     with replacing(path) as aside, TemporaryDirectory() as folder:
         prepared = Path(folder) / source.name

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from core import artifacts, checkpoints
 from core.cropping import CropSettings
+from core.device import pick_device
 from core.logits import AVERAGES, log_softmax
 from core.runs import finished_folds, read_run, trained_tasks
 from core.runtime import UserError
-from predictor import Predictor, load_predictor
+from predictor import Prediction, Predictor, load_predictor
 from serving.answers import Scores
 
 
@@ -38,13 +40,12 @@ class TrainedRun:
 
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, Scores]:
         """Scores by task for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
-        return {task: self._scores(task, crops) for task in self.folds}
+        looks: dict[tuple, Tensor] = {}
+        return {task: self._scores(task, crops, looks) for task in self.folds}
 
-    def _scores(self, task: str, crops: Sequence[np.ndarray]) -> Scores:
+    def _scores(self, task: str, crops: Sequence[np.ndarray], looks: dict[tuple, Tensor]) -> Scores:
         predictors = self.folds[task]
-        predictions = [
-            predictor.of_arrays(crops, device=self.device, tta=predictor.config.tta) for predictor in predictors
-        ]
+        predictions = [self._predict(predictor, crops, looks) for predictor in predictors]
         values = [prediction.value for prediction in predictions if prediction.value is not None]
         first = predictors[0]
         return Scores(
@@ -53,6 +54,16 @@ class TrainedRun:
             np.mean(values, axis=0) if values else None,
             first.head.task.value.name if values else "",
         )
+
+    def _predict(self, predictor: Predictor, crops: Sequence[np.ndarray], looks: dict[tuple, Tensor]) -> Prediction:
+        """What a fold says. `looks` keeps what frozen backbones say, each of which is asked once for all folds."""
+        where = {"device": self.device, "tta": predictor.config.tta}
+        if predictor.frozen is None:
+            return predictor.of_arrays(crops, **where)
+        key = (predictor.frozen, predictor.config.tta)
+        if key not in looks:
+            looks[key] = predictor.look_at(crops, **where)
+        return predictor.of_views([looks[key]], device=pick_device(self.device))
 
 
 def load_run(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -23,13 +24,10 @@ from core.crops import CROP_COLUMNS, FACE_COLUMNS
 from core.photos import write_photo
 from core.pixels import shrink
 from core.runtime import UserError
-from serving.exporting import onnx_package
 from serving.graph import Shrink
 from serving.onnx_model import load_exported, load_onnx
 from serving.parity import agreements, seconds_each
 from serving.trained import load_run
-
-pytest.importorskip("onnx", reason="onnx is not installed (requirements-export.txt)")
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("mask", "gender", "age")
@@ -203,7 +201,6 @@ class TestRefusals:
         ],
     )
     def test_metadata_from_a_stranger(self, tmp_path: Path, about: str, words: str) -> None:
-        onnx = onnx_package()
         model = onnx.load_from_string(WEIGHTS)
         model.metadata_props.add(key="about", value=about)
         onnx.save(model, tmp_path / "odd.onnx")

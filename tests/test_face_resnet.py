@@ -92,3 +92,13 @@ def test_each_weight_is_in_one_group(backbone: str) -> None:
     assert [of[id(head.bias)][key] for key in ("lr_scale", "weight_decay")] == [1.0, 0.0]
     scales = [of[id(weight)]["lr_scale"] for weight in fresh.parameters()]
     assert scales.count(0.1) > len(scales) / 2
+
+
+def test_without_classes_its_answers_are_features() -> None:
+    bare = face_resnet.FaceResNet(num_classes=0).eval()
+    with torch.inference_mode():
+        maps = bare.forward_features(waves() / 255)
+        features = bare.forward_head(maps, pre_logits=True)
+        assert torch.equal(bare(waves() / 255), features)
+    assert features.shape == (1, bare.num_features)
+    assert isinstance(bare.get_classifier(), torch.nn.Identity)

@@ -32,7 +32,8 @@ from core.config import resolve
 from core.crops import load_crops
 from core.folds import load_or_make_folds
 from core.tasks import task_named
-from fold_training import FoldData, train_fold
+from fold_data import FoldData
+from fold_training import train_fold
 from launchers.launching import Resources, launcher_named
 
 SETTINGS = {

@@ -22,7 +22,7 @@ def pretrained() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def packaged_tensors() -> list[torch.Tensor]:
-    path = PACKAGED_WEIGHTS[PACKAGED].find_file()
+    path = PACKAGED_WEIGHTS[PACKAGED].files[0].path()
     return list(torch.load(path, map_location="cpu", weights_only=True).values())
 
 
@@ -92,7 +92,8 @@ def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, error: Exce
 def test_a_packaged_file_that_was_changed(tmp_path: Path) -> None:
     other = tmp_path / "weights.pth"
     other.write_bytes(b"changed")
-    weights = replace(PACKAGED_WEIGHTS[PACKAGED], find_file=lambda: other)
+    packaged = PACKAGED_WEIGHTS[PACKAGED]
+    weights = replace(packaged, files=(replace(packaged.files[0], find=lambda: other),))
     with pytest.raises(UserError, match=r"weights\.pth: not the file that was expected \(SHA-256 differs\)"):
         load_packaged(timm.create_model(PACKAGED, num_classes=3), weights)
 

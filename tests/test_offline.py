@@ -110,6 +110,7 @@ def test_a_detector_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_packaged_weights_that_differ_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "weights.pth"
     other.write_bytes(b"other")
-    weights = replace(model.PACKAGED_WEIGHTS["tf_efficientnet_lite0"], find_file=lambda: other)
+    packaged = model.PACKAGED_WEIGHTS["tf_efficientnet_lite0"]
+    weights = replace(packaged, files=(replace(packaged.files[0], find=lambda: other),))
     with pytest.raises(UserError, match=r"weights\.pth: not the file that was expected \(SHA-256 differs\)"):
         model.load_packaged(model.build_model("tf_efficientnet_lite0", 3, image_size=(32, 32)), weights)

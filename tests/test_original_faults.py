@@ -24,7 +24,8 @@ from core.photos import write_photo
 from core.runs import Run, begin_run
 from core.tasks import task_named
 from dataset import Draw, PersonSampler
-from fold_training import FoldData, FoldTraining, train_fold
+from fold_data import FoldData
+from fold_training import FoldTraining, train_fold
 from loss import LOSSES, build_loss
 
 EDGES = (25, 40)
@@ -146,7 +147,7 @@ def test_validation_dropped_the_last_batch(drawn_crops: Crops, tmp_path: Path, m
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return next(answers) * 9
 
-    training.model = AlwaysRight()
+    training.learner = AlwaysRight()
     found = training._held_out_scores(fold_training.progress(None, title="", total=1))
     assert (found["accuracy"], found["macro_f1"]) == (1.0, 1.0)
 

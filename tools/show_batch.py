@@ -13,6 +13,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from core import checkpoints
 from core.config import PROFILES, Config, add_flags, from_dict, resolve, typed_settings
 from core.crops import load_crops
@@ -21,7 +23,10 @@ from core.label_fixes import training_crops
 from core.photos import write_photo
 from core.runtime import UserError, command_parser, run_cli
 from core.tasks import Task, task_named, task_names
-from fold_training import FoldData, FoldTraining, refuse_unusable
+from dataset import Draw
+from features import is_frozen, looks_of, views_to_train_on
+from fold_data import FoldData
+from fold_training import FoldTraining, refuse_unusable
 from tools.contact import Cell, contact_sheet
 from tools.places import add_places, crop_dir_of, has_run, refuse_no_crops
 
@@ -33,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = chosen_settings(args, fold_dir)
     refuse_unusable(task, config)
     data = fold_data(args, task, config)
-    cells = list(islice(shown(FoldTraining(fold_dir, data, config), args.epoch), args.count))
+    cells = list(islice(shown(fold_dir, data, config, args.epoch), args.count))
     write_photo(args.out, contact_sheet(cells))
     print(f"{args.out}: {len(cells)} photos of {data.title} epoch {args.epoch}, augment {config.augment}")
     if config.mixup:
@@ -80,14 +85,24 @@ def fold_data(args: argparse.Namespace, task: Task, config: Config) -> FoldData:
     return FoldData(task, args.fold, crops, crops.labels(task, config.age_edges), fold_of)
 
 
-def shown(training: FoldTraining, epoch: int) -> Iterator[Cell]:
+def shown(fold_dir: Path, data: FoldData, config: Config, epoch: int) -> Iterator[Cell]:
     """The photos of an epoch, counted from 1, in the order that training sees them."""
+    # Not frozen: what is wanted are the pictures, and not what a backbone says of them.
+    training = FoldTraining(fold_dir, data, replace(config, backbone_lr=1.0))
     training.sampler.epoch = epoch - 1
-    crops, labels = training.data.part(held_out=False)
-    for pictures, _, indices in training.train_loader:
-        for picture, index in zip(pictures.numpy(), indices.tolist(), strict=True):
-            named = crops.image_ids[index].rsplit("/", 1)
-            yield Cell(picture, (*named, training.data.task.classes[labels[index]]))
+    crops, labels = data.part(held_out=False)
+    for draw in training.sampler:
+        image_id = crops.image_ids[draw.index]
+        picture = view_drawn(training, draw, config) if is_frozen(config) else training.train_set[draw][0].numpy()
+        yield Cell(picture, (*image_id.rsplit("/", 1), data.task.classes[labels[draw.index]]))
+
+
+def view_drawn(training: FoldTraining, draw: Draw, config: Config) -> np.ndarray:
+    """The view (H, W, 3) uint8 whose features a head is shown."""
+    crops, _ = training.data.part(held_out=False)
+    image_id = crops.image_ids[draw.index]
+    (row,) = training.store.rows([image_id])
+    return looks_of(config).of(training.store.pictures[row], image_id)[draw.seed % views_to_train_on(config)]
 
 
 if __name__ == "__main__":
