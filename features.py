@@ -9,7 +9,7 @@ interrupted run goes on where it was. The folder's name holds hashes of the crop
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,13 +25,13 @@ from core.crops import Crops
 from core.device import Precision, pick_device, place, prepare_process, seed_everything, to_device
 from core.disk import require_room
 from core.pixels import open_pixels, store_path
-from core.runtime import progress
+from core.runtime import UserError, progress
 from dataset import Draw, seed_steps, train_transform
 from model import OnPixels, backbone_tensors, build_model, head_on_features, normalisation
 
 FOLDER = "features"
-SHARD = 256
-"""Photos of a file: some ten seconds of work for a process."""
+SHARD = 64
+"""Photos of a file: a few seconds of work for a process."""
 BATCH = 16
 """Pictures looked at together; more take more memory, and no less time."""
 PLAIN, MIRRORED = 0, 1
@@ -173,19 +173,20 @@ def freeze(run_dir: Path, config: Config, size: tuple[int, int]) -> FrozenBackbo
     network = build_model(config.backbone, 1, image_size=size, pretrained=config.pretrained)
     head_on_features(network)
     weights = checkpoints.save_tensors(run_dir / checkpoints.BACKBONES, config.backbone, backbone_tensors(network))
-    return describe(config, weights, size)
-
-
-def describe(config: Config, weights: Path, size: tuple[int, int]) -> FrozenBackbone:
-    """The backbone whose weights are in that file, fed as the configuration says."""
     mean, std = normalisation(config.backbone)
+    return describe(config, weights, size, {"mean": mean, "std": std})
+
+
+def describe(config: Config, weights: Path, size: tuple[int, int], normalised_by: Mapping) -> FrozenBackbone:
+    """The backbone whose weights are in that file, fed as the settings and `normalisation` of config.json say."""
+    mean, std = tuple(normalised_by["mean"]), tuple(normalised_by["std"])
     return FrozenBackbone(config.backbone, weights, size, mean, std, config.channels_last, config.amp)
 
 
 def looks_of(config: Config) -> Looks:
     """What a configuration trains a head on."""
-    colours = config.augment not in ("none", "flip")
-    return Looks(config.views if colours else 0, config.augment if colours else "none")
+    augments = config.views > 0 and config.augment not in ("none", "flip")
+    return Looks(config.views, config.augment) if augments else Looks()
 
 
 def views_to_train_on(config: Config) -> int:
@@ -205,6 +206,7 @@ def open_features(crops: Crops, backbone: FrozenBackbone, looks: Looks, *, devic
 def missing_shards(crops: Crops, backbone: FrozenBackbone, looks: Looks) -> list[Shard]:
     """The work that is still to be done; features of other crops, which nothing will read again, are removed."""
     pixels, folder = open_pixels(crops, backbone.size), _folder(crops, backbone, looks)
+    artifacts.remove_stale(folder)
     _remove_superseded(folder)
     image_ids = pixels.image_ids
     parts = [(first, tuple(image_ids[first : first + SHARD])) for first in range(0, len(image_ids), SHARD)]
@@ -224,7 +226,7 @@ def shard_maker(threads: int, device: str) -> Callable[[Shard], int]:
 
 
 def _folder(crops: Crops, backbone: FrozenBackbone, looks: Looks) -> Path:
-    looker = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(looks), "format": _FORMAT}
+    looker = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(looks), "format": [_FORMAT, SHARD]}
     key = artifacts.text_hash([json.dumps(looker, sort_keys=True)])
     return crops.crop_dir / FOLDER / f"{store_path(crops, backbone.size).stem}-{key}"
 
@@ -260,4 +262,9 @@ def _features(model: OnPixels, pictures: np.ndarray, backbone: FrozenBackbone, d
         with Precision(device, backbone.amp).autocast():
             features = model.features(to_device(batch, device, backbone.channels_last))
         found.append(features.to(torch.float16).cpu())
-    return torch.cat(found).numpy()
+    found = torch.cat(found)
+    if not found.isfinite().all():
+        raise UserError(
+            f"--backbone-lr 0: features of {backbone.name} are beyond 65504 or no numbers; give more than 0"
+        )
+    return found.numpy()

@@ -52,6 +52,7 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
     folds_of = {task: folds_to_predict(args.run_dir / task) for task in args.task or trained_tasks(args.run_dir)}
     output_dir = open_output(args, run, crops)
     models = [(folder, output_dir / task / folder.name, task) for task, folds in folds_of.items() for folder in folds]
+    models = [model for model in models if not is_up_to_date(*model, crops, args)]
     jobs = args.jobs or jobs_at_once(args.device, len(models), len(crops.image_ids))
     threads = max(1, cpu_count() // jobs) if args.launcher == LOCAL else args.job_cpus
     make_features(args, make_stores(models, crops), device=args.device, jobs=jobs, threads=threads)
@@ -72,7 +73,10 @@ def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> list[
         size, weights = input_size(config, identity), checkpoints.backbone_path(fold_dir, identity)
         open_pixels(crops, size)
         if weights:
-            shards |= {shard.path: shard for shard in missing_shards(crops, describe(config, weights, size), Looks())}
+            shards |= {
+                shard.path: shard
+                for shard in missing_shards(crops, describe(config, weights, size, identity["normalisation"]), Looks())
+            }
     return list(shards.values())
 
 
@@ -134,24 +138,35 @@ def open_output(args: argparse.Namespace, run: Run, crops: Crops) -> Path:
     return args.output_dir
 
 
-def predict_fold(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> None:
-    """Write eval.csv of one fold, unless the one that is there was made from the same weights, crops and options."""
+def stamp_of(fold_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> dict[str, str]:
+    """What the eval logits of a fold are made from."""
     identity = checkpoints.read_config_of(fold_dir, task)
-    tta = args.tta or from_dict(identity["settings"]).tta
     weights = artifacts.file_sha256(fold_dir / checkpoints.MODEL)
-    stamp = {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
+    tta = args.tta or from_dict(identity["settings"]).tta
+    return {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
+
+
+def is_up_to_date(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> bool:
+    """Whether the eval.csv that is there was made from the same weights, crops and options."""
     table_path, stamp_path = output_dir / checkpoints.EVAL, output_dir / STAMP
+    known = table_path.exists() and stamp_path.exists()
+    if not known or artifacts.read_json(stamp_path) != stamp_of(fold_dir, task, crops, args):
+        return False
+    print(f"{task} {fold_dir.name}: eval logits are up to date")
+    return True
+
+
+def predict_fold(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> None:
+    """Write eval.csv of one fold."""
+    stamp, stamp_path = stamp_of(fold_dir, task, crops, args), output_dir / STAMP
     title = f"{task} {fold_dir.name}"
-    if table_path.exists() and stamp_path.exists() and artifacts.read_json(stamp_path) == stamp:
-        print(f"{title}: eval logits are up to date")
-        return
     require_room(output_dir, ROW_BYTES * len(crops.image_ids), "inference")
     predictor = load_predictor(fold_dir, task)
-    prediction = predictor.of_crops(crops, device=args.device, workers=args.workers, tta=tta, title=title)
+    prediction = predictor.of_crops(crops, device=args.device, workers=args.workers, tta=stamp["tta"], title=title)
     stamp_path.unlink(missing_ok=True)
-    write_prediction(table_path, task_named(task), crops.image_ids, prediction)
+    write_prediction(output_dir / checkpoints.EVAL, task_named(task), crops.image_ids, prediction)
     if output_dir != fold_dir:
-        artifacts.write_json(output_dir / checkpoints.CONFIG, identity)
+        artifacts.write_json(output_dir / checkpoints.CONFIG, predictor.identity)
     artifacts.write_json(stamp_path, stamp)
     print(f"{title}: {len(crops.image_ids)} eval photos")
 

@@ -59,6 +59,8 @@ def _read_in_order(model: nn.Module, paths: Sequence[Path]) -> dict[str, Tensor]
 
 
 HEAD_STD = 0.01
+_OWN_HEADS = (face_resnet.Head, face_pair.Head)
+"""Heads that take features as `OnPixels.features` gives them."""
 
 _LITE0 = PackagedFile(_efficientnet_lite0_file, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")
 _FACE_RESNET = PackagedFile(
@@ -114,24 +116,30 @@ class OnPixels(nn.Module):
 def head_on_features(network: nn.Module) -> nn.Module:
     """The network's own head, as a module from features (N, F), as `OnPixels.features` gives them, to logits (N, C)."""
     head = head_weights(network)
-    if isinstance(head, (face_resnet.Head, face_pair.Head)):
+    if isinstance(head, _OWN_HEADS):
         return head
     # timm drops features outside of the classifier.
-    return nn.Sequential(nn.Dropout(getattr(network, "drop_rate", 0.0)), network.get_classifier())
+    return nn.Sequential(nn.Dropout(getattr(network, "drop_rate", 0.0)), head)
 
 
 def head_weights(network: nn.Module) -> nn.Module:
-    """The part that learns when the rest is frozen. UserError for a network whose head is not one part."""
-    names = _head(network)
-    if len(names) > 1 or not hasattr(network, "forward_head"):
-        raise UserError(f"--backbone-lr 0: {type(network).__name__} has no head of its own; give more than 0")
-    return network.get_submodule(names[0].removesuffix("."))
+    """The part that learns when the rest is frozen. UserError for a network that has no such part."""
+    return network.get_submodule(_head_on_features_name(network))
 
 
 def backbone_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """All tensors of a network but its head's, by name."""
-    head = _head(network)
+    """All tensors of a network but those of `head_weights`, by name."""
+    head = f"{_head_on_features_name(network)}."
     return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(head)}
+
+
+def _head_on_features_name(network: nn.Module) -> str:
+    """The classifier, and not what some heads of timm hold before it: that has a share in the features."""
+    classifier = network.default_cfg["classifier"]
+    if not isinstance(classifier, str) or not hasattr(network, "forward_head"):
+        raise UserError(f"--backbone-lr 0: {type(network).__name__} has no head of its own; give more than 0")
+    whole = classifier.partition(".")[0]
+    return whole if isinstance(network.get_submodule(whole), _OWN_HEADS) else classifier
 
 
 def _begin_undecided(model: nn.Module) -> None:

@@ -50,7 +50,7 @@ class Predictor:
     def frozen(self) -> FrozenBackbone | None:
         """The backbone that other folds share, if it is frozen."""
         weights = checkpoints.backbone_path(self.fold_dir, self.identity)
-        return describe(self.config, weights, self.size) if weights else None
+        return describe(self.config, weights, self.size, self.identity["normalisation"]) if weights else None
 
     @property
     def size(self) -> tuple[int, int]:

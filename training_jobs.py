@@ -85,5 +85,5 @@ def weight_bytes(task: Task, config: Config) -> int:
     """Size of what a fold keeps of its network, of which nothing but the shapes is made."""
     with torch.device("meta"):
         model = build_model(config.backbone, len(task.classes), image_size=(config.image_size, config.image_size))
-    model = head_weights(model) if is_frozen(config) else model
-    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    kept = head_weights(model) if is_frozen(config) else model
+    return sum(tensor.numel() * tensor.element_size() for tensor in kept.state_dict().values())

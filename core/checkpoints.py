@@ -34,6 +34,7 @@ CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, DONE = (
     *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv", "DONE"),
 )
 DIGEST = "sha256"
+_NAME_DIGITS = 16
 BACKBONES = "backbones"
 """Folder in a run folder: weights that folds share, as none of them changes them."""
 BACKBONE_FILE = "backbone_file"
@@ -123,7 +124,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Path:
     """Write tensors that many folds share, under a name that tells them from all others, unless they are there."""
-    path = folder / f"{name}-{_digest(tensors, {})[:16]}.safetensors"
+    path = folder / f"{name}-{_digest(tensors, {})[:_NAME_DIGITS]}.safetensors"
     if not path.exists():
         _save(path, dict(tensors), {})
     return path
@@ -140,6 +141,8 @@ def load_backbone(path: Path, model: nn.Module) -> None:
 @lru_cache(maxsize=4)
 def _shared_tensors(path: Path) -> dict[str, Tensor]:
     tensors, _ = _load(path)
+    if not path.stem.endswith(f"-{_digest(tensors, {})[:_NAME_DIGITS]}"):
+        raise UserError(f"{path}: weights of another architecture (not those that its name tells)")
     # In the layout that networks are computed in by default: one that is laid out anew is a copy.
     return {
         name: tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
@@ -207,7 +210,9 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: damaged or no safetensors file ({why}); remove its folder and train that fold anew")
+    shared = path.parent.name == BACKBONES
+    advice = "remove it and train anew with --overwrite" if shared else "remove its folder and train that fold anew"
+    return UserError(f"{path}: damaged or no safetensors file ({why}); {advice}")
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ def one_thread() -> Iterator[None]:
     cv2.setNumThreads(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("train.cpu_count", lambda: 1)
+        patch.setattr("inference.cpu_count", lambda: 1)
         patch.setattr("train.jobs_at_once", lambda configs: 1)
         yield
 

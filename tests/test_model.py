@@ -120,3 +120,18 @@ def test_normalisation_is_the_backbones() -> None:
 
 def test_the_table_of_packaged_weights_names_timm_models() -> None:
     assert set(model.PACKAGED_WEIGHTS) <= set(timm.list_models())
+
+
+@pytest.mark.parametrize("backbone", [TINY, PACKAGED, "test_vit", "test_convnext", "test_mambaout", "face_pair"])
+def test_features_and_the_head_on_them_are_the_network(backbone: str) -> None:
+    """Also where the head normalises, or has a layer, before its classifier."""
+    network = build_model(backbone, 3, image_size=(64, 64)).eval()
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    on_pixels = model.OnPixels(network, *normalisation(backbone))
+    with torch.inference_mode():
+        features = on_pixels.features(pixels)
+        assert features.ndim == 2
+        torch.testing.assert_close(model.head_on_features(network).eval()(features), on_pixels(pixels))
+    head = {id(tensor) for tensor in model.head_weights(network).state_dict(keep_vars=True).values()}
+    rest = [name for name, tensor in network.state_dict(keep_vars=True).items() if id(tensor) not in head]
+    assert list(model.backbone_tensors(network)) == rest
