@@ -117,10 +117,10 @@ BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
 })  # fmt: skip
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "mask": {"epochs": 4, "patience": 2},
-    "gender": {"backbone": "face_pair", "epochs": 6, "drop_rate": 0.5, "mixup": 0.4, "keep": "last"},
+    "gender": {"backbone": "face_pair", "epochs": 6, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
-        **{"backbone": "face_pair", "epochs": 6, "drop_rate": 0.5, "mixup": 0.4, "keep": "last"},
+        **{"backbone": "face_pair", "epochs": 6, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
         **{"head": "values", "loss": "label_smoothing", "label_smoothing": 0.05},
     },
 })  # fmt: skip
