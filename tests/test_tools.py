@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from toy_data import FAST, ToyRun, facts_of, person_names, table
 
+import features
 from core.artifacts import read_json, write_json
 from core.crops import load_crops
 from core.logits import make_table, write_table
@@ -226,6 +227,21 @@ def test_a_batch_of_a_run_uses_its_settings_and_writes_nothing_into_it(
     show_batch.main(["--task", "mask", "--fold", "1", *flags])
     assert "4 photos of mask fold 1 epoch 1, augment standard" in capsys.readouterr().out
     assert sorted(run_copy.run_dir.rglob("*")) == before
+
+
+def test_a_batch_of_a_frozen_backbone_shows_the_views_it_learns_from(
+    toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = ("--backbone-lr", "0", "--count", "40")
+    batch(toy_run, tmp_path / "plain.png", "--augment", "none", "--count", "40")
+    batch(toy_run, tmp_path / "frozen.png", "--augment", "none", *frozen)
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "frozen.png").read_bytes()
+    asked = []
+    of = features.Looks.of
+    monkeypatch.setattr(features.Looks, "of", lambda looks, *photo: asked.append(looks) or of(looks, *photo))
+    batch(toy_run, tmp_path / "views.png", "--augment", "standard", "--views", "3", *frozen)
+    assert set(asked) == {features.Looks(3, "standard")}
+    assert not (toy_run.run_dir / "backbones").exists()
 
 
 @pytest.mark.parametrize(
