@@ -127,7 +127,7 @@ class FeatureStore:
     def views(self, row: int) -> np.ndarray:
         number, within = divmod(row, SHARD)
         if number not in self._shards:
-            self._shards[number] = np.load(_shard_path(self.folder, number), mmap_mode="r", allow_pickle=False)
+            self._shards[number] = _opened(_shard_path(self.folder, number))
         return self._shards[number][within]
 
 
@@ -233,6 +233,14 @@ def _folder(crops: Crops, backbone: FrozenBackbone, looks: Looks) -> Path:
 
 def _shard_path(folder: Path, number: int) -> Path:
     return folder / f"{number:05}.npy"
+
+
+def _opened(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged or not there ({reason}); remove it, and it is made again") from None
 
 
 def _remove_superseded(folder: Path) -> None:

@@ -18,6 +18,7 @@ from core.config import Config, resolve
 from core.crops import Crops, load_crops
 from core.device import to_device
 from core.photos import read_photo, write_photo
+from core.runtime import UserError
 from dataset import Draw, PersonSampler
 from features import (
     FeatureDataset,
@@ -373,3 +374,12 @@ class TestFolders:
         os.utime(left, (0, 0))
         open_features(own_crops, frozen, Looks(), device="cpu")
         assert [path.name for path in folder.iterdir()] == ["00000.npy"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not an array", None], ids=["empty", "other", "cut off"])
+def test_a_damaged_file_is_named(counted_store: FeatureStore, content: bytes | None) -> None:
+    path = counted_store.folder / "00001.npy"
+    path.write_bytes(path.read_bytes()[:-2] if content is None else content)
+    assert counted_store.views(0).shape == (3, 4)
+    with pytest.raises(UserError, match=r"00001\.npy: damaged or not there .* remove it, and it is made again"):
+        counted_store.views(2)
