@@ -282,10 +282,11 @@ class TestHeat:
         pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
         path = gather(toy_run.run_dir).oof.crops.paths[0]
         looks = attention.Looks()
-        heat = looks.heat(toy_run.run_dir / "age" / "fold0", "age", [path, path], [0, 2])
-        assert heat.shape == (2, 32, 32)
+        heat = looks.heat(toy_run.run_dir / "age" / "fold0", "age", [path] * 3, [0, 1, 2])
+        assert heat.shape == (3, 32, 32)
         assert heat.min() >= 0 and heat.max() <= 1
-        assert not np.array_equal(heat[0], heat[1])
+        # Where nothing speaks for a class its heat is 0 everywhere, which may be so for two of three.
+        assert len({of_class.tobytes() for of_class in heat}) > 1
         assert attention.overlay(path, heat[0]).shape == (32, 32, 3)
 
     def test_a_network_without_maps_has_no_heat(self) -> None:
