@@ -100,7 +100,7 @@ class Shard:
             pictures = pixels[self.first + first : self.first + first + len(ids)]
             seen = [view for picture, name in zip(pictures, ids, strict=True) for view in self.looks.of(picture, name)]
             parts.append(_features(model, np.stack(seen), self.backbone, where).reshape(len(ids), self.looks.count, -1))
-        artifacts.write_array(self.path, np.concatenate(parts))
+        artifacts.write_array(self.path, np.concatenate(parts), any_rank=True)
         return len(self.image_ids)
 
 

@@ -93,10 +93,10 @@ def train_cells(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
         raise UserError("--jobs and --launcher: under torchrun one fold is trained at a time, by all its processes")
     # Threads change the last bits of a sum, so they must not hang on how many folds are still to be trained.
     own_share = max(1, cpu_count() // (jobs * ranks.count_here()))
-    # Here, once, lest all processes make the same stores.
-    with ranks.first_goes_ahead():
-        shards = stores_to_make(todo) if ranks.is_first() else []
-        make_features(args, shards, device=cells[0].config.device, jobs=jobs, threads=own_share)
+    # Here, once, lest all processes make the same stores; features are shared out.
+    shards = ranks.share(ranks.gathered(stores_to_make(todo) if ranks.is_first() else []))
+    make_features(args, shards, device=cells[0].config.device, jobs=jobs, threads=own_share)
+    ranks.wait_for_all()
     start = partial(cell_trainer, threads=own_share if args.launcher == LOCAL else args.job_cpus)
     with closing(launch(args, start, todo, processes=min(jobs, len(todo) or 1))) as finished:
         for title in finished:

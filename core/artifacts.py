@@ -27,16 +27,16 @@ NO_ENTRIES: Mapping[str, type] = MappingProxyType({})
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, any_rank: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, on failure removed.
 
     The temporary name keeps the suffix, since image writers choose the format by it. UserError for a disk that is full
     or cannot be written to; the file that was there before is then as it was. Where several processes train one model,
-    only the first one writes.
+    only the first one writes, but for `any_rank`: files that are one process's own share of the work.
     """
     # The name does not grow with the target's: a long but legal file name must stay legal.
     aside = path.parent / f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}"
-    if not is_first_rank():
+    if not (any_rank or is_first_rank()):
         with tempfile.TemporaryDirectory() as nowhere:
             yield Path(nowhere) / path.name
         return
@@ -128,8 +128,8 @@ def require_entries(where: object, value: object, entries: Mapping[str, type]) -
             raise UserError(f"{where}: entry {name} is {value[name]!r:.100}, expected a {kind.__name__}")
 
 
-def write_array(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as aside, aside.open("wb") as stream:
+def write_array(path: Path, array: np.ndarray, *, any_rank: bool = False) -> None:
+    with replacing(path, any_rank=any_rank) as aside, aside.open("wb") as stream:
         np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
 
 

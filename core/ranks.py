@@ -3,13 +3,15 @@
     torchrun --nproc-per-node 2 train.py --task age
 
 Each process (rank) takes its share of every batch and of every prediction; gradients are averaged, losses and
-predictions put together. Files are rank 0's alone: what the others write is thrown away (`core.artifacts.replacing`).
+predictions put together. Files are rank 0's alone, but for shares of a store: what the others write is thrown away
+(`core.artifacts.replacing`).
 https://docs.pytorch.org/docs/stable/elastic/run.html tells what torchrun puts into the environment.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from core.runtime import UserError, is_first_rank
 
 Item = TypeVar("Item")
+PATIENCE = timedelta(days=1)
+"""How long ranks wait for one that makes a store. When one dies, torchrun ends the others at once."""
 
 
 def count() -> int:
@@ -48,7 +52,7 @@ def joined() -> Iterator[None]:
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
     with ExitStack() as silence:
         if not is_first():
             silence.enter_context(redirect_stdout(silence.enter_context(Path(os.devnull).open("w"))))
@@ -62,16 +66,6 @@ def wait_for_all() -> None:
     """Return when every rank has come here: what rank 0 wrote before is then there for all."""
     if distributed.is_initialized():
         distributed.barrier()
-
-
-@contextmanager
-def first_goes_ahead() -> Iterator[None]:
-    """The block on rank 0, then on the others: what it makes, if it is not there, is made once."""
-    if not is_first():
-        wait_for_all()
-    yield
-    if is_first():
-        wait_for_all()
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:

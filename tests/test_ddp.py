@@ -1,11 +1,13 @@
 """One model trained by several processes: shares of the work, and two ranks under torchrun beside one process."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,10 +17,12 @@ from toy_data import FAST, Toy, table
 import train
 from core import ranks
 from core.artifacts import write_text
+from core.device import seed_everything
 from core.metrics import confusion_matrix, macro_f1
 from core.runtime import UserError
 from core.tasks import task_named
 from dataset import PersonSampler
+from model import build_model, head_weights
 from predictor import load_predictor
 
 pytest_plugins = ("toy_fixtures",)
@@ -84,33 +88,46 @@ class TestShares:
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def two_ranks(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two ranks; the fold of a run of one process lies beside it."""
+@pytest.fixture(scope="module", params=[(), ("--backbone-lr", "0")], ids=["whole network", "head on stored features"])
+def two_ranks(toy: Toy, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A run of two ranks over crops of its own; those and the fold of one process lie beside it."""
     folder = tmp_path_factory.mktemp("ranks")
-    where = ["--crop-dir", toy.crop_dir, "--device", "cpu", "--task", "mask"]
-    done = torchrun(2, [*where, "--run-dir", folder / "two", *EXACT], folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("mask fold 1 epoch 2/2") == 1
-    train.main([str(word) for word in (*where, "--run-dir", folder / "one", *EXACT)])
+    flags = ["--device", "cpu", "--task", "mask", *EXACT, *request.param]
+    for name in ("one", "two"):
+        where = ["--crop-dir", shutil.copytree(toy.crop_dir, folder / f"crops_{name}"), "--run-dir", folder / name]
+        if name == "one":
+            train.main([str(word) for word in (*where, *flags)])
+        else:
+            done = torchrun(2, [*where, *flags], folder)
+            assert done.returncode == 0, done.stderr[-3000:]
+            assert done.stdout.count("mask fold 1 epoch 2/2") == 1
     return folder / "two"
 
 
 def test_two_ranks_learn_what_one_process_learns(two_ranks: Path) -> None:
     found, expected = (load_file(run / "mask/fold1/model.safetensors") for run in (two_ranks, two_ranks.parent / "one"))
-    start = load_untrained(two_ranks)
+    start = load_untrained()
+    assert expected
     for name, weights in expected.items():
         moved = (weights - start[name]).abs().max()
         assert torch.allclose(found[name], weights, rtol=0, atol=max(1e-5, 0.02 * float(moved))), name
 
 
-def load_untrained(run: Path) -> dict[str, torch.Tensor]:
-    """Weights before the first step: those that the seed gives."""
-    from core.device import seed_everything
-    from model import build_model
+def test_features_of_both_ranks_are_those_of_one_process(two_ranks: Path) -> None:
+    """84 photos make two files: one of each rank."""
+    made, expected = (sorted((two_ranks.parent / name / "features").rglob("*")) for name in ("crops_two", "crops_one"))
+    assert [path.name for path in made] == [path.name for path in expected]
+    for path, twin in zip(made, expected, strict=True):
+        assert path.is_dir() or np.array_equal(np.load(path), np.load(twin))
+    frozen = (two_ranks / "backbones").exists()
+    assert [path.name for path in made if path.is_file()] == ["00000.npy", "00001.npy"] * frozen
 
+
+def load_untrained() -> dict[str, torch.Tensor]:
+    """Weights before the first step, those that the seed gives; the head's by their names in it as well."""
     seed_everything(0, 1)
-    return build_model("test_efficientnet_ln", 3, image_size=(32, 32)).state_dict()
+    network = build_model("test_efficientnet_ln", 3, image_size=(32, 32))
+    return {**network.state_dict(), **head_weights(network).state_dict()}
 
 
 def test_every_held_out_photo_is_there_once_and_as_the_saved_weights_say(two_ranks: Path, toy: Toy) -> None:

@@ -4,14 +4,16 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
-from toy_data import Toy, table
+from toy_data import FAST, Toy, table
 
 from core.runtime import UserError
 from launchers.launching import LAUNCHERS, Resources, add_launcher_flags, launch, launch_all, launcher_named
@@ -157,6 +159,26 @@ def test_a_killed_worker_changes_nothing(toy: Toy, tmp_path: Path) -> None:
         assert table(folder / "oof.csv").equals(table(twin / "oof.csv"))
         weights, same = load_file(folder / "model.safetensors"), load_file(twin / "model.safetensors")
         assert all(weights[name].equal(same[name]) for name in same)
+
+
+@needs_ray
+def test_features_and_heads_over_a_cluster_are_those_made_here(toy: Toy, tmp_path: Path) -> None:
+    flags = ("--task", "gender", *FAST, "--backbone", "test_efficientnet_ln", "--backbone-lr", "0", "--augment", "none")
+    folders = {}
+    for launcher in LAUNCHERS:
+        folders[launcher.name] = folder = tmp_path / launcher.name
+        where = ("--crop-dir", shutil.copytree(toy.crop_dir, folder / "crops"), "--run-dir", folder / "run")
+        command = (ROOT / "train.py", *where, *flags, "--launcher", launcher.name)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, env=environment, check=True, timeout=900)
+    here, there = folders.values()
+    made = sorted((here / "crops" / "features").rglob("*.npy"))
+    assert len(made) == 2
+    for path in made:
+        assert np.array_equal(np.load(path), np.load(there / path.relative_to(here)))
+    for fold in ("fold0", "fold1"):
+        kept = Path("run", "gender", fold, "oof.csv")
+        assert table(there / kept).equals(table(here / kept))
 
 
 @needs_ray
