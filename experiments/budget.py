@@ -22,12 +22,15 @@ from core.runtime import UserError
 from core.tasks import Task
 from experiments.clock import cpu_seconds
 from experiments.training import Jobs, fold_data, open_folds, speed
+from features import is_frozen
 from fold_training import FoldTraining
 from training_jobs import photos_per_epoch
 
 FIRST_PROBE_PEOPLE, PROBE_HELD_OUT, PROBE_GROWTH, PROBE_EPOCHS = 40, 2, 4, 2
-PROBE_SECONDS = 2.0
-"""An epoch of the probe lasts at least this long, or has everybody in it: start-up costs would hide the speed."""
+PROBE_HEAD_EPOCHS = 40
+"""Of heads on a frozen backbone: features of more people would cost more than a longer look at a few."""
+PROBE_SECONDS = 4.0
+"""A probe lasts at least this long, or has everybody in it: start-up costs would hide the speed."""
 HELD_OUT_COST = 0.4
 """Scoring a held-out photo, in trained photos: the way forward alone is about a third of the way there and back."""
 HALVINGS = 60
@@ -126,10 +129,12 @@ def measure(task: Task, config: Config, crops: Crops, *, fold_of: Mapping[str, i
     data = fold_data(task, config, crops, fold=0, fold_of=fold_of)
     persons = data.part(held_out=False)[0].frame["person"]
     there, photos_each = persons.nunique(), len(persons) / persons.nunique()
+    epochs = PROBE_HEAD_EPOCHS if is_frozen(config) else PROBE_EPOCHS
+    short = replace(config, epochs=epochs, patience=epochs, photos_per_person=0)
     people = FIRST_PROBE_PEOPLE
     while True:
-        per_second = probe(task, config, some_people(crops, fold_of, people), fold_of=fold_of, jobs=jobs)
-        if people >= there or people * photos_each >= PROBE_SECONDS * per_second:
+        per_second = probe(task, short, some_people(crops, fold_of, people), fold_of=fold_of, jobs=jobs)
+        if people >= there or people * photos_each * epochs >= PROBE_SECONDS * per_second:
             return Cost(there, photos_per_epoch(data, config), len(data.rows(held_out=True)), per_second)
         people *= PROBE_GROWTH
 
@@ -145,17 +150,17 @@ def some_people(crops: Crops, fold_of: Mapping[str, int], count: int) -> Crops:
 def probe(task: Task, config: Config, crops: Crops, *, fold_of: Mapping[str, int], jobs: Jobs) -> float:
     """Photos per second of a fold in training, by processor time on a CPU and by the last epoch elsewhere.
 
-    Trained are all photos of some crops, alone; what it will have to share with other folds is reckoned in.
+    Trained are the folds' photos of some crops, alone; what it will have to share with other folds is reckoned in.
+    Features of a frozen backbone are computed before: they are no part of it.
     """
-    short = replace(config, epochs=PROBE_EPOCHS, patience=PROBE_EPOCHS, photos_per_person=0)
     with tempfile.TemporaryDirectory() as folder:
         # Crops of some people have a pixel store of their own, which must not take the place of everybody's.
         frame = crops.frame.assign(path=[str(path.resolve()) for path in crops.paths])
         apart = replace(crops, crop_dir=Path(folder), frame=frame)
         fold_dir = checkpoints.fold_dir_of(Path(folder), task.name, 0)
-        training = FoldTraining(fold_dir, fold_data(task, short, apart, fold=0, fold_of=fold_of), short)
+        training = FoldTraining(fold_dir, fold_data(task, config, apart, fold=0, fold_of=fold_of), config)
         began = cpu_seconds()
         training.run()
         if training.device.type == "cpu":
-            return PROBE_EPOCHS * len(training.sampler) * jobs.cores_each / (cpu_seconds() - began)
-        return speed([fold_dir / checkpoints.HISTORY], first_epoch=PROBE_EPOCHS) / jobs.count
+            return config.epochs * len(training.sampler) * jobs.cores_each / (cpu_seconds() - began)
+        return speed([fold_dir / checkpoints.HISTORY], first_epoch=config.epochs) / jobs.count

@@ -12,15 +12,17 @@ import pytest
 from toy_data import Toy, refusal, snapshot, table
 
 from core.config import Config, resolve
+from core.crops import load_crops
 from core.intervals import PREDICTION_COLUMNS, difference, estimate, sum_people
 from core.runtime import UserError
 from core.scores import COMBINED
-from core.tasks import TASKS, task_named
+from core.tasks import TASKS, Task, task_named
 from experiments import budget, grid, run
 from experiments.bench import changed_settings
 from experiments.grid import GRIDS, PLAIN, SETTINGS, SINGLE, Setting, chosen_settings
 from experiments.scoring import marginal
 from experiments.table import Key, read_results
+from experiments.training import Jobs
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -362,6 +364,27 @@ def test_a_budget_is_planned_once(bench: Runner, toy: Toy) -> None:
         bench(*words, "1")
     with pytest.raises(UserError, match=r"plans/default.json: made for jobs 1, not 2; give another --run-dir"):
         bench(*words, "0.05", "--jobs", "2")
+
+
+@pytest.mark.parametrize(("backbone_lr", "looks"), [(1.0, [(4, 2), (16, 2)]), (0.0, [(4, 40)])])
+def test_a_head_is_measured_on_few_people_for_longer(
+    backbone_lr: float, looks: list, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of many would take minutes; a network that learns is slow enough to be measured on more people."""
+    crops = load_crops(toy.crop_dir, "train")
+    fold_of = {person: number % 3 for number, person in enumerate(sorted(set(crops.frame["person"])))}
+    asked = []
+
+    def probe(task: Task, config: Config, people: int, **_: object) -> float:
+        asked.append((people, config.epochs))
+        return 100.0
+
+    monkeypatch.setattr(budget, "FIRST_PROBE_PEOPLE", 4)
+    monkeypatch.setattr(budget, "some_people", lambda crops, fold_of, count: count)
+    monkeypatch.setattr(budget, "probe", probe)
+    config = Config(backbone_lr=backbone_lr, folds=3)
+    budget.measure(task_named("mask"), config, crops, fold_of=fold_of, jobs=Jobs(1, 1))
+    assert asked == looks
 
 
 def test_a_budget_is_above_zero() -> None:
