@@ -2,12 +2,14 @@
 
     python submission.py                                  outputs/default/submission.csv and scores.json
     python submission.py --mask outputs/a/mask.csv --gender outputs/a/gender.csv --age outputs/ab/age.csv
+    python submission.py --decision raw                   the likeliest class of each task, whatever the others are
     python submission.py --decision auto                  a tuned decision, where nested checking says that it pays
     python submission.py --validate my.csv                check any CSV against the eval photos of the run
 
 The out-of-fold score is on people no model of theirs was trained on. The eval score appears if labels are at hand
 (--truth, truth.csv in the data root, or the names of the re-made layout); nothing else ever reads them. Rules of
-decision are fitted on out-of-fold logits alone; all of them are scored side by side, whichever is used.
+decision are fitted on out-of-fold logits, and on no label of an eval photo; all of them are scored side by side,
+whichever is used.
 """
 
 import argparse
@@ -15,11 +17,25 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from core import artifacts
 from core.crops import Crops, load_crops, read_faces
-from core.decisions import AUTO, RAW, RULES, Decision, OutOfFold, Trial, choose, compare, format_trials, rule_named
+from core.decisions import (
+    AUTO,
+    DEFAULT,
+    RAW,
+    RULES,
+    Decision,
+    Logits,
+    OutOfFold,
+    Trial,
+    choose,
+    compare,
+    format_trials,
+    rule_named,
+)
 from core.evaluation import (
     beside_majority,
     format_calibration,
@@ -31,7 +47,8 @@ from core.evaluation import (
 )
 from core.groups import format_groups
 from core.label_fixes import training_crops
-from core.logits import LogitTable, read_table, require_same_ids
+from core.label_shift import describe_mixes
+from core.logits import read_table, require_same_ids
 from core.runs import Run, read_run
 from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
 from core.scores import Labels, combine, format_classes, format_scores, most_frequent
@@ -51,17 +68,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     train = training_crops(args.run_dir, Path(run.crop_dir))
-    tables = read_eval_tables(args, run)
+    readable, logits = read_eval_logits(args, run)
     oof = read_out_of_fold(args.run_dir, train, run)
     trials = compare(oof) if oof and oof.has_combined_class else []
-    decision = decide(args.decision, oof, trials)
-    predicted = labels_of(tables, decision)
+    decision = decide(args.decision, oof, trials, logits)
+    predicted = labels_of(readable, decision.labels(logits))
     usual = usual_labels(train, run.age_edges, predicted)
     predicted = with_unreadable(predicted, image_ids, usual)
     path = args.out or args.run_dir / "submission.csv"
     is_new = write_submission(path, image_ids, predicted)
     validate_submission(path, image_ids)
     print(f"{path}: {len(image_ids)} rows, valid, decision {decision.rule}{'' if is_new else ', up to date'}")
+    if decision.mixes:
+        print(describe_mixes(decision.mixes, {task.name: task.classes for task in combined_tasks()}))
 
     truth = find_truth(args.truth, run)
     report = {
@@ -83,7 +102,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--decision",
         choices=[AUTO, *(rule.name for rule in RULES)],
-        default=RAW,
+        default=DEFAULT,
         help="; ".join(f"{rule.name}: {rule.says}" for rule in RULES) + "; auto: the best that pays out of fold",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/submission.csv)")
@@ -98,32 +117,34 @@ def submission_order(run: Run) -> list[str]:
     return list(faces["image_id"][faces["split"] == "eval"])
 
 
-def read_eval_tables(args: argparse.Namespace, run: Run) -> dict[str, LogitTable]:
-    """The logit table of each task; UserError unless each has exactly the eval photos that could be read."""
-    readable = set(load_crops(Path(run.crop_dir), "eval").image_ids)
-    tables = {}
+def read_eval_logits(args: argparse.Namespace, run: Run) -> tuple[Sequence[str], dict[str, np.ndarray]]:
+    """Image ids of the eval photos that could be read, and their logits (N, C) of each task in this order.
+
+    UserError unless the table of each task has exactly these photos.
+    """
+    readable = load_crops(Path(run.crop_dir), "eval").image_ids
+    logits = {}
     for task in combined_tasks():
         path = getattr(args, task.name) or args.run_dir / f"{task.name}.csv"
         if not path.exists():
             raise UserError(f"{path}: no such file; run ensemble.py first, or give --{task.name}")
-        tables[task.name] = read_table(path, task.classes)
-        require_same_ids(path, tables[task.name], readable, "the eval part")
-    return tables
+        table = read_table(path, task.classes)
+        require_same_ids(path, table, set(readable), "the eval part")
+        logits[task.name] = table.of(readable)
+    return readable, logits
 
 
-def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial]) -> Decision:
+def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial], logits: Logits) -> Decision:
     """The rule to use, fitted on all out-of-fold photos; UserError if there is nothing to fit the wanted one on."""
     if trials:
-        return rule_named(choose(wanted, trials)).fit(oof)
-    if wanted not in (RAW, AUTO):
+        return rule_named(choose(wanted, trials)).fit(oof, logits)
+    if wanted not in (RAW, AUTO, DEFAULT):
         raise UserError(f"--decision {wanted}: no out-of-fold logits to fit it on; allowed here is {RAW}")
     return Decision.raw()
 
 
-def labels_of(tables: Mapping[str, LogitTable], decision: Decision) -> dict[str, dict[str, int]]:
+def labels_of(image_ids: Sequence[str], decided: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
     """The label of every photo, by image id and task."""
-    image_ids = next(iter(tables.values())).image_ids
-    decided = decision.labels({name: table.of(image_ids) for name, table in tables.items()})
     rows = zip(*(labels.tolist() for labels in decided.values()), strict=True)
     return {image_id: dict(zip(decided, row, strict=True)) for image_id, row in zip(image_ids, rows, strict=True)}
 

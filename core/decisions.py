@@ -1,24 +1,27 @@
 """From the tasks' logits to the combined class: the rules there are, and what each is worth on people not fitted on.
 
 A rule may scale each task by a temperature and add a bias to each combined class before the likeliest is taken. Both
-are fitted on out-of-fold logits alone. `compare` checks every rule nested: what it answers for the people of a fold is
-fitted on the people of the other folds. No label of an eval photo is ever seen here.
+are fitted on out-of-fold logits, and, to estimate a mix of classes, on the logits of the very photos to decide on.
+`compare` checks every rule nested: what it answers for the people of a fold is fitted on the people of the other folds.
+No label of an eval photo is ever seen here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from core.calibration import fit_temperature, negative_log_likelihood
+from core.label_shift import Mix, estimate_mix
 from core.logits import log_softmax
 from core.metrics import Estimate, paired_difference, scores
 from core.runtime import UserError
 from core.tables import row_named
 from core.tasks import combined_class_count, combined_tasks, decode
 
-RAW, AUTO = "raw", "auto"
+RAW, SHIFT, AUTO = "raw", "shift", "auto"
+DEFAULT = SHIFT
 RIDGE = 0.01
 """What a bias of 1 costs in macro-F1. Without it the fit follows single photos: macro-F1 is a staircase."""
 SWEEPS = 20
@@ -57,11 +60,15 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Decision:
-    """A fitted rule: a temperature for each combined task and a bias for each combined class."""
+    """A fitted rule: a temperature for each combined task and a bias for each combined class.
+
+    `mixes` are the tasks whose photos have another mix of classes than the training photos; the biases hold them.
+    """
 
     rule: str
     temperatures: Mapping[str, float]
     biases: tuple[float, ...]
+    mixes: Mapping[str, Mix] = field(default_factory=dict)
 
     @classmethod
     def raw(cls) -> "Decision":
@@ -93,14 +100,21 @@ class Rule:
     says: str
     calibrated: bool
     fit_biases: Callable[[OutOfFold], np.ndarray]
+    adapts: bool = False
 
-    def fit(self, oof: OutOfFold) -> Decision:
+    def fit(self, oof: OutOfFold, photos: Logits) -> Decision:
+        """Fitted on people with labels, and, if it adapts, on the photos that it will decide on."""
         names = [task.name for task in combined_tasks()]
         fitted = {name: fit_temperature(oof.logits[name], oof.labels[name]) for name in names if self.calibrated}
         temperatures = dict.fromkeys(names, 1.0) | fitted
-        scaled = {name: log_softmax(oof.logits[name] / temperatures[name]) for name in names}
+        scaled, to_decide = (
+            {name: log_softmax(logits[name] / temperatures[name]) for name in names} for logits in (oof.logits, photos)
+        )
         biases = self.fit_biases(replace(oof, logits=scaled))
-        return Decision(self.name, temperatures, tuple(biases.tolist()))
+        mixes = other_mixes(oof, to_decide) if self.adapts else {}
+        if mixes:
+            biases = biases + mix_biases(mixes)
+        return Decision(self.name, temperatures, tuple(biases.tolist()), mixes)
 
 
 def combined_log_probs(log_probs: Logits) -> np.ndarray:
@@ -127,11 +141,25 @@ def prior_biases(oof: OutOfFold) -> np.ndarray:
 
     Logit adjustment after the fact: Menon et al., Long-Tail Learning via Logit Adjustment, 2021, equation 9, tau = 1.
     """
-    rows = {}
-    for task in combined_tasks():
-        counts = np.bincount(oof.labels[task.name], minlength=len(task.classes))
-        rows[task.name] = -np.log(np.maximum(counts, 1) / len(oof.persons))[None]
-    return combined_log_probs(rows)[0]
+    return combined_log_probs({name: -np.log(shares)[None] for name, shares in class_shares(oof).items()})[0]
+
+
+def class_shares(oof: OutOfFold) -> dict[str, np.ndarray]:
+    """(C,) how common each class of each combined task is; one that is not there counts as one photo."""
+    counts = {task.name: np.bincount(oof.labels[task.name], minlength=len(task.classes)) for task in combined_tasks()}
+    return {name: np.maximum(of_task, 1) / np.maximum(of_task, 1).sum() for name, of_task in counts.items()}
+
+
+def other_mixes(oof: OutOfFold, photos: Logits) -> dict[str, Mix]:
+    """The mix of classes among `photos`, for the tasks where it surely is another than among the training photos."""
+    mixes = {name: estimate_mix(photos[name], shares) for name, shares in class_shares(oof).items()}
+    return {name: mix for name, mix in mixes.items() if mix.found != mix.learned}
+
+
+def mix_biases(mixes: Mapping[str, Mix]) -> np.ndarray:
+    """(K,) what these mixes add to the log-probabilities of the combined classes."""
+    rows = {task.name: np.zeros((1, len(task.classes))) for task in combined_tasks()}
+    return combined_log_probs(rows | {name: mix.biases[None] for name, mix in mixes.items()})[0]
 
 
 def task_biases(oof: OutOfFold) -> np.ndarray:
@@ -148,6 +176,7 @@ def class_biases(oof: OutOfFold) -> np.ndarray:
 RULES: tuple[Rule, ...] = (
     Rule(RAW, "the likeliest class of each task", False, no_biases),
     Rule("temperature", "the same, with truer probabilities", True, no_biases),
+    Rule(SHIFT, "the same, for the mix of classes that the photos themselves show", True, no_biases, adapts=True),
     Rule("prior", "less what a class owes to its share of the photos", False, prior_biases),
     Rule("tuned_tasks", "a bias for each class of each task", False, task_biases),
     Rule("tuned", "a bias for each combined class", False, class_biases),
@@ -247,7 +276,8 @@ def _nested(rule: Rule, oof: OutOfFold) -> tuple[dict[str, np.ndarray], np.ndarr
     log_probs = np.zeros((len(oof.persons), combined_class_count()))
     for fold in np.unique(oof.folds):
         held_out = oof.folds == fold
-        decision, logits = rule.fit(oof.take(~held_out)), oof.take(held_out).logits
+        logits = oof.take(held_out).logits
+        decision = rule.fit(oof.take(~held_out), logits)
         log_probs[held_out] = decision.log_probs(logits)
         for name, found in decision.labels(logits).items():
             labels[name][held_out] = found
@@ -265,11 +295,11 @@ def _trial(
 
 
 def choose(wanted: str, trials: list[Trial]) -> str:
-    """The rule to use: the wanted one, or for `auto` the best of those that pay, else `raw`."""
+    """The rule to use: the wanted one, or for `auto` the best of those that pay, else the default."""
     if wanted != AUTO:
         return rule_named(wanted).name
     paying = [trial for trial in trials if trial.pays]
-    return max(paying, key=lambda trial: trial.over_raw["value"]).rule if paying else RAW
+    return max(paying, key=lambda trial: trial.over_raw["value"]).rule if paying else DEFAULT
 
 
 def format_trials(trials: list[Trial], used: str) -> str:

@@ -8,9 +8,11 @@ from sklearn.metrics import f1_score
 
 from core.decisions import (
     AUTO,
+    DEFAULT,
     RAW,
     RIDGE,
     RULES,
+    SHIFT,
     Decision,
     OutOfFold,
     best_biases,
@@ -55,7 +57,7 @@ def test_combined_columns_are_numbered_as_the_combined_class() -> None:
 
 def test_raw_is_the_likeliest_class_of_each_task() -> None:
     oof = out_of_fold(20)
-    fitted, unfitted = rule_named(RAW).fit(oof), Decision.raw()
+    fitted, unfitted = rule_named(RAW).fit(oof, oof.logits), Decision.raw()
     assert fitted == unfitted
     for name, labels in unfitted.labels(oof.logits).items():
         assert (labels == oof.logits[name].argmax(axis=1)).all()
@@ -63,12 +65,46 @@ def test_raw_is_the_likeliest_class_of_each_task() -> None:
 
 def test_a_temperature_alone_changes_no_answer() -> None:
     oof = out_of_fold(60)
-    decision = rule_named("temperature").fit(oof)
+    decision = rule_named("temperature").fit(oof, oof.logits)
     assert all(value != 1 for value in decision.temperatures.values())
     likeliest = {name: logits.argmax(axis=1) for name, logits in oof.logits.items()}
     for name, labels in decision.labels(oof.logits).items():
         assert (labels == likeliest[name]).all()
     assert (decision.log_probs(oof.logits).argmax(axis=1) == combine_labels(likeliest)).all()
+
+
+class TestShift:
+    def test_photos_of_the_same_mix_are_answered_as_by_raw(self) -> None:
+        oof, photos = out_of_fold(300), out_of_fold(300, seed=1)
+        decision = rule_named(SHIFT).fit(oof, photos.logits)
+        assert decision.mixes == {}
+        for name, labels in decision.labels(photos.logits).items():
+            assert (labels == photos.logits[name].argmax(axis=1)).all()
+
+    def test_another_mix_of_one_task_changes_that_task_alone(self) -> None:
+        """Photos of the last age class alone, but for one in ten."""
+        oof, photos = out_of_fold(300, noise=1.5), out_of_fold(600, noise=1.5, seed=1)
+        photos = photos.take((photos.labels["age"] == 2) | (np.arange(1800) % 10 == 0))
+        decision = rule_named(SHIFT).fit(oof, photos.logits)
+        assert list(decision.mixes) == ["age"]
+        assert decision.mixes["age"].found[2] > 0.6 > decision.mixes["age"].learned[2] + 0.2
+        labels, raw = decision.labels(photos.logits), Decision.raw().labels(photos.logits)
+        assert (labels["mask"] == raw["mask"]).all()
+        assert (labels["gender"] == raw["gender"]).all()
+        right, before = ((answers["age"] == photos.labels["age"]).mean() for answers in (labels, raw))
+        assert right > before + 0.1
+
+    def test_labels_of_the_photos_to_decide_on_are_not_seen(self) -> None:
+        """Nested, other labels in fold 0 leave the answers for fold 0 as they are, whatever its photos show."""
+        oof = out_of_fold(80)
+        held_out = oof.folds == 0
+        aged = {**oof.logits, "age": oof.logits["age"] + 3 * held_out[:, None] * np.eye(3)[2]}
+        lies = {name: np.where(held_out, 0, labels) for name, labels in oof.labels.items()}
+        trials = [compare(OutOfFold(aged, labels, oof.persons, oof.folds)) for labels in (oof.labels, lies)]
+        first, second = (next(trial for trial in found if trial.rule == SHIFT).labels for found in trials)
+        raw = aged["age"].argmax(axis=1)
+        assert (first["age"][held_out] == second["age"][held_out]).all()
+        assert (first["age"][held_out] != raw[held_out]).any()
 
 
 def test_the_prior_is_minus_the_log_of_the_share() -> None:
@@ -135,7 +171,7 @@ class TestCompare:
     def test_where_nothing_is_wrong_nothing_pays(self) -> None:
         trials = compare(out_of_fold(120, noise=1.5))
         assert not any(trial.pays for trial in trials)
-        assert choose(AUTO, trials) == RAW
+        assert choose(AUTO, trials) == DEFAULT
 
     def test_the_figures_are_those_of_the_answers(self) -> None:
         oof = out_of_fold(60, push=1)
@@ -161,10 +197,10 @@ def test_a_wanted_rule_is_taken_whether_it_pays_or_not() -> None:
 
 def test_the_printed_table_marks_the_rule_in_use() -> None:
     lines = format_trials(compare(out_of_fold(30)), used="prior").splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["raw", "temperature", "*", "tuned_tasks", "tuned"]
+    assert [line.split()[0] for line in lines[2:]] == ["raw", "temperature", "shift", "*", "tuned_tasks", "tuned"]
 
 
 def test_records_are_json() -> None:
     oof = out_of_fold(30)
-    for record in (rule_named("tuned").fit(oof).as_json(), compare(oof)[-1].as_json()):
+    for record in (rule_named("tuned").fit(oof, oof.logits).as_json(), compare(oof)[-1].as_json()):
         assert list(json.loads(json.dumps(record))) == list(record)

@@ -2,22 +2,24 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from toy_data import ToyRun, edit_csv, infer, make_photos, prepare, refusal, snapshot, table
+from toy_data import ALL_TASKS, ToyRun, edit_csv, infer, make_photos, prepare, refusal, snapshot, table
 
 import ensemble
 import submission
 from core.calibration import fit_temperature
 from core.crops import load_crops
-from core.decisions import RULES
+from core.decisions import RULES, combine_labels
 from core.evaluation import read_out_of_fold
+from core.label_shift import KEPT
 from core.logits import read_table
 from core.runs import read_run
-from core.tasks import combined_class_count, encode, task_named
+from core.tasks import combined_class_count, task_named
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -40,41 +42,70 @@ def put_years(run_dir: Path, *, wrong_by: int) -> None:
             pd.DataFrame({"image_id": ids, "years": years}).to_csv(fold_dir / f"{part}_years.csv", index=False)
 
 
+def put_sure_ages(frame: pd.DataFrame, *, old_alone: bool) -> pd.DataFrame:
+    """Logits that are sure of the age in the name of each photo; or that all of them are old."""
+    classes = AGE.classes
+    ages = [None if old_alone else int(name.split("/")[0].split("_")[3]) for name in frame["image_id"]]
+    said = [2 if age is None else min(2, (age >= 25) + (age >= 40)) for age in ages]
+    return frame.assign(**{name: [6.0 * (label == column) for label in said] for column, name in enumerate(classes)})
+
+
+def read_answers(run_dir: Path) -> tuple[list[int], dict[str, np.ndarray]]:
+    """What submission.csv says, and the logits of each task in the order of its rows."""
+    answers = table(run_dir / "submission.csv")
+    tables = {name: read_table(run_dir / f"{name}.csv", task_named(name).classes) for name in ALL_TASKS}
+    return list(answers["ans"]), {name: logits.of(list(answers["ImageID"])) for name, logits in tables.items()}
+
+
 class TestDecisions:
-    def test_raw_is_the_default_and_all_rules_stand_side_by_side(self, toy_run: ToyRun) -> None:
+    def test_the_mix_of_the_photos_is_the_default_and_all_rules_stand_side_by_side(self, toy_run: ToyRun) -> None:
         scores = json.loads((toy_run.run_dir / "scores.json").read_text())
         decisions = scores["oof"]["decisions"]
-        assert decisions["used"] == "raw"
+        assert decisions["used"] == "shift"
         assert [row["rule"] for row in decisions["rules"]] == [rule.name for rule in RULES]
-        assert decisions["rules"][0]["macro_f1"] == scores["oof"]["model"]["combined"]["macro_f1"]
+        used = next(row for row in decisions["rules"] if row["rule"] == "shift")
+        assert used["macro_f1"] == scores["oof"]["model"]["combined"]["macro_f1"]
         assert set(scores["oof"]["calibration"]) == {"mask", "gender", "age"}
         stored = json.loads((toy_run.run_dir / "decision.json").read_text())
+        assert list(stored) == ["rule", "temperatures", "biases", "mixes"]
+        assert stored["rule"] == "shift"
+
+    def test_raw_is_the_likeliest_class_of_each_task(self, run_copy: ToyRun) -> None:
+        submit(run_copy.run_dir, "--decision", "raw")
+        stored = json.loads((run_copy.run_dir / "decision.json").read_text())
         assert stored == {"rule": "raw", "temperatures": dict.fromkeys(("mask", "gender", "age"), 1.0),
-                          "biases": [0.0] * combined_class_count()}  # fmt: skip
+                          "biases": [0.0] * combined_class_count(), "mixes": {}}  # fmt: skip
+        answers, logits = read_answers(run_copy.run_dir)
+        likeliest = {name: of_task.argmax(axis=1) for name, of_task in logits.items()}
+        assert answers == combine_labels(likeliest).tolist()
+
+    def test_another_mix_of_the_photos_is_told_and_kept(
+        self, run_copy: ToyRun, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for suffix in ("_oof", ""):
+            edit_csv(run_copy.run_dir / f"age{suffix}.csv", partial(put_sure_ages, old_alone=not suffix))
+        submit(run_copy.run_dir)
+        assert "age: these photos seem to have another mix: young" in capsys.readouterr().out
+        mixes = json.loads((run_copy.run_dir / "decision.json").read_text())["mixes"]
+        assert mixes["age"]["learned"] == pytest.approx([1 / 3] * 3)
+        assert mixes["age"]["found"][2] == pytest.approx((1 + KEPT / 3) / (1 + KEPT), abs=0.02)
 
     def test_a_tuned_decision_is_fitted_on_all_held_out_photos_and_used(self, run_copy: ToyRun) -> None:
         scores = submit(run_copy.run_dir, "--decision", "tuned")
         run = read_run(run_copy.run_dir)
         oof = read_out_of_fold(run_copy.run_dir, load_crops(run_copy.crop_dir, "train"), run)
-        decision = next(rule for rule in RULES if rule.name == "tuned").fit(oof)
+        answers, logits = read_answers(run_copy.run_dir)
+        decision = next(rule for rule in RULES if rule.name == "tuned").fit(oof, logits)
         assert json.loads((run_copy.run_dir / "decision.json").read_text())["biases"] == list(decision.biases)
-        answers = table(run_copy.run_dir / "submission.csv")
-        names = ("mask", "gender", "age")
-        logits = {
-            name: read_table(run_copy.run_dir / f"{name}.csv", task_named(name).classes).of(list(answers["ImageID"]))
-            for name in names
-        }
-        labels = decision.labels(logits)
-        rows = zip(*(labels[name].tolist() for name in names), strict=True)
-        assert list(answers["ans"]) == [encode(dict(zip(names, row, strict=True))) for row in rows]
+        assert answers == combine_labels(decision.labels(logits)).tolist()
         nested = next(row for row in scores["oof"]["decisions"]["rules"] if row["rule"] == "tuned")
         assert scores["oof"]["decisions"]["used"] == "tuned"
         assert scores["oof"]["model"]["combined"]["macro_f1"] == nested["macro_f1"]
 
-    def test_auto_takes_a_rule_that_pays_or_raw(self, run_copy: ToyRun) -> None:
+    def test_auto_takes_a_rule_that_pays_or_the_default(self, run_copy: ToyRun) -> None:
         decisions = submit(run_copy.run_dir, "--decision", "auto")["oof"]["decisions"]
         paying = [row for row in decisions["rules"] if row["pays"]]
-        best = max(paying, key=lambda row: row["over_raw"]["value"])["rule"] if paying else "raw"
+        best = max(paying, key=lambda row: row["over_raw"]["value"])["rule"] if paying else "shift"
         assert decisions["used"] == best
 
     def test_eval_labels_change_no_decision(self, run_copy: ToyRun, tmp_path: Path) -> None:
