@@ -108,8 +108,11 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     # Age
     Setting("age_classes", "age as three classes", **_of_age(head="classes")),
-    Setting("age_years", "age as years, summed to the classes", **_of_age(head="values")),
-    Setting("age_years_only", "the same, loss over years alone", **_of_age(head="values", class_share=0.0)),
+    Setting("age_years", "age as years, loss over years alone", **_of_age(head="values", class_share=0.0)),
+    Setting(
+        "age_years_shared", "the same, half of the loss over classes",
+        **_of_age(head="values", class_share=0.5, loss="label_smoothing", label_smoothing=0.05),
+    ),
     Setting("age_years_summed", "the same, loss over classes alone", **_of_age(head="values", class_share=1.0)),
     Setting("age_years_narrow", "years, target 1.5 years wide", **_of_age(head="values", value_sigma=1.5)),
     Setting("age_years_wide", "years, target 6 years wide", **_of_age(head="values", value_sigma=6.0)),
@@ -167,9 +170,10 @@ GRIDS: tuple[Grid, ...] = (
     ),
     Grid(
         "age", "age as years or as classes",
-        ("default", "age_classes", "age_years", "age_years_only", "age_years_summed", "age_years_narrow",
+        ("default", "age_classes", "age_years", "age_years_shared", "age_years_summed", "age_years_narrow",
          "age_years_wide"),
     ),
+    # For age where its loss is one over classes: --set class-share=0.5.
     Grid("loss", "which loss", ("default", "cross_entropy", "label_smoothing", "focal", "soft_f1", "balanced")),
     Grid(
         "augmentation", "which augmentation, mixup, TTA",
