@@ -32,6 +32,9 @@ from loss import ValueLoss, build_loss, class_weights
 from model import OnPixels, build_model, head_on_features, head_weights, normalisation, parameter_groups
 from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, write_prediction
 
+FUSED_ON = ("cpu", "cuda")
+"""Devices on which a step of the optimiser is one operation over a tensor, instead of a dozen."""
+
 
 @dataclass
 class Progress:
@@ -107,7 +110,7 @@ class FoldTraining:
         )
         self.held_out_loader, self.held_out_labels = self._build_held_out_loader()
         groups = parameter_groups(self.model.network, config.weight_decay, config.backbone_lr)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=self.device.type in FUSED_ON)
         self.steps = steps_per_epoch(len(self.train_loader), config.accumulate)
         self.trainer = self._build_trainer()
 

@@ -22,6 +22,8 @@ Strict, as photos of one person are no independent witnesses.
 """
 KEPT = 0.3
 """The old mix counts as much as this share of the photos: an estimate from unsure probabilities goes too far."""
+MISJUDGED = 0.1
+"""A model that puts the share of a class wrong by more than this, of photos whose labels are known, is not believed."""
 MOST_STEPS, ENOUGH = 1000, 1e-7
 
 
@@ -49,6 +51,11 @@ def estimate_mix(log_probs: np.ndarray, learned: np.ndarray) -> Mix:
     if chi2.sf(2 * gain, len(learned) - 1) >= SURELY:
         return Mix(old, old)
     return Mix(old, tuple(_maximise(log_probs, learned, kept=KEPT).tolist()))
+
+
+def knows_mix(log_probs: np.ndarray, shares: np.ndarray) -> bool:
+    """Whether the shares (C,) of photos whose labels are known can be told from log_probs (N, C) about."""
+    return bool(np.abs(_maximise(log_probs, shares, kept=0.0) - shares).max() <= MISJUDGED)
 
 
 def describe_mixes(mixes: Mapping[str, Mix], classes: Mapping[str, tuple[str, ...]]) -> str:

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from core.bias_search import RIDGE, best_biases
 from core.decisions import (
     AUTO,
     DEFAULT,
     RAW,
-    RIDGE,
     RULES,
     SHIFT,
     Decision,
     OutOfFold,
-    best_biases,
     choose,
     combine_labels,
     combined_log_probs,
@@ -93,6 +92,12 @@ class TestShift:
         assert (labels["gender"] == raw["gender"]).all()
         right, before = ((answers["age"] == photos.labels["age"]).mean() for answers in (labels, raw))
         assert right > before + 0.1
+
+    def test_a_task_whose_models_say_one_class_of_all_is_left_as_it_is(self) -> None:
+        oof, photos = out_of_fold(300), out_of_fold(300, seed=1).logits
+        constant = {"age": np.tile([0.0, 0.0, 9.0], (900, 1)) + oof.logits["age"]}
+        misled = OutOfFold({**oof.logits, **constant}, oof.labels, oof.persons, oof.folds)
+        assert rule_named(SHIFT).fit(misled, photos | {"age": photos["age"] + [9.0, 0.0, 0.0]}).mixes == {}
 
     def test_labels_of_the_photos_to_decide_on_are_not_seen(self) -> None:
         """Nested, other labels in fold 0 leave the answers for fold 0 as they are, whatever its photos show."""

@@ -170,7 +170,8 @@ class TestLooks:
             ({"augment": "none"}, Looks(), 1),
             ({"augment": "none", "views": 7}, Looks(), 1),
             ({"augment": "flip", "views": 7}, Looks(), 2),
-            ({"augment": "standard"}, Looks(2, "standard"), 4),
+            ({"augment": "standard", "views": 2}, Looks(2, "standard"), 4),
+            ({"augment": "standard"}, Looks(), 2),  # the smoke profile
             ({"augment": "strong", "views": 3}, Looks(3, "strong"), 5),
         ],
     )
@@ -286,11 +287,11 @@ class TestResume:
         with monkeypatch.context() as patched:
             write, written = features.artifacts.write_array, []
 
-            def stop(path: Path, array: np.ndarray) -> None:
+            def stop(path: Path, array: np.ndarray, **options: bool) -> None:
                 if len(written) == 2:
                     raise KeyboardInterrupt
                 written.append(path)
-                write(path, array)
+                write(path, array, **options)
 
             patched.setattr(features.artifacts, "write_array", stop)
             with pytest.raises(KeyboardInterrupt):

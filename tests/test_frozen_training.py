@@ -195,7 +195,7 @@ class TestTraining:
         [
             (("--augment", "none"), {0}),
             (("--augment", "flip"), {0, 1}),
-            (("--augment", "standard"), {0, 1, 2, 3}),
+            (("--augment", "standard", "--views", "2"), {0, 1, 2, 3}),
             (("--augment", "strong", "--views", "1"), {0, 1, 2}),
         ],
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.label_shift import KEPT, Mix, describe_mixes, estimate_mix
+from core.label_shift import KEPT, Mix, describe_mixes, estimate_mix, knows_mix
 from core.logits import log_softmax
 
 LEARNED = np.array([0.5, 0.3, 0.2])
@@ -63,6 +63,15 @@ def test_a_class_that_no_photo_has_keeps_a_share() -> None:
     mix = estimate_mix(sure(0, 200, 0), LEARNED)
     assert sum(mix.found) == pytest.approx(1)
     assert min(mix.found) == pytest.approx(0.2 * KEPT / (1 + KEPT), abs=1e-5)
+
+
+def test_a_model_that_misjudges_what_is_known_is_not_believed() -> None:
+    labels, photos = measured(LEARNED, 1000)
+    assert knows_mix(photos, LEARNED)
+    assert knows_mix(sure(55, 27, 18), LEARNED)
+    assert not knows_mix(sure(62, 20, 18), LEARNED)
+    blind = photos[np.random.default_rng(0).permutation(len(labels))] + [0, 2, 0]
+    assert not knows_mix(log_softmax(blind), LEARNED)
 
 
 def test_the_words_name_task_classes_and_both_shares() -> None:
