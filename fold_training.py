@@ -28,8 +28,16 @@ from core.tracking import NONE, open_tracker, tracker_named
 from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
 from features import FeatureDataset, freeze, is_frozen, looks_of, open_features, views_to_train_on
 from fold_data import FoldData
-from loss import ValueLoss, build_loss, class_weights
-from model import OnPixels, build_model, head_on_features, head_weights, normalisation, parameter_groups
+from loss import ValueLoss, build_loss, class_weights, soften
+from model import (
+    OnPixels,
+    begin_with_shares,
+    build_model,
+    head_on_features,
+    head_weights,
+    normalisation,
+    parameter_groups,
+)
 from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, write_prediction
 
 FUSED_ON = ("cpu", "cuda")
@@ -205,6 +213,10 @@ class FoldTraining:
             pretrained=config.pretrained,
             drop_rate=config.drop_rate,
         )
+        if self.head.bins is not None:
+            # Most years are those of old people, of whom there are few.
+            values = self.head.targets(*self.data.part(held_out=False))
+            begin_with_shares(network, soften(values, self.head.bins, config.value_sigma).mean(dim=0))
         return place(OnPixels(network, *normalisation(config.backbone)), self.device, config.channels_last)
 
     def _build_train_set(self) -> tuple[PersonSampler, CropDataset | FeatureDataset]:

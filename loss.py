@@ -73,9 +73,8 @@ class SoftF1Loss(nn.Module):
 class ValueLoss(nn.Module):
     """For networks with one output per value (bins (K,) float): logits (N, K) and targets (N,) float to a scalar.
 
-    The target is a normal distribution about the true value (Gao et al. 2017, DLDL, eq. 3) with standard deviation
-    `sigma`. A share of the loss is `class_loss` over ranges of bins: `class_of_bin` (K,) int64 says which bin lies in
-    which class, `class_logits` sums (N, K) to (N, C).
+    The target is the true value, softened by `sigma`. A share of the loss is `class_loss` over ranges of bins:
+    `class_of_bin` (K,) int64 says which bin lies in which class, `class_logits` sums (N, K) to (N, C).
     """
 
     def __init__(
@@ -95,11 +94,15 @@ class ValueLoss(nn.Module):
         self.sigma, self.class_share = sigma, class_share
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        distance = (self.bins - target[:, None]) / self.sigma  # (N, K)
-        of_values = functional.cross_entropy(logits, (-(distance**2) / 2).softmax(dim=1))
-        labels = self.class_of_bin[distance.abs().argmin(dim=1)]
+        of_values = functional.cross_entropy(logits, soften(target, self.bins, self.sigma))
+        labels = self.class_of_bin[(self.bins - target[:, None]).abs().argmin(dim=1)]
         of_classes = self.class_loss(self.class_logits(logits), labels)
         return (1 - self.class_share) * of_values + self.class_share * of_classes
+
+
+def soften(values: Tensor, bins: Tensor, sigma: float) -> Tensor:
+    """(N, K) a normal distribution over bins (K,) about each of the values (N,): Gao et al. 2017, DLDL, eq. 3."""
+    return (-(((bins - values[:, None]) / sigma) ** 2) / 2).softmax(dim=1)
 
 
 LOSSES: MappingProxyType[str, Callable[[Tensor | None, float, float], nn.Module]] = MappingProxyType({

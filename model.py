@@ -58,6 +58,8 @@ def _read_in_order(model: nn.Module, paths: Sequence[Path]) -> dict[str, Tensor]
     return dict(zip(names, source, strict=True))
 
 
+LEAST_SHARE = 1e-3
+"""What an output begins with that no training photo has."""
 HEAD_STD = 0.01
 _OWN_HEADS = (face_resnet.Head, face_pair.Head)
 """Heads that take features as `OnPixels.features` gives them."""
@@ -151,6 +153,14 @@ def _begin_undecided(model: nn.Module) -> None:
     if isinstance(head, nn.Linear):
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
         nn.init.zeros_(head.bias)
+
+
+@torch.no_grad()
+def begin_with_shares(model: nn.Module, shares: Tensor) -> None:
+    """Let training begin near these probabilities (C,), where that of all outputs alike would be a strong opinion."""
+    head = model.get_classifier()
+    if isinstance(head, nn.Linear):
+        head.bias.copy_(shares.clamp(min=LEAST_SHARE).log())
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: float) -> list[dict]:

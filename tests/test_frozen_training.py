@@ -20,13 +20,16 @@ import fold_training
 import inference
 import train
 from core.artifacts import read_json, write_json
+from core.config import resolve
 from core.crops import load_crops
 from core.engine import Trainer
 from core.logits import average_log_probs
 from core.photos import read_photo
 from core.runtime import UserError
+from core.tasks import task_named
 from dataset import Draw
 from features import FeatureDataset
+from fold_data import FoldData
 from fold_training import FoldTraining
 from predictor import Predictor, load_predictor
 from serving.onnx_model import load_exported
@@ -36,6 +39,10 @@ from serving.trained import load_run
 pytest_plugins = ("toy_fixtures",)
 
 FROZEN = ("--backbone", "test_efficientnet_ln", "--backbone-lr", "0", "--lr", "0.05", "--tta", "flip")
+SETTINGS = {
+    **{"backbone": "test_efficientnet_ln", "backbone_lr": 0.0, "pretrained": False, "image_size": 32, "folds": 2},
+    **{"workers": 0, "device": "cpu"},
+}
 OUTPUTS = {"mask": 3, "gender": 2, "age": 101}
 CPU = {"device": "cpu", "tta": "flip"}
 
@@ -149,6 +156,21 @@ class TestTraining:
             assert (expected.value is not None) == (task == "age")
             if expected.value is not None:
                 assert_close(table(fold_dir / "oof_years.csv")["years"].to_numpy(), expected.value)
+
+    def test_years_begin_at_the_shares_of_the_people_learned_from(self, crop_dir: Path, tmp_path: Path) -> None:
+        """Four people of 20, 31 and 61 years each, of whom the first two are held out."""
+        crops = load_crops(crop_dir, "train")
+        fold_of = {person: int(number >= 2) for number, person in enumerate(sorted(set(crops.frame["person"])))}
+        task, config = task_named("age"), resolve("age", "smoke", {**SETTINGS, "drop_rate": 0.0})
+        data = FoldData(task, 0, crops, crops.labels(task, config.age_edges), fold_of)
+        training = FoldTraining(tmp_path / "age" / "fold0", data, config)
+        learned, labels = data.part(held_out=False)
+        with torch.no_grad():
+            outputs = training.learner.eval()(torch.zeros(1, 256))
+        shares = np.bincount(labels, minlength=3) / len(learned.image_ids)
+        assert len(set(shares)) > 1
+        # Ages are softened by 3 years, and the tails of three ages lie beyond an edge.
+        assert training.head.class_logits(outputs).softmax(dim=1)[0].tolist() == pytest.approx(shares, abs=0.06)
 
     @pytest.mark.parametrize("tta", ["none", "flip"])
     def test_crops_of_a_split(self, tta: str, run_dir: Path, crop_dir: Path) -> None:
