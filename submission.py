@@ -2,7 +2,7 @@
 
     python submission.py                                  outputs/default/submission.csv and scores.json
     python submission.py --mask outputs/a/mask.csv --gender outputs/a/gender.csv --age outputs/ab/age.csv
-    python submission.py --decision raw                   the likeliest class of each task, whatever the others are
+    python submission.py --decision shift                 for eval photos whose mix of classes is another
     python submission.py --decision auto                  a tuned decision, where nested checking says that it pays
     python submission.py --validate my.csv                check any CSV against the eval photos of the run
 
@@ -24,7 +24,6 @@ from core import artifacts
 from core.crops import Crops, load_crops, read_faces
 from core.decisions import (
     AUTO,
-    DEFAULT,
     RAW,
     RULES,
     Decision,
@@ -102,7 +101,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--decision",
         choices=[AUTO, *(rule.name for rule in RULES)],
-        default=DEFAULT,
+        default=RAW,
         help="; ".join(f"{rule.name}: {rule.says}" for rule in RULES) + "; auto: the best that pays out of fold",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/submission.csv)")
@@ -138,7 +137,7 @@ def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial], logits: 
     """The rule to use, fitted on all out-of-fold photos; UserError if there is nothing to fit the wanted one on."""
     if trials:
         return rule_named(choose(wanted, trials)).fit(oof, logits)
-    if wanted not in (RAW, AUTO, DEFAULT):
+    if wanted not in (RAW, AUTO):
         raise UserError(f"--decision {wanted}: no out-of-fold logits to fit it on; allowed here is {RAW}")
     return Decision.raw()
 

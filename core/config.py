@@ -33,7 +33,10 @@ class Config:
         ("classes", "values"),
     )
     value_sigma: float = _setting(3.0, "head values: standard deviation of the softened target, in the value's unit")
-    class_share: float = _setting(0.5, "head values: share of the loss that is taken over classes, 0 to 1")
+    class_share: float = _setting(
+        0.5,
+        "head values: share of the loss that is over classes, 0 to 1; age has 0, and 0.5 with a flag of --loss's kind",
+    )
     age_edges: tuple[int, int] = _setting((25, 40), "first age of the middle and of the old group")
     folds: int = _setting(5, "number of folds")
     fold_seed: int = _setting(0, "seed of the split into folds")
@@ -95,6 +98,7 @@ class Config:
         return {name: _plain(value) for name, value in asdict(self).items() if name not in PLACE_FIELDS}
 
 
+_OF_CLASS_LOSS = frozenset({"loss", "class_weights", "focal_gamma", "label_smoothing"})
 _UNBOUNDED = 10**9
 _RANGES = (
     *((name, 1, _UNBOUNDED) for name in ("epochs", "patience", "validate_every", "batch_size", "accumulate")),
@@ -149,7 +153,9 @@ def resolve(task: str, profile: str, typed: Mapping[str, Any]) -> Config:
     if profile not in PROFILES:
         raise UserError(f"profile {profile!r} is unknown; the profiles are {', '.join(PROFILES)}")
     row = PROFILES[profile]
-    layers = (TASK_SETTINGS.get(task, {}), row.get(ANY_TASK, {}), row.get(task, {}), typed)
+    # Who types a loss over classes wants one, also where a task is usually learned from its values alone.
+    implied = {"class_share": Config.class_share} if typed.keys() & _OF_CLASS_LOSS else {}
+    layers = (TASK_SETTINGS.get(task, {}), row.get(ANY_TASK, {}), row.get(task, {}), implied, typed)
     chosen = {name: value for layer in layers for name, value in layer.items()}
     return from_dict({**BACKBONE_SETTINGS.get(chosen.get("backbone", Config.backbone), {}), **chosen})
 

@@ -2,7 +2,8 @@
 
 A rule may scale each task by a temperature and add a bias to each combined class before the likeliest is taken. Both
 are fitted on out-of-fold logits, and, to estimate a mix of classes, on the logits of the very photos to decide on.
-`compare` checks every rule nested: what it answers for the people of a fold is fitted on the people of the other folds.
+`compare` checks every rule nested: what it answers for the people of a fold is fitted on the people of the other folds
+(and, of that fold, on the photos without their labels).
 No label of an eval photo is ever seen here.
 """
 
@@ -22,7 +23,6 @@ from core.tables import row_named
 from core.tasks import combined_class_count, combined_tasks, decode
 
 RAW, SHIFT, AUTO = "raw", "shift", "auto"
-DEFAULT = SHIFT
 Logits = Mapping[str, np.ndarray]
 """(N, C) logits of each combined task, all in the same order of photos."""
 
@@ -241,11 +241,11 @@ def _trial(
 
 
 def choose(wanted: str, trials: list[Trial]) -> str:
-    """The rule to use: the wanted one, or for `auto` the best of those that pay, else the default."""
+    """The rule to use: the wanted one, or for `auto` the best of those that pay, else `raw`."""
     if wanted != AUTO:
         return rule_named(wanted).name
     paying = [trial for trial in trials if trial.pays]
-    return max(paying, key=lambda trial: trial.over_raw["value"]).rule if paying else DEFAULT
+    return max(paying, key=lambda trial: trial.over_raw["value"]).rule if paying else RAW
 
 
 def format_trials(trials: list[Trial], used: str) -> str:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,10 @@ from core.runtime import UserError, is_first_rank
 
 Item = TypeVar("Item")
 PATIENCE = timedelta(days=1)
-"""How long ranks wait for one that makes a store. When one dies, torchrun ends the others at once."""
+"""How long ranks wait for one that makes a store. When one dies, torchrun ends the others at once.
+
+Gradients have the library's own patience: during training nobody has a reason to be late.
+"""
 
 
 def count() -> int:
@@ -52,7 +56,8 @@ def joined() -> Iterator[None]:
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    _hosts()
     with ExitStack() as silence:
         if not is_first():
             silence.enter_context(redirect_stdout(silence.enter_context(Path(os.devnull).open("w"))))
@@ -62,10 +67,16 @@ def joined() -> Iterator[None]:
             distributed.destroy_process_group()
 
 
+@cache
+def _hosts() -> distributed.ProcessGroup:
+    """All ranks, for what is not on a GPU. Each must come here first at the same place: in `joined`."""
+    return distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
 def wait_for_all() -> None:
     """Return when every rank has come here: what rank 0 wrote before is then there for all."""
     if distributed.is_initialized():
-        distributed.barrier()
+        distributed.barrier(group=_hosts())
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:
@@ -90,7 +101,7 @@ def gathered(items: list[Item]) -> list[Item]:
     if not distributed.is_initialized():
         return items
     lists: list[list[Item]] = [[] for _ in range(count())]
-    distributed.all_gather_object(lists, items)
+    distributed.all_gather_object(lists, items, group=_hosts())
     return [item for part in lists for item in part]
 
 

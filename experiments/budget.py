@@ -125,7 +125,7 @@ def _fit(config: Config, cost: Cost, epochs: float) -> dict[str, int]:
 
 
 def measure(task: Task, config: Config, crops: Crops, *, fold_of: Mapping[str, int], jobs: Jobs) -> Cost:
-    """Speed on the device at hand: the second epoch of a training that is thrown away."""
+    """Speed on the device at hand, of a short training that is thrown away."""
     data = fold_data(task, config, crops, fold=0, fold_of=fold_of)
     persons = data.part(held_out=False)[0].frame["person"]
     there, photos_each = persons.nunique(), len(persons) / persons.nunique()

@@ -173,7 +173,7 @@ GRIDS: tuple[Grid, ...] = (
         ("default", "age_classes", "age_years", "age_years_shared", "age_years_summed", "age_years_narrow",
          "age_years_wide"),
     ),
-    # For age where its loss is one over classes: --set class-share=0.5.
+    # Of age these are half of the loss, where the default has none of its kind: compare with age_years_shared.
     Grid("loss", "which loss", ("default", "cross_entropy", "label_smoothing", "focal", "soft_f1", "balanced")),
     Grid(
         "augmentation", "which augmentation, mixup, TTA",

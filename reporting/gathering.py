@@ -10,7 +10,7 @@ import pandas as pd
 
 from core import artifacts, checkpoints
 from core.crops import Crops, load_crops, read_faces
-from core.decisions import RAW, Decision, compare
+from core.decisions import RAW, Decision, compare, rule_named
 from core.evaluation import read_out_of_fold, value_tables
 from core.folds import folds_path, read_folds
 from core.label_fixes import training_crops
@@ -166,9 +166,10 @@ def _read_oof(run_dir: Path, train: Crops, run: Run, decision: Decision) -> Spli
             continue
         label_of = dict(zip(train.image_ids, train.labels(task, run.age_edges), strict=True))
         answers[task.name] = _answers(path, task, table, train, label_of)
-    if decision.rule != RAW:
+    oof = read_out_of_fold(run_dir, train, run) if decision.rule != RAW else None
+    if oof and oof.has_combined_class:
         # On people that the rule was not fitted on, as everything out of fold.
-        trials = compare(read_out_of_fold(run_dir, train, run))
+        trials = compare(oof)
         labels = next(trial.labels for trial in trials if trial.rule == decision.rule)
         answers = _decided(answers, train.image_ids, labels)
     facts = dict(zip(train.image_ids, train.frame.to_dict("records"), strict=True))
@@ -189,7 +190,7 @@ def _read_eval(run_dir: Path, crops: Crops, truth: Truth | None, decision: Decis
             label_of = {image_id: labels[task.name] for image_id, labels in truth.labels.items()} if (
                 truth and task.in_combined_class) else None  # fmt: skip
             answers[task.name] = _answers(path, task, tables[task.name], crops, label_of)
-    if decision.rule != RAW:
+    if decision.rule != RAW and all(task.name in tables for task in combined_tasks()):
         labels = decision.labels({name: table.of(crops.image_ids) for name, table in tables.items()})
         answers = _decided(answers, crops.image_ids, labels)
     return Split("eval", crops, answers, truth.facts if truth else {}, value_tables(run_dir))
@@ -222,11 +223,19 @@ def _decided(
 
 
 def _read_decision(path: Path) -> Decision:
-    """The rule that the submission was made by."""
+    """The rule that the submission was made by. UserError for a file that no `submission.py` has written."""
     if not path.exists():
         return Decision.raw()
     stored = artifacts.read_json(path, {"rule": str, "temperatures": dict, "biases": list})
-    return Decision(stored["rule"], stored["temperatures"], tuple(stored["biases"]))
+    decision = Decision(rule_named(stored["rule"]).name, stored["temperatures"], tuple(stored["biases"]))
+    numbers = (*decision.temperatures.values(), *decision.biases)
+    shape = Decision.raw()
+    fits = decision.temperatures.keys() == shape.temperatures.keys() and len(decision.biases) == len(shape.biases)
+    if not fits or not all(isinstance(number, (int, float)) for number in numbers):
+        raise UserError(
+            f"{path}: not a temperature for each task and {len(shape.biases)} biases; run submission.py again"
+        )
+    return decision
 
 
 def _read_decisions(path: Path) -> dict | None:

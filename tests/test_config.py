@@ -145,3 +145,17 @@ def test_learned_settings_leave_out_the_place() -> None:
     assert learned["age_edges"] == [25, 40]
     assert learned == Config().learned()
     assert from_dict(learned) == Config()
+
+
+@pytest.mark.parametrize(
+    ("typed", "share"),
+    [
+        ({}, 0.0),
+        ({"lr": 0.1}, 0.0),
+        ({"loss": "focal"}, 0.5),
+        ({"class_weights": "balanced"}, 0.5),
+        ({"label_smoothing": 0.2, "class_share": 0.3}, 0.3),
+    ],
+)
+def test_a_typed_loss_over_classes_has_a_share_of_that_of_age(typed: dict, share: float) -> None:
+    assert resolve("age", "quick", typed).class_share == share

@@ -16,7 +16,7 @@ from toy_data import FAST, Toy, table
 
 import train
 from core import ranks
-from core.artifacts import write_text
+from core.artifacts import write_array, write_text
 from core.device import seed_everything
 from core.metrics import confusion_matrix, macro_f1
 from core.runtime import UserError
@@ -82,10 +82,15 @@ class TestShares:
         with pytest.raises(UserError, match="--batch-size 32: allowed with 3 processes are multiples of 3"):
             ranks.share_of_batch(32)
 
-    def test_other_ranks_write_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_other_ranks_write_nothing_but_their_share_of_a_store(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("RANK", "1")
         write_text(tmp_path / "new" / "file.txt", "text")
+        write_array(tmp_path / "new" / "all.npy", np.arange(3))
         assert list(tmp_path.iterdir()) == []
+        write_array(tmp_path / "new" / "share.npy", np.arange(3), any_rank=True)
+        assert [path.name for path in (tmp_path / "new").iterdir()] == ["share.npy"]
 
 
 @pytest.fixture(scope="module", params=[(), ("--backbone-lr", "0")], ids=["whole network", "head on stored features"])
@@ -119,8 +124,8 @@ def test_features_of_both_ranks_are_those_of_one_process(two_ranks: Path) -> Non
     assert [path.name for path in made] == [path.name for path in expected]
     for path, twin in zip(made, expected, strict=True):
         assert path.is_dir() or np.array_equal(np.load(path), np.load(twin))
-    frozen = (two_ranks / "backbones").exists()
-    assert [path.name for path in made if path.is_file()] == ["00000.npy", "00001.npy"] * frozen
+    is_frozen = (two_ranks / "backbones").exists()
+    assert [path.name for path in made if path.is_file()] == ["00000.npy", "00001.npy"] * is_frozen
 
 
 def load_untrained() -> dict[str, torch.Tensor]:

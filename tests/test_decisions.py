@@ -9,7 +9,6 @@ from sklearn.metrics import f1_score
 from core.bias_search import RIDGE, best_biases
 from core.decisions import (
     AUTO,
-    DEFAULT,
     RAW,
     RULES,
     SHIFT,
@@ -176,7 +175,7 @@ class TestCompare:
     def test_where_nothing_is_wrong_nothing_pays(self) -> None:
         trials = compare(out_of_fold(120, noise=1.5))
         assert not any(trial.pays for trial in trials)
-        assert choose(AUTO, trials) == DEFAULT
+        assert choose(AUTO, trials) == RAW
 
     def test_the_figures_are_those_of_the_answers(self) -> None:
         oof = out_of_fold(60, push=1)

@@ -55,7 +55,19 @@ def test_the_command_prints_three_kinds_of_sets_the_same_each_time(
     lines = printed[0].splitlines()
     assert lines[0] == "3 sets of 20 photos for each mix of mask; 18-class macro-F1 | accuracy"
     assert [line.split(":")[0] for line in lines[1::3]] == ["as it is", "another", "quite another"]
-    assert all(re.fullmatch(r"  (shift|prior) +([+-][\d.]+ ± [\d.]+( \| )?){2}", line) for line in lines[2::3])
+    assert len(lines) == 10
+    for rule, told in (("shift", lines[2::3]), ("prior", lines[3::3])):
+        assert all(re.fullmatch(rf"  {rule} +[+-][\d.]+ ± [\d.]+ \| [+-][\d.]+ ± [\d.]+", line) for line in told)
+
+
+def test_a_gain_is_what_a_rule_has_more_than_raw() -> None:
+    """Two sets: macro-F1 | accuracy of raw, shift and prior."""
+    sets = np.array([[[0.5, 0.6], [0.7, 0.6], [0.4, 0.6]], [[0.5, 0.8], [0.7, 0.8], [0.2, 0.8]]])
+    assert mixes.format_mix("another", sets).splitlines() == [
+        "another: raw 0.5000 | 0.7000",
+        "  shift   +0.2000 ± 0.0000 | +0.0000 ± 0.0000",
+        "  prior   -0.2000 ± 0.1386 | +0.0000 ± 0.0000",
+    ]
 
 
 def test_a_run_without_held_out_logits_is_refused(toy_run: ToyRun, tmp_path: Path) -> None:

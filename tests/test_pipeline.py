@@ -133,26 +133,25 @@ class TestNumbers:
                 assert done["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
                 assert done["macro_f1"] == pytest.approx(history["macro_f1"].max())
 
-    def test_scores_json_is_what_scikit_learn_says(self, run_copy: ToyRun) -> None:
-        submission.main(["--run-dir", str(run_copy.run_dir), "--decision", "raw"])
-        train_part = load_crops(run_copy.crop_dir, "train")
+    def test_scores_json_is_what_scikit_learn_says(self, toy_run: ToyRun) -> None:
+        train_part = load_crops(toy_run.crop_dir, "train")
         truth = pd.DataFrame(
             {task.name: train_part.labels(task, (25, 40)) for task in TASKS}, index=train_part.image_ids
         )
         oof = pd.DataFrame(
             {
-                task: by_id(table(run_copy.run_dir / f"{task}_oof.csv")).loc[truth.index].to_numpy().argmax(axis=1)
+                task: by_id(table(toy_run.run_dir / f"{task}_oof.csv")).loc[truth.index].to_numpy().argmax(axis=1)
                 for task in ALL_TASKS
             },
             index=truth.index,
         )
-        scores = json.loads((run_copy.run_dir / "scores.json").read_text())
+        scores = json.loads((toy_run.run_dir / "scores.json").read_text())
         found = scores["oof"]["model"]
         for task in ALL_TASKS:
             assert_score(found["tasks"][task], truth[task], oof[task])
         assert_score(found["combined"], combined(truth), combined(oof))
-        answers = table(run_copy.root / "truth.csv").merge(
-            table(run_copy.run_dir / "submission.csv"), on="ImageID", suffixes=("_true", "")
+        answers = table(toy_run.root / "truth.csv").merge(
+            table(toy_run.run_dir / "submission.csv"), on="ImageID", suffixes=("_true", "")
         )
         assert_score(scores["eval"]["model"]["combined"], answers["ans_true"], answers["ans"])
 

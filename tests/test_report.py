@@ -115,10 +115,34 @@ class TestTheNumbers:
             assert part["rows"][0]["found"] == written[part["split"]]["model"]["combined"]
         assert "tuned" in section(page_of(run_copy.run_dir, "--language", "en"), "scores")
 
-    def test_a_decision_that_was_edited_is_refused(self, run_copy: ToyRun) -> None:
-        write_json(run_copy.run_dir / "decision.json", {"rule": "tuned", "biases": 0})
-        with pytest.raises(UserError, match=r"decision\.json: entry temperatures is missing"):
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"temperatures": None}, r"decision\.json: entry temperatures"),
+            ({"rule": "best"}, "decision rule 'best' is unknown"),
+            ({"biases": [0.0] * 3}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
+            ({"biases": ["0"] * 18}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
+            ({"temperatures": {"age": 1.0}}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
+        ],
+    )
+    def test_a_decision_that_was_edited_is_refused(self, change: dict, words: str, run_copy: ToyRun) -> None:
+        path = run_copy.run_dir / "decision.json"
+        write_json(path, read_json(path) | change)
+        with pytest.raises(UserError, match=words):
             gather(run_copy.run_dir)
+
+    @pytest.mark.parametrize("gone", ["age_oof.csv", "age.csv"])
+    def test_a_decision_without_the_table_of_a_task_leaves_the_likeliest_classes(
+        self, gone: str, run_copy: ToyRun
+    ) -> None:
+        raw = gather(run_copy.run_dir)
+        submission.main(["--run-dir", str(run_copy.run_dir), "--decision", "prior"])
+        (run_copy.run_dir / gone).unlink()
+        found = gather(run_copy.run_dir)
+        part = "oof" if "oof" in gone else "eval"
+        for task in ("mask", "gender"):
+            told, expected = (getattr(data, part).answers[task].predicted for data in (found, raw))
+            assert np.array_equal(told, expected)
 
     def test_a_group_of_few_or_alone_is_not_called_the_weakest(self, toy_run: ToyRun) -> None:
         data = gather(toy_run.run_dir)
