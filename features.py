@@ -267,7 +267,7 @@ def _features(model: OnPixels, pictures: np.ndarray, backbone: FrozenBackbone, d
     """(N, H, W, 3) uint8 to (N, F) float16."""
     found = []
     for batch in torch.from_numpy(pictures).split(BATCH):
-        with Precision(device, backbone.amp).autocast():
+        with Precision(device, backbone.amp, learns=False).autocast():
             features = model.features(to_device(batch, device, backbone.channels_last))
         found.append(features.to(torch.float16).cpu())
     found = torch.cat(found)

@@ -72,7 +72,7 @@ class Config:
     )
     mixup: float = _setting(0.0, "blend photos in pairs, with shares from Beta(mixup, mixup); 0 = never")
     tta: str = _setting("flip", "flip averages the logits of a photo and its mirror image", ("none", "flip"))
-    amp: bool = _setting(True, "mixed precision on a GPU")
+    amp: bool = _setting(True, "mixed precision on a GPU, and for frozen backbones on a CPU that has bfloat16")
     channels_last: bool = _setting(True, "memory format that convolutions run faster in")
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps ...")
     workers: int = _setting(-1, "processes that load photos; -1 = as many as suit the machine")

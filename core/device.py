@@ -4,7 +4,9 @@ import ctypes
 import platform
 import random
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -46,16 +48,27 @@ def seed_everything(*parts: int) -> None:
 
 
 class Precision:
-    """Mixed precision on a GPU: bfloat16 where the GPU has it, else float16 with loss scaling; elsewhere no change."""
+    """Mixed precision on a GPU: bfloat16 where the GPU has it, else float16 with loss scaling.
 
-    def __init__(self, device: torch.device, enabled: bool) -> None:
+    On a CPU only for networks that learn nothing, if it multiplies bfloat16 itself; learning is slower with it there.
+    """
+
+    def __init__(self, device: torch.device, enabled: bool, *, learns: bool = True) -> None:
         self.device = device
-        self.enabled = enabled and device.type == "cuda"
-        self.dtype = torch.bfloat16 if self.enabled and torch.cuda.is_bf16_supported() else torch.float16
+        on_gpu = device.type == "cuda"
+        self.enabled = enabled and (on_gpu or (device.type == "cpu" and not learns and cpu_has_bfloat16()))
+        self.dtype = torch.float16 if on_gpu and not torch.cuda.is_bf16_supported() else torch.bfloat16
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.enabled and self.dtype == torch.float16)
 
     def autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.enabled)
+
+
+@cache
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself (AVX512_BF16, AMX or ARM's BF16). Known on Linux alone."""
+    path = Path("/proc/cpuinfo")
+    return path.exists() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(path.read_text().split())
 
 
 def place(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:

@@ -232,9 +232,8 @@ def _read_decision(path: Path) -> Decision:
     shape = Decision.raw()
     fits = decision.temperatures.keys() == shape.temperatures.keys() and len(decision.biases) == len(shape.biases)
     if not fits or not all(isinstance(number, (int, float)) for number in numbers):
-        raise UserError(
-            f"{path}: not a temperature for each task and {len(shape.biases)} biases; run submission.py again"
-        )
+        wanted = f"a temperature for each task and {len(shape.biases)} biases"
+        raise UserError(f"{path}: allowed are {wanted}; run submission.py again")
     return decision
 
 

@@ -27,6 +27,8 @@ def one_thread() -> Iterator[None]:
         patch.setattr("train.cpu_count", lambda: 1)
         patch.setattr("inference.cpu_count", lambda: 1)
         patch.setattr("train.jobs_at_once", lambda configs: 1)
+        # Exact, and the same on every machine.
+        patch.setattr("core.device.cpu_has_bfloat16", lambda: False)
         yield
 
 

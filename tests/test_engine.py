@@ -210,8 +210,15 @@ def test_flip_tta_is_the_mean_of_a_photo_and_its_mirror_image(bar: tqdm) -> None
     assert found == {"none": 10.0, "flip": 20.0}
 
 
-def test_precision_changes_nothing_on_a_cpu() -> None:
-    assert not CPU.enabled
-    assert not CPU.scaler.is_enabled()
-    with CPU.autocast():
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_on_a_cpu_precision_is_mixed_only_where_nothing_learns(
+    has_bfloat16: bool, learns: bool, enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.device.cpu_has_bfloat16", lambda: has_bfloat16)
+    precision = Precision(torch.device("cpu"), enabled=enabled, learns=learns)
+    with precision.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if enabled and has_bfloat16 and not learns else torch.float32)
+    assert not precision.scaler.is_enabled()

@@ -198,6 +198,19 @@ class TestStore:
         found = np.stack([store.views(row)[view] for row in store.rows(ids)])
         assert_close(found, features_of(frozen, seen))
 
+    def test_half_the_precision_changes_little(
+        self, store: FeatureStore, own_crops: Crops, frozen: FrozenBackbone, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A CPU without bfloat16 says the same but for rounding."""
+        found = {}
+        for has_bfloat16 in (True, False):
+            monkeypatch.setattr("core.device.cpu_has_bfloat16", lambda has=has_bfloat16: has)
+            shutil.rmtree(own_crops.crop_dir / "features", ignore_errors=True)
+            exact = open_features(own_crops, frozen, TWO, device="cpu")
+            found[has_bfloat16] = np.stack([exact.views(row) for row in range(PHOTOS)]).astype(np.float32)
+        error = np.linalg.norm(found[True] - found[False]) / np.linalg.norm(found[False])
+        assert 0 < error < 0.03
+
     def test_views_and_photos_differ(self, store: FeatureStore) -> None:
         stored = np.load(store.folder / "00000.npy")
         assert len({view.tobytes() for photo in stored[:, :2] for view in photo}) == PHOTOS * 2
