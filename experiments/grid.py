@@ -133,6 +133,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mixup_2", "photos blended in pairs, Beta .2", {"mixup": 0.2}),
     Setting("mixup_4", "photos blended in pairs, Beta .4", {"mixup": 0.4}),
     Setting("tta_flip", "photo and mirror image averaged", {"tta": "flip"}),
+    Setting("tta_none", "the photo alone is predicted", {"tta": "none"}),
     # Optimiser
     Setting("dropout_0", "no dropout", {"drop_rate": 0.0}),
     Setting("dropout_3", "dropout .3", {"drop_rate": 0.3}),
@@ -178,7 +179,7 @@ GRIDS: tuple[Grid, ...] = (
     Grid(
         "augmentation", "which augmentation, mixup, TTA",
         ("default", "augment_none", "augment_flip", "augment_standard", "augment_strong", "views_0", "views_6",
-         "mixup_0", "mixup_2", "mixup_4", "tta_flip"),
+         "mixup_0", "mixup_2", "mixup_4", "tta_flip", "tta_none"),
     ),
     Grid(
         "optimiser", "learning rate, decay, dropout",
