@@ -30,7 +30,10 @@ pytest_plugins = ("toy_fixtures",)
 ROOT = Path(__file__).resolve().parents[1]
 # Layer instead of batch normalisation, no dropout, no augmentation: a step is then the mean over its photos, whoever
 # handles them.
-EXACT = (*FAST, "--backbone", "test_efficientnet_ln", "--drop-rate", "0", "--augment", "none", "--fold", "1")
+EXACT = (
+    *(*FAST, "--backbone", "test_efficientnet_ln", "--drop-rate", "0", "--augment", "none", "--fold", "1"),
+    "--no-amp",
+)
 
 
 def as_rank(number: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,12 +163,12 @@ def test_a_killed_worker_changes_nothing(toy: Toy, tmp_path: Path) -> None:
 
 @needs_ray
 def test_features_and_heads_over_a_cluster_are_those_made_here(toy: Toy, tmp_path: Path) -> None:
-    flags = ("--task", "gender", *FAST, "--backbone", "test_efficientnet_ln", "--backbone-lr", "0", "--augment", "none")
+    flags = (*FAST, "--backbone", "test_efficientnet_ln", "--backbone-lr", "0", "--augment", "none", "--no-amp")
     folders = {}
     for launcher in LAUNCHERS:
         folders[launcher.name] = folder = tmp_path / launcher.name
         where = ("--crop-dir", shutil.copytree(toy.crop_dir, folder / "crops"), "--run-dir", folder / "run")
-        command = (ROOT / "train.py", *where, *flags, "--launcher", launcher.name)
+        command = (ROOT / "train.py", "--task", "gender", *where, *flags, "--launcher", launcher.name)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, env=environment, check=True, timeout=900)
     here, there = folders.values()
