@@ -140,9 +140,9 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType
         ANY_TASK: {"validate_every": 2},
         "mask": {"epochs": 3, "photos_per_person": 3},
     },
-    # A GPU, or hours of CPU: every photo.
+    # A GPU, or hours of CPU: every photo. With many people augmented views bring nothing.
     "full": {
-        ANY_TASK: {"validate_every": 2},
+        ANY_TASK: {"validate_every": 2, "views": 0},
         "mask": {"epochs": 3},
     },
 })  # fmt: skip
