@@ -3,8 +3,7 @@
 A rule may scale each task by a temperature and add a bias to each combined class before the likeliest is taken. Both
 are fitted on out-of-fold logits, and, to estimate a mix of classes, on the logits of the very photos to decide on.
 `compare` checks every rule nested: what it answers for the people of a fold is fitted on the people of the other folds
-(and, of that fold, on the photos without their labels).
-No label of an eval photo is ever seen here.
+and, of that fold, on the photos without their labels. No label of an eval photo is ever seen here.
 """
 
 from collections.abc import Callable, Mapping
