@@ -120,10 +120,17 @@ class PersonSampler(Sampler[Draw]):
 
     A person's photos are taken in turn from the classes they have, so that three photos of somebody with five masked,
     one wrongly masked and one bare photo are one of each, while gender and age, being the person's, choose freely.
+    Each is drawn `times`, with seeds that follow one another.
     """
 
     def __init__(
-        self, persons: Sequence[str], labels: Sequence[int], *, photos_per_person: int, seed: Sequence[int]
+        self,
+        persons: Sequence[str],
+        labels: Sequence[int],
+        *,
+        photos_per_person: int,
+        seed: Sequence[int],
+        times: int = 1,
     ) -> None:
         by_person: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         for index, (person, label) in enumerate(zip(persons, labels, strict=True)):
@@ -131,16 +138,19 @@ class PersonSampler(Sampler[Draw]):
         self._by_person = [by_person[person] for person in sorted(by_person)]
         self._per_person = photos_per_person
         self._seed = seed
+        self._times = times
         self.epoch = 0
 
     def __len__(self) -> int:
         counts = (sum(map(len, by_class.values())) for by_class in self._by_person)
-        return sum(min(count, self._per_person or count) for count in counts) // ranks.count()
+        return self._times * sum(min(count, self._per_person or count) for count in counts) // ranks.count()
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((*self._seed, self.epoch))
         chosen = [index for by_class in self._by_person for index in self._choose(by_class, rng)]
-        draws = [Draw(int(index), int(rng.integers(2**31))) for index in rng.permutation(chosen)]
+        seeds = rng.integers(2**31, size=len(chosen))
+        turns, places = np.divmod(rng.permutation(self._times * len(chosen)), len(chosen))
+        draws = [Draw(int(chosen[at]), int(seeds[at]) + int(turn)) for turn, at in zip(turns, places, strict=True)]
         yield from ranks.even_share(draws)
 
     def _choose(self, by_class: dict[int, list[int]], rng: np.random.Generator) -> list[int]:

@@ -99,7 +99,9 @@ class Shard:
             ids = self.image_ids[first : first + BATCH]
             pictures = pixels[self.first + first : self.first + first + len(ids)]
             seen = [view for picture, name in zip(pictures, ids, strict=True) for view in self.looks.of(picture, name)]
-            parts.append(_features(model, np.stack(seen), self.backbone, where).reshape(len(ids), self.looks.count, -1))
+            parts.append(
+                features_of(model, np.stack(seen), self.backbone, where).reshape(len(ids), self.looks.count, -1)
+            )
         artifacts.write_array(self.path, np.concatenate(parts), any_rank=True)
         return len(self.image_ids)
 
@@ -134,7 +136,7 @@ class FeatureStore:
 class FeatureDataset(Dataset):
     """Stored features. An item is (features (F,) float32, target, index), as those of dataset.CropDataset.
 
-    Takes an index, which gives the view `view`, or a Draw, whose seed chooses one of the first `views`.
+    Takes an index, which gives the view `view`, or a Draw, whose seed gives one of the first `views` in turn.
     """
 
     def __init__(
@@ -190,8 +192,13 @@ def looks_of(config: Config) -> Looks:
 
 
 def views_to_train_on(config: Config) -> int:
-    """How many of the views training may draw: the photo alone where nothing is augmented."""
+    """How many of the views training shows: the photo alone where nothing is augmented."""
     return 1 if config.augment == "none" else looks_of(config).count
+
+
+def times_shown(config: Config) -> int:
+    """How often an epoch shows a photo: in each view that is kept of it; without a store of views, once."""
+    return views_to_train_on(config) if is_frozen(config) else 1
 
 
 def open_features(crops: Crops, backbone: FrozenBackbone, looks: Looks, *, device: str = "auto") -> FeatureStore:
@@ -263,8 +270,8 @@ def _loaded(backbone: FrozenBackbone, device: torch.device) -> OnPixels:
 
 
 @torch.inference_mode()
-def _features(model: OnPixels, pictures: np.ndarray, backbone: FrozenBackbone, device: torch.device) -> np.ndarray:
-    """(N, H, W, 3) uint8 to (N, F) float16."""
+def features_of(model: OnPixels, pictures: np.ndarray, backbone: FrozenBackbone, device: torch.device) -> np.ndarray:
+    """(N, H, W, 3) uint8 to (N, F) float16. UserError for features that float16 cannot hold."""
     found = []
     for batch in torch.from_numpy(pictures).split(BATCH):
         with Precision(device, backbone.amp, learns=False).autocast():

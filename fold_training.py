@@ -26,7 +26,7 @@ from core.runtime import progress
 from core.tasks import Task
 from core.tracking import NONE, open_tracker, tracker_named
 from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
-from features import FeatureDataset, freeze, is_frozen, looks_of, open_features, views_to_train_on
+from features import FeatureDataset, freeze, is_frozen, looks_of, open_features, times_shown, views_to_train_on
 from fold_data import FoldData
 from loss import ValueLoss, build_loss, class_weights, soften
 from model import (
@@ -69,6 +69,18 @@ def refuse_unusable(task: Task, config: Config) -> None:
     if is_frozen(config):
         with torch.device("meta"):
             head_weights(build_model(config.backbone, 1, image_size=(config.image_size, config.image_size)))
+
+
+def epoch_sampler(data: FoldData, config: Config) -> PersonSampler:
+    """Whose photos an epoch of a fold shows, and how often."""
+    crops, labels = data.part(held_out=False)
+    return PersonSampler(
+        list(crops.frame["person"]),
+        labels,
+        photos_per_person=config.photos_per_person,
+        seed=(config.seed, data.fold),
+        times=times_shown(config),
+    )
 
 
 def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: bool) -> None:
@@ -222,12 +234,7 @@ class FoldTraining:
     def _build_train_set(self) -> tuple[PersonSampler, CropDataset | FeatureDataset]:
         config = self.config
         crops, labels = self.data.part(held_out=False)
-        sampler = PersonSampler(
-            list(crops.frame["person"]),
-            labels,
-            photos_per_person=config.photos_per_person,
-            seed=(config.seed, self.data.fold),
-        )
+        sampler = epoch_sampler(self.data, config)
         rows, targets = self.store.rows(crops.image_ids), self.head.targets(crops, labels)
         if self.frozen:
             return sampler, FeatureDataset(self.store, rows, views=views_to_train_on(config), targets=targets)

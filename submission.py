@@ -51,7 +51,7 @@ from core.logits import read_table, require_same_ids
 from core.runs import Run, read_run
 from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
 from core.scores import Labels, combine, format_classes, format_scores, most_frequent
-from core.tasks import AgeEdges, combined_class_count, combined_tasks
+from core.tasks import AgeEdges, Task, combined_class_count, combined_tasks
 from core.truth import Truth, find_truth
 
 COLUMNS = ["ImageID", "ans"]
@@ -59,6 +59,7 @@ COLUMNS = ["ImageID", "ans"]
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    refuse_fit_on_other_models(args)
     run = read_run(args.run_dir)
     image_ids = submission_order(run)
     if args.validate:
@@ -110,6 +111,23 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def refuse_fit_on_other_models(args: argparse.Namespace) -> None:
+    """UserError for a rule that would be fitted on out-of-fold logits of other models than the eval logits are of."""
+    if args.decision == RAW:
+        return
+    for task in combined_tasks():
+        table = table_path(args, task)
+        if table.resolve() != (args.run_dir / table.name).resolve():
+            raise UserError(
+                f"--{task.name} {table}: --decision {args.decision} is fitted on the out-of-fold logits of --run-dir "
+                f"{args.run_dir}; average the runs into one folder with ensemble.py --run-dir, or allowed is {RAW}"
+            )
+
+
+def table_path(args: argparse.Namespace, task: Task) -> Path:
+    return getattr(args, task.name) or args.run_dir / f"{task.name}.csv"
+
+
 def submission_order(run: Run) -> list[str]:
     """Image ids of all eval photos, in the order of info.csv, or sorted by name where there is none."""
     faces = read_faces(Path(run.crop_dir))
@@ -124,7 +142,7 @@ def read_eval_logits(args: argparse.Namespace, run: Run) -> tuple[Sequence[str],
     readable = load_crops(Path(run.crop_dir), "eval").image_ids
     logits = {}
     for task in combined_tasks():
-        path = getattr(args, task.name) or args.run_dir / f"{task.name}.csv"
+        path = table_path(args, task)
         if not path.exists():
             raise UserError(f"{path}: no such file; run ensemble.py first, or give --{task.name}")
         table = read_table(path, task.classes)

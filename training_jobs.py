@@ -16,10 +16,9 @@ from core.device import pick_device, prepare_process
 from core.pixels import open_pixels
 from core.runtime import cpu_count
 from core.tasks import Task
-from dataset import PersonSampler
 from features import Shard, freeze, is_frozen, looks_of, missing_shards
 from fold_data import FoldData
-from fold_training import train_fold
+from fold_training import epoch_sampler, train_fold
 from model import build_model, head_weights
 from predictor import input_size
 
@@ -51,15 +50,9 @@ def longest_first(cells: Sequence[Cell]) -> list[Cell]:
 
     def pixels(cell: Cell) -> int:
         pixels_of_a_photo = 1 if is_frozen(cell.config) else cell.config.image_size**2
-        return cell.config.epochs * photos_per_epoch(cell.data, cell.config) * pixels_of_a_photo
+        return cell.config.epochs * len(epoch_sampler(cell.data, cell.config)) * pixels_of_a_photo
 
     return sorted(cells, key=pixels, reverse=True)
-
-
-def photos_per_epoch(data: FoldData, config: Config) -> int:
-    crops, labels = data.part(held_out=False)
-    persons = list(crops.frame["person"])
-    return len(PersonSampler(persons, labels, photos_per_person=config.photos_per_person, seed=(0,)))
 
 
 def jobs_at_once(configs: Sequence[Config]) -> int:

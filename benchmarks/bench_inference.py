@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 
 from benchmarks.material import Setup, some_run
@@ -15,6 +16,7 @@ from core.engine import predict
 from core.runs import finished_folds
 from core.runtime import progress
 from features import FOLDER as FEATURES
+from features import features_of
 from predictor import EVAL_BATCH_FACTOR, Predictor, load_predictor
 
 REAL, CEILING = "all models over the crops", "the models' own compute"
@@ -51,10 +53,17 @@ def _own_compute(setup: Setup, predictors: Sequence[Predictor]) -> int:
             _whole_network(setup, one, batches)
             continue
         if one.frozen not in looks:
-            options = {"device": str(setup.device), "tta": one.config.tta}
-            looks[one.frozen] = [one.look_at(pictures.numpy(), **options) for _ in range(len(batches))]
+            looks[one.frozen] = [_look_at(setup, one, pictures.numpy()) for _ in range(len(batches))]
         one.of_views(looks[one.frozen], device=setup.device)
     return size * len(batches)
+
+
+def _look_at(setup: Setup, one: Predictor, pictures: np.ndarray) -> torch.Tensor:
+    """Features (V, N, F) of the pictures and, under TTA, of their mirror images, in the precision of the store."""
+    model = place(one.model, setup.device, one.config.channels_last).eval()
+    seen = [pictures, np.ascontiguousarray(pictures[:, :, ::-1])][: 2 if one.config.tta == "flip" else 1]
+    views = [features_of(model, some, one.frozen, setup.device) for some in seen]
+    return torch.from_numpy(np.stack(views).astype(np.float32))
 
 
 def _whole_network(setup: Setup, one: Predictor, batches: Resident) -> None:

@@ -41,7 +41,7 @@ class Config:
     folds: int = _setting(5, "number of folds")
     fold_seed: int = _setting(0, "seed of the split into folds")
     seed: int = _setting(0, "seed of training: weights of the head, order, augmentation, dropout")
-    epochs: int = _setting(8, "epochs at most")
+    epochs: int = _setting(8, "epochs at most; of a frozen backbone each shows all views that are kept of a photo")
     patience: int = _setting(4, "epochs without a better held-out macro-F1 before training stops")
     keep: str = _setting(
         "best", "weights to keep: of the epoch with the best held-out macro-F1, or the last", ("best", "last")
@@ -121,10 +121,10 @@ BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
 })  # fmt: skip
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "mask": {"epochs": 4, "patience": 2},
-    "gender": {"backbone": "face_pair", "epochs": 6, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
+    "gender": {"backbone": "face_pair", "epochs": 3, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
-        **{"backbone": "face_pair", "epochs": 6, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
+        **{"backbone": "face_pair", "epochs": 3, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
         **{"head": "values", "class_share": 0.0},
     },
 })  # fmt: skip
@@ -140,10 +140,10 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType
         ANY_TASK: {"validate_every": 2},
         "mask": {"epochs": 3, "photos_per_person": 3},
     },
-    # A GPU, or hours of CPU: every photo. With many people augmented views bring nothing.
+    # A GPU, or an hour of CPU, for thousands of people: with so many, augmented views bring nothing.
     "full": {
         ANY_TASK: {"validate_every": 2, "views": 0},
-        "mask": {"epochs": 3},
+        "mask": {"epochs": 3, "photos_per_person": 3},
     },
 })  # fmt: skip
 

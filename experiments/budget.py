@@ -22,12 +22,11 @@ from core.runtime import UserError
 from core.tasks import Task
 from experiments.clock import cpu_seconds
 from experiments.training import Jobs, fold_data, open_folds, speed
-from features import is_frozen
-from fold_training import FoldTraining
-from training_jobs import photos_per_epoch
+from features import is_frozen, times_shown
+from fold_training import FoldTraining, epoch_sampler
 
 FIRST_PROBE_PEOPLE, PROBE_HELD_OUT, PROBE_GROWTH, PROBE_EPOCHS = 40, 2, 4, 2
-PROBE_HEAD_EPOCHS = 40
+PROBE_HEAD_EPOCHS = 20
 """Of heads on a frozen backbone: features of more people would cost more than a longer look at a few."""
 PROBE_SECONDS = 4.0
 """A probe lasts at least this long, or has everybody in it: start-up costs would hide the speed."""
@@ -121,21 +120,22 @@ def _fit(config: Config, cost: Cost, epochs: float) -> dict[str, int]:
     # A hair less than rounding up: 6.0000001 epochs are 6.
     if epochs >= 1:
         return {"epochs": math.ceil(epochs - 1e-6), "photos_per_person": config.photos_per_person}
-    return {"epochs": 1, "photos_per_person": max(1, math.ceil(epochs * cost.photos_per_epoch / cost.people))}
+    photos_each = cost.photos_per_epoch / cost.people / times_shown(config)
+    return {"epochs": 1, "photos_per_person": max(1, math.ceil(epochs * photos_each))}
 
 
 def measure(task: Task, config: Config, crops: Crops, *, fold_of: Mapping[str, int], jobs: Jobs) -> Cost:
     """Speed on the device at hand, of a short training that is thrown away."""
     data = fold_data(task, config, crops, fold=0, fold_of=fold_of)
     persons = data.part(held_out=False)[0].frame["person"]
-    there, photos_each = persons.nunique(), len(persons) / persons.nunique()
+    there, shown_each = persons.nunique(), times_shown(config) * len(persons) / persons.nunique()
     epochs = PROBE_HEAD_EPOCHS if is_frozen(config) else PROBE_EPOCHS
     short = replace(config, epochs=epochs, patience=epochs, photos_per_person=0)
     people = FIRST_PROBE_PEOPLE
     while True:
         per_second = probe(task, short, some_people(crops, fold_of, people), fold_of=fold_of, jobs=jobs)
-        if people >= there or people * photos_each * epochs >= PROBE_SECONDS * per_second:
-            return Cost(there, photos_per_epoch(data, config), len(data.rows(held_out=True)), per_second)
+        if people >= there or people * shown_each * epochs >= PROBE_SECONDS * per_second:
+            return Cost(there, len(epoch_sampler(data, config)), len(data.rows(held_out=True)), per_second)
         people *= PROBE_GROWTH
 
 

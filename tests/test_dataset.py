@@ -1,6 +1,6 @@
 """Who is shown in an epoch, how, and that a run repeats whatever the number of loader processes."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 import albumentations as A
@@ -51,6 +51,17 @@ def test_three_photos_are_one_of_each_class() -> None:
         indices = shown(sampler_of(20, 3, epoch=epoch))
         assert Counter(MASKS[index % 7] for index in indices) == {0: 20, 1: 20, 2: 20}
     assert Counter(MASKS[index % 7] for index in shown(sampler_of(20, 5))) == {0: 60, 1: 20, 2: 20}
+
+
+def test_a_photo_shown_several_times_has_seeds_that_follow_one_another() -> None:
+    persons = [f"p{person}" for person in range(4) for _ in MASKS]
+    sampler = PersonSampler(persons, list(MASKS) * 4, photos_per_person=3, seed=(0, 0), times=3)
+    seeds: dict[int, list[int]] = defaultdict(list)
+    for draw in sampler:
+        seeds[draw.index].append(draw.seed)
+    assert len(sampler) == 36
+    assert len(seeds) == 12
+    assert all(sorted(found) == list(range(min(found), min(found) + 3)) for found in seeds.values())
 
 
 def test_every_photo_has_its_turn_over_the_epochs() -> None:

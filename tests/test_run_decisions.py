@@ -121,6 +121,18 @@ class TestDecisions:
         assert json.loads((output / "decision.json").read_text())["rule"] == "raw"
         refusal(ensemble.main, [*argv, "--calibrate"], "--calibrate", "no out-of-fold logits", untouched=[output])
 
+    def test_tables_of_other_models_are_not_decided_by_what_this_run_s_models_answered(
+        self, run_copy: ToyRun, tmp_path: Path
+    ) -> None:
+        shutil.copy(run_copy.run_dir / "age.csv", tmp_path / "age.csv")
+        argv = ["--run-dir", run_copy.run_dir, "--age", tmp_path / "age.csv"]
+        for rule in ("tuned", "auto"):
+            refusal(submission.main, [*argv, "--decision", rule], f"--age {tmp_path / 'age.csv'}", "ensemble.py", "raw",
+                    untouched=[run_copy.run_dir])  # fmt: skip
+        submission.main([*map(str, argv)])
+        own = run_copy.run_dir / "gender.csv"
+        submission.main(["--run-dir", str(run_copy.run_dir), "--gender", str(own), "--decision", "tuned"])
+
     def test_folds_that_are_gone(self, run_copy: ToyRun) -> None:
         (run_copy.run_dir / "folds.csv").unlink()
         refusal(submission.main, ["--run-dir", run_copy.run_dir], "folds.csv", "run ensemble.py first")
