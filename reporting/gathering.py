@@ -1,6 +1,6 @@
 """All that the report is made from, read from a run folder and its crop folder. Nothing is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from core.decisions import RAW, Decision, compare, rule_named
 from core.evaluation import read_out_of_fold, value_tables
 from core.folds import folds_path, read_folds
 from core.label_fixes import training_crops
+from core.label_shift import Mix
 from core.logits import LogitTable, join_held_out, log_softmax, read_table
 from core.runs import Run, finished_folds, read_run
 from core.runtime import UserError, name_some
@@ -108,6 +109,7 @@ class RunData:
     trained: Mapping[str, tuple[TrainedFold, ...]]
     fold_of: Mapping[str, int] | None
     suspects: pd.DataFrame | None
+    decision: Decision
     decisions: dict | None
 
     @cached_property
@@ -139,6 +141,7 @@ def gather(run_dir: Path, truth_path: Path | None = None) -> RunData:
         {name: folds_of_task for name, folds_of_task in trained.items() if folds_of_task},
         read_folds(folds) if folds.exists() else None,
         _read_suspects(run_dir / "label_suspects.csv"),
+        decision,
         _read_decisions(run_dir / "scores.json"),
     )
 
@@ -227,14 +230,33 @@ def _read_decision(path: Path) -> Decision:
     if not path.exists():
         return Decision.raw()
     stored = artifacts.read_json(path, {"rule": str, "temperatures": dict, "biases": list})
-    decision = Decision(rule_named(stored["rule"]).name, stored["temperatures"], tuple(stored["biases"]))
+    mixes = _read_mixes(stored.get("mixes", {}))
+    decision = Decision(rule_named(stored["rule"]).name, stored["temperatures"], tuple(stored["biases"]), mixes or {})
     numbers = (*decision.temperatures.values(), *decision.biases)
     shape = Decision.raw()
     fits = decision.temperatures.keys() == shape.temperatures.keys() and len(decision.biases) == len(shape.biases)
-    if not fits or not all(isinstance(number, (int, float)) for number in numbers):
-        wanted = f"a temperature for each task and {len(shape.biases)} biases"
+    if mixes is None or not fits or not _are_numbers(numbers):
+        wanted = f"a temperature for each task and {len(shape.biases)} biases, and shares of classes by task"
         raise UserError(f"{path}: allowed are {wanted}; run submission.py again")
     return decision
+
+
+def _read_mixes(stored: object) -> dict[str, Mix] | None:
+    """The mixes that submission.py wrote, by task; None if they are none."""
+    classes = {task.name: len(task.classes) for task in combined_tasks()}
+    if not isinstance(stored, dict) or not stored.keys() <= classes.keys():
+        return None
+    mixes = {}
+    for name, mix in stored.items():
+        parts = [mix.get(part) if isinstance(mix, dict) else None for part in ("learned", "found")]
+        if not all(isinstance(part, list) and len(part) == classes[name] and _are_numbers(part) for part in parts):
+            return None
+        mixes[name] = Mix(*map(tuple, parts))
+    return mixes
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    return all(isinstance(value, (int, float)) for value in values)
 
 
 def _read_decisions(path: Path) -> dict | None:

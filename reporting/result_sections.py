@@ -29,7 +29,16 @@ DECADE = 10
 def scores_section(data: RunData) -> Context:
     """Macro-F1 and accuracy with intervals, beside the commonest class; whether both parts agree; decision rules."""
     parts = [{"split": split.name, "rows": _score_rows(data, split), **_size(split)} for split in data.scored_splits]
-    return {"parts": parts, "agreement": _agreement(parts), "decisions": data.decisions}
+    found = {"agreement": _agreement(parts), "decisions": data.decisions, "mixes": _mixes(data)}
+    return {"parts": parts, **found}
+
+
+def _mixes(data: RunData) -> list[Context]:
+    """Tasks of whose classes the eval photos seem to have other shares than the training photos."""
+    return [
+        {"task": name, "rows": list(zip(task_named(name).classes, mix.learned, mix.found, strict=True))}
+        for name, mix in data.decision.mixes.items()
+    ]
 
 
 def _size(split: Split) -> Context:

@@ -115,6 +115,15 @@ class TestTheNumbers:
             assert part["rows"][0]["found"] == written[part["split"]]["model"]["combined"]
         assert "tuned" in section(page_of(run_copy.run_dir, "--language", "en"), "scores")
 
+    def test_another_mix_of_the_photos_is_on_the_page(self, run_copy: ToyRun) -> None:
+        submission.main(["--run-dir", str(run_copy.run_dir)])
+        path, mix = run_copy.run_dir / "decision.json", {"learned": [0.25, 0.5, 0.25], "found": [0.1, 0.2, 0.7]}
+        assert scores_section(gather(run_copy.run_dir))["mixes"] == []
+        write_json(path, read_json(path) | {"rule": "shift", "mixes": {"age": mix}})
+        shown = section(page_of(run_copy.run_dir, "--language", "en"), "scores")
+        assert "another mix of classes" in shown
+        assert "young 25% 10% middle 50% 20% old 25% 70%" in shown
+
     @pytest.mark.parametrize(
         ("change", "words"),
         [
@@ -122,6 +131,11 @@ class TestTheNumbers:
             ({"rule": "best"}, "decision rule 'best' is unknown"),
             ({"biases": [0.0] * 3}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
             ({"biases": ["0"] * 18}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
+            (
+                {"mixes": {"age": {"learned": [0.5, 0.5], "found": [1, 0]}}},
+                r"decision\.json: allowed are .* shares of classes",
+            ),
+            ({"mixes": {"hat": {}}}, r"decision\.json: allowed are .* shares of classes"),
             ({"temperatures": {"age": 1.0}}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
         ],
     )
