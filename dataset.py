@@ -83,7 +83,7 @@ def seed_steps(transform: A.Compose, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Draw:
-    """One photo to show: its position in the dataset, and the seed of its augmentation."""
+    """One photo to show: its position in the dataset, and the seed of its augmentation, or of the view that is kept."""
 
     index: int
     seed: int
@@ -120,7 +120,7 @@ class PersonSampler(Sampler[Draw]):
 
     A person's photos are taken in turn from the classes they have, so that three photos of somebody with five masked,
     one wrongly masked and one bare photo are one of each, while gender and age, being the person's, choose freely.
-    Each is drawn `times`, with seeds that follow one another.
+    Each is drawn `times`, with seeds that follow one another: so many views, numbered by the seed, come once each.
     """
 
     def __init__(

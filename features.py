@@ -192,13 +192,8 @@ def looks_of(config: Config) -> Looks:
 
 
 def views_to_train_on(config: Config) -> int:
-    """How many of the views training shows: the photo alone where nothing is augmented."""
-    return 1 if config.augment == "none" else looks_of(config).count
-
-
-def times_shown(config: Config) -> int:
-    """How often an epoch shows a photo: in each view that is kept of it; without a store of views, once."""
-    return views_to_train_on(config) if is_frozen(config) else 1
+    """In how many kept views an epoch shows each photo: as it is alone where nothing is kept, or nothing augmented."""
+    return looks_of(config).count if is_frozen(config) and config.augment != "none" else 1
 
 
 def open_features(crops: Crops, backbone: FrozenBackbone, looks: Looks, *, device: str = "auto") -> FeatureStore:

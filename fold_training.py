@@ -26,7 +26,7 @@ from core.runtime import progress
 from core.tasks import Task
 from core.tracking import NONE, open_tracker, tracker_named
 from dataset import CropDataset, PersonSampler, eval_transform, make_loader, train_transform
-from features import FeatureDataset, freeze, is_frozen, looks_of, open_features, times_shown, views_to_train_on
+from features import FeatureDataset, freeze, is_frozen, looks_of, open_features, views_to_train_on
 from fold_data import FoldData
 from loss import ValueLoss, build_loss, class_weights, soften
 from model import (
@@ -79,7 +79,7 @@ def epoch_sampler(data: FoldData, config: Config) -> PersonSampler:
         labels,
         photos_per_person=config.photos_per_person,
         seed=(config.seed, data.fold),
-        times=times_shown(config),
+        times=views_to_train_on(config),
     )
 
 

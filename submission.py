@@ -59,7 +59,6 @@ COLUMNS = ["ImageID", "ans"]
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    refuse_fit_on_other_models(args)
     run = read_run(args.run_dir)
     image_ids = submission_order(run)
     if args.validate:
@@ -67,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{args.validate}: valid, {len(image_ids)} rows")
         return
 
+    refuse_fit_on_other_models(args)
     train = training_crops(args.run_dir, Path(run.crop_dir))
     readable, logits = read_eval_logits(args, run)
     oof = read_out_of_fold(args.run_dir, train, run)
@@ -96,7 +96,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     for task in combined_tasks():
         parser.add_argument(
-            f"--{task.name}", type=Path, metavar="FILE", help=f"logit table (default: RUN_DIR/{task.name}.csv)"
+            f"--{task.name}",
+            type=Path,
+            metavar="FILE",
+            help=f"logit table (default: RUN_DIR/{task.name}.csv); another file is decided by {RAW} alone",
         )
     add_run_dir(parser)
     parser.add_argument(
@@ -117,15 +120,19 @@ def refuse_fit_on_other_models(args: argparse.Namespace) -> None:
         return
     for task in combined_tasks():
         table = table_path(args, task)
-        if table.resolve() != (args.run_dir / table.name).resolve():
+        if table.resolve() != own_table(args, task).resolve():
             raise UserError(
                 f"--{task.name} {table}: --decision {args.decision} is fitted on the out-of-fold logits of --run-dir "
-                f"{args.run_dir}; average the runs into one folder with ensemble.py --run-dir, or allowed is {RAW}"
+                f"{args.run_dir}; bring the runs into one folder with ensemble.py --run-dir, or decide by {RAW}"
             )
 
 
 def table_path(args: argparse.Namespace, task: Task) -> Path:
-    return getattr(args, task.name) or args.run_dir / f"{task.name}.csv"
+    return getattr(args, task.name) or own_table(args, task)
+
+
+def own_table(args: argparse.Namespace, task: Task) -> Path:
+    return args.run_dir / f"{task.name}.csv"
 
 
 def submission_order(run: Run) -> list[str]:

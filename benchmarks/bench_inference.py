@@ -45,10 +45,10 @@ def _own_compute(setup: Setup, predictors: Sequence[Predictor]) -> int:
     """The same number of photos through the same models, from one batch that lies on the device."""
     config, photos = predictors[0].config, len(setup.eval_crops.image_ids)
     size = min(config.batch_size * EVAL_BATCH_FACTOR, photos)
-    pictures = torch.randint(0, 256, (size, *predictors[0].size, 3), dtype=torch.uint8)
-    batches = Resident((pictures, torch.zeros(size), torch.arange(size)), -(-photos // size), setup.device)
     looks = {}
     for one in predictors:
+        pictures = torch.randint(0, 256, (size, *one.size, 3), dtype=torch.uint8)
+        batches = Resident((pictures, torch.zeros(size), torch.arange(size)), -(-photos // size), setup.device)
         if one.frozen is None:
             _whole_network(setup, one, batches)
             continue

@@ -41,7 +41,7 @@ class Config:
     folds: int = _setting(5, "number of folds")
     fold_seed: int = _setting(0, "seed of the split into folds")
     seed: int = _setting(0, "seed of training: weights of the head, order, augmentation, dropout")
-    epochs: int = _setting(8, "epochs at most; of a frozen backbone each shows all views that are kept of a photo")
+    epochs: int = _setting(8, "epochs at most; with a frozen backbone each shows every kept view of a photo once")
     patience: int = _setting(4, "epochs without a better held-out macro-F1 before training stops")
     keep: str = _setting(
         "best", "weights to keep: of the epoch with the best held-out macro-F1, or the last", ("best", "last")
@@ -115,16 +115,16 @@ _RANGES = (
 BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # The size of the faces it has learned from. What it knows is worth more than what few people teach: its own weights
     # move little, its head fast.
-    "face_resnet29": {"image_size": 150, "lr": 5e-3, "backbone_lr": 0.01},
+    "face_resnet29": {"image_size": 150, "lr": 5e-3, "backbone_lr": 0.01, "epochs": 6},
     # What both its networks say is computed once for all folds, and heads learn from that in seconds.
-    "face_pair": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0},
+    "face_pair": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
 })  # fmt: skip
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "mask": {"epochs": 4, "patience": 2},
-    "gender": {"backbone": "face_pair", "epochs": 3, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
+    "gender": {"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
-        **{"backbone": "face_pair", "epochs": 3, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
+        **{"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
         **{"head": "values", "class_share": 0.0},
     },
 })  # fmt: skip

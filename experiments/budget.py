@@ -22,7 +22,7 @@ from core.runtime import UserError
 from core.tasks import Task
 from experiments.clock import cpu_seconds
 from experiments.training import Jobs, fold_data, open_folds, speed
-from features import is_frozen, times_shown
+from features import is_frozen, views_to_train_on
 from fold_training import FoldTraining, epoch_sampler
 
 FIRST_PROBE_PEOPLE, PROBE_HELD_OUT, PROBE_GROWTH, PROBE_EPOCHS = 40, 2, 4, 2
@@ -44,13 +44,13 @@ class Cost:
     """
 
     people: int
-    photos_per_epoch: int
+    shown_per_epoch: int
     held_out: int
     per_second: float
 
     def epoch_seconds(self, config: Config) -> float:
         scored = HELD_OUT_COST * self.held_out / min(config.validate_every, config.epochs)
-        return (self.photos_per_epoch + scored) / self.per_second
+        return (self.shown_per_epoch + scored) / self.per_second
 
     def fixed_seconds(self, config: Config) -> float:
         """The out-of-fold logits at the end."""
@@ -120,7 +120,7 @@ def _fit(config: Config, cost: Cost, epochs: float) -> dict[str, int]:
     # A hair less than rounding up: 6.0000001 epochs are 6.
     if epochs >= 1:
         return {"epochs": math.ceil(epochs - 1e-6), "photos_per_person": config.photos_per_person}
-    photos_each = cost.photos_per_epoch / cost.people / times_shown(config)
+    photos_each = cost.shown_per_epoch / cost.people / views_to_train_on(config)
     return {"epochs": 1, "photos_per_person": max(1, math.ceil(epochs * photos_each))}
 
 
@@ -128,7 +128,7 @@ def measure(task: Task, config: Config, crops: Crops, *, fold_of: Mapping[str, i
     """Speed on the device at hand, of a short training that is thrown away."""
     data = fold_data(task, config, crops, fold=0, fold_of=fold_of)
     persons = data.part(held_out=False)[0].frame["person"]
-    there, shown_each = persons.nunique(), times_shown(config) * len(persons) / persons.nunique()
+    there, shown_each = persons.nunique(), views_to_train_on(config) * len(persons) / persons.nunique()
     epochs = PROBE_HEAD_EPOCHS if is_frozen(config) else PROBE_EPOCHS
     short = replace(config, epochs=epochs, patience=epochs, photos_per_person=0)
     people = FIRST_PROBE_PEOPLE

@@ -92,6 +92,11 @@ def _of_age(**changes: Any) -> Mapping[str, Mapping[str, Values]]:
     return {"of_task": {"age": changes}}
 
 
+def _of_heads(**changes: Any) -> Mapping[str, Values]:
+    """Of the tasks that learn from a frozen backbone."""
+    return {"gender": changes, "age": changes}
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("default", "the settings as they are"),
     # Baselines: to be run for the wall-clock of `default` (--budget-minutes).
@@ -122,13 +127,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("focal", "focal loss", {"loss": "focal"}),
     Setting("soft_f1", "F1 of probabilities as loss", {"loss": "f1"}),
     Setting("balanced", "classes weighed by the inverse of their number", {"class_weights": "balanced"}),
-    # Augmentation
-    Setting("augment_none", "no augmentation", {"augment": "none"}),
-    Setting("augment_flip", "mirror images only", {"augment": "flip"}),
+    # Augmentation; heads see as many photos as those of the default do, whose epochs show four views of each.
+    Setting("augment_none", "no augmentation", {"augment": "none"}, _of_heads(epochs=12)),
+    Setting("augment_flip", "mirror images only", {"augment": "flip"}, _of_heads(epochs=6)),
     Setting("augment_standard", "geometry, colour, blur", {"augment": "standard"}),
     Setting("augment_strong", "standard, gamma, grey, holes", {"augment": "strong"}),
-    Setting("views_0", "frozen: the photo and its mirror image alone", {"views": 0}),
-    Setting("views_6", "frozen: six augmented views", {"views": 6}),
+    Setting("views_0", "frozen: the photo and its mirror image alone", {"views": 0}, _of_heads(epochs=6)),
+    Setting("views_6", "frozen: six augmented views", {"views": 6}, _of_heads(epochs=2)),
     Setting("mixup_0", "no photos blended", {"mixup": 0.0}),
     Setting("mixup_2", "photos blended in pairs, Beta .2", {"mixup": 0.2}),
     Setting("mixup_4", "photos blended in pairs, Beta .4", {"mixup": 0.4}),

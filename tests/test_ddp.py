@@ -64,17 +64,17 @@ class TestShares:
             shares.append(list(ranks.share(range(7))))
         assert sorted(item for one in shares for item in one) == list(range(7))
 
-    @pytest.mark.parametrize("count", [2, 3])
+    @pytest.mark.parametrize(("count", "times"), [(2, 1), (3, 1), (3, 4)])
     def test_the_batches_of_all_ranks_make_the_batches_of_one(
-        self, count: int, monkeypatch: pytest.MonkeyPatch
+        self, count: int, times: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        sampler = PersonSampler([str(n // 2) for n in range(26)], [0] * 26, photos_per_person=0, seed=(0,))
-        whole = [draw.index for draw in sampler]
+        sampler = PersonSampler([str(n // 2) for n in range(26)], [0] * 26, photos_per_person=0, seed=(0,), times=times)
+        whole = list(sampler)
         parts = []
         for number in range(count):
             as_rank(number, count, monkeypatch)
-            parts.append([draw.index for draw in sampler])
-            assert len(parts[-1]) == len(sampler) == 26 // count
+            parts.append(list(sampler))
+            assert len(parts[-1]) == len(sampler) == 26 * times // count
         for step in range(4):
             together = {index for part in parts for index in part[2 * step : 2 * step + 2]}
             assert together == set(whole[2 * count * step : 2 * count * (step + 1)])

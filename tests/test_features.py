@@ -176,8 +176,9 @@ class TestLooks:
         ],
     )
     def test_of_settings(self, settings: dict, looks: Looks, views: int) -> None:
-        config = config_with(**settings)
+        config = config_with(**settings, backbone_lr=0.0)
         assert (looks_of(config), views_to_train_on(config)) == (looks, views)
+        assert views_to_train_on(replace(config, backbone_lr=1.0)) == 1
 
 
 class TestStore:

@@ -124,11 +124,12 @@ class TestDecisions:
     def test_tables_of_other_models_are_not_decided_by_what_this_run_s_models_answered(
         self, run_copy: ToyRun, tmp_path: Path
     ) -> None:
-        shutil.copy(run_copy.run_dir / "age.csv", tmp_path / "age.csv")
-        argv = ["--run-dir", run_copy.run_dir, "--age", tmp_path / "age.csv"]
-        for rule in ("tuned", "auto"):
-            refusal(submission.main, [*argv, "--decision", rule], f"--age {tmp_path / 'age.csv'}", "ensemble.py", "raw",
-                    untouched=[run_copy.run_dir])  # fmt: skip
+        for other in (tmp_path / "age.csv", run_copy.run_dir / "age_of_others.csv"):
+            shutil.copy(run_copy.run_dir / "age.csv", other)
+            argv = ["--run-dir", run_copy.run_dir, "--age", other]
+            for rule in ("tuned", "auto"):
+                refusal(submission.main, [*argv, "--decision", rule], f"--age {other}", "ensemble.py", "raw",
+                        untouched=[run_copy.run_dir])  # fmt: skip
         submission.main([*map(str, argv)])
         own = run_copy.run_dir / "gender.csv"
         submission.main(["--run-dir", str(run_copy.run_dir), "--gender", str(own), "--decision", "tuned"])

@@ -26,7 +26,7 @@ from core.tasks import Task, task_named, task_names
 from dataset import Draw
 from features import is_frozen, looks_of, views_to_train_on
 from fold_data import FoldData
-from fold_training import FoldTraining, refuse_unusable
+from fold_training import FoldTraining, epoch_sampler, refuse_unusable
 from tools.contact import Cell, contact_sheet
 from tools.places import add_places, crop_dir_of, has_run, refuse_no_crops
 
@@ -89,9 +89,10 @@ def shown(fold_dir: Path, data: FoldData, config: Config, epoch: int) -> Iterato
     """The photos of an epoch, counted from 1, in the order that training sees them."""
     # Not frozen: what is wanted are the pictures, and not what a backbone says of them.
     training = FoldTraining(fold_dir, data, replace(config, backbone_lr=1.0))
-    training.sampler.epoch = epoch - 1
+    sampler = epoch_sampler(data, config)
+    sampler.epoch = epoch - 1
     crops, labels = data.part(held_out=False)
-    for draw in training.sampler:
+    for draw in sampler:
         image_id = crops.image_ids[draw.index]
         picture = view_drawn(training, draw, config) if is_frozen(config) else training.train_set[draw][0].numpy()
         yield Cell(picture, (*image_id.rsplit("/", 1), data.task.classes[labels[draw.index]]))
