@@ -1,9 +1,9 @@
 """Whole job: all folds of every task trained and their eval photos predicted, ours beside the original recipe.
 
-Same backbone, input size, epochs, folds and crops. In an epoch the recipe shows every photo once; ours shows some of each
-person's, or, to a head on a frozen backbone, every kept view of a photo. Ours are the commands, started as a user starts
-them; the recipe runs in this process. Task after task the two run in turn; what the times are worth is seen from the
-out-of-fold scores beside them, with their intervals over people.
+Same backbone, input size, epochs, folds and crops. In an epoch the recipe shows every photo once; ours shows some of
+each person's, or, to a head on a frozen backbone, every kept view of a photo. Ours are the commands, started as a user
+starts them; the recipe runs in this process. Task after task the two run in turn; what the times are worth is seen
+from the out-of-fold scores beside them, with their intervals over people.
 """
 
 import shutil
