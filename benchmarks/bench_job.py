@@ -20,11 +20,12 @@ from benchmarks.original import CRITERIA, OriginalFold, Recipe
 from benchmarks.ours import fold_data
 from benchmarks.watch import watch
 from core.checkpoints import OOF, fold_dir_of
+from core.decisions import combine_labels
 from core.logits import read_table
 from core.metrics import scores
 from core.pixels import FOLDER as PIXELS
 from core.tables import row_named
-from core.tasks import combined_tasks
+from core.tasks import combined_class_count, combined_tasks
 from features import FOLDER as FEATURES
 from fold_data import FoldData
 from predictor import input_size
@@ -39,6 +40,8 @@ def bench_job(setup: Setup) -> Report:
     sides: dict[str, Side] = {OURS: _ours, ORIGINAL: _original}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     found: dict[str, object] = {}
+    truth: dict[str, np.ndarray] = {}
+    answered: dict[str, dict[str, np.ndarray]] = {name: {} for name in sides}
     # Making the stores is a part of our time.
     for store in (PIXELS, FEATURES):
         shutil.rmtree(setup.crop_dir / store, ignore_errors=True)
@@ -46,11 +49,17 @@ def bench_job(setup: Setup) -> Report:
         for number, task in enumerate(combined_tasks()):
             config = setup.config(task.name, folds=setup.size.folds)
             folds = [fold_data(setup, task.name, config, fold) for fold in range(config.folds)]
+            truth[task.name], persons = _held_out(folds)
             for name in list(sides)[:: -1 if number % 2 else 1]:
                 began = time.perf_counter()
-                answers = sides[name](setup, folds, Path(folder))
+                answers = np.concatenate(sides[name](setup, folds, Path(folder)))
                 seconds[name].append(time.perf_counter() - began)
-                found[f"{task.name} macro-F1, {name}"] = _score(folds, answers)
+                answered[name][task.name] = answers
+                found[f"{task.name} macro-F1, {name}"] = _score(truth[task.name], answers, persons, len(task.classes))
+    # All tasks have the same folds, and so the same photos in the same order.
+    for name, labels in answered.items():
+        true, answers = combine_labels(truth), combine_labels(labels)
+        found[f"combined macro-F1, {name}"] = _score(true, answers, persons, combined_class_count())
     totals = {f"all tasks, {name}, s": sum(runs) for name, runs in seconds.items()}
     totals["all tasks, times faster"] = sum(seconds[ORIGINAL]) / sum(seconds[OURS])
     return Report("s a task", seconds, {f"{ORIGINAL} / {OURS}": ratio(seconds, ORIGINAL, OURS)}, totals | found)
@@ -93,10 +102,13 @@ def _original_fold(setup: Setup, recipe: Recipe, data: FoldData) -> np.ndarray:
     return fold.predict(held_out.paths).argmax(dim=1).numpy()
 
 
-def _score(folds: Sequence[FoldData], answers: Sequence[np.ndarray]) -> dict[str, float]:
-    """Macro-F1 out of fold, with its interval over people."""
+def _held_out(folds: Sequence[FoldData]) -> tuple[np.ndarray, list[str]]:
+    """Labels and persons of what the folds hold out, one fold after the other."""
     parts = [data.part(held_out=True) for data in folds]
     truth = [label for _, labels in parts for label in labels]
-    persons = [person for crops, _ in parts for person in crops.frame["person"]]
-    classes = len(folds[0].task.classes)
-    return scores(truth, np.concatenate(answers), persons, num_classes=classes)["macro_f1"]
+    return np.array(truth), [person for crops, _ in parts for person in crops.frame["person"]]
+
+
+def _score(truth: np.ndarray, answers: np.ndarray, persons: Sequence[str], classes: int) -> dict[str, float]:
+    """Macro-F1 out of fold, with its interval over people."""
+    return scores(truth, answers, persons, num_classes=classes)["macro_f1"]

@@ -120,7 +120,8 @@ BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "face_pair": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
 })  # fmt: skip
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
-    "mask": {"epochs": 4, "patience": 2},
+    # Small batches: with few people, more steps are what the network lacks.
+    "mask": {"epochs": 4, "patience": 2, "batch_size": 16},
     "gender": {"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {

@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -225,7 +226,7 @@ class TestShortRuns:
     def test_job(self, setup: Setup) -> None:
         report = bench_job.bench_job(setup)
         assert {name: len(seconds) for name, seconds in report.rates.items()} == {"ours": 3, "original recipe": 3}
-        assert {f"{task} macro-F1, ours" for task in ("mask", "gender", "age")} < set(report.facts)
+        assert {f"{task} macro-F1, ours" for task in ("mask", "gender", "age", "combined")} < set(report.facts)
 
     def test_detect(self, setup: Setup, tmp_path: Path) -> None:
         for number in range(3):
@@ -238,6 +239,20 @@ class TestShortRuns:
         report = bench_inference.bench_inference(setup)
         assert report.facts["models"] == 6
         assert list(report.ratios) == ["all models over the crops / the models' own compute"]
+
+    def test_models_of_other_sizes_are_shown_pictures_of_their_own(
+        self, setup: Setup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shown = []
+        config = setup.config("mask")
+        whole = SimpleNamespace(size=(32, 24), frozen=None, config=config)
+        frozen = SimpleNamespace(size=(50, 40), frozen="a backbone", config=config, of_views=lambda *_, **__: None)
+        monkeypatch.setattr(
+            bench_inference, "_whole_network", lambda _, __, batches: shown.append(batches.batch[0].shape[1:])
+        )
+        monkeypatch.setattr(bench_inference, "_look_at", lambda _, __, pictures: shown.append(pictures.shape[1:]))
+        bench_inference._own_compute(setup, [whole, frozen, frozen])
+        assert set(map(tuple, shown)) == {(32, 24, 3), (50, 40, 3)}
 
     def test_export_says_why_it_is_skipped(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(_: Sequence[object]) -> Watched:
