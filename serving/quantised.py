@@ -1,6 +1,6 @@
 """An exported model in 8-bit integers: its convolutions and heads, by ranges measured on crops."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,8 +33,12 @@ class CropReader(CalibrationDataReader):
         return next(self._batches, None)
 
 
-def write_int8(path: Path, source: Path, crops: np.ndarray) -> None:
-    """Write `source` quantised to `path`, with its metadata; `crops` (N, h, w, 3) uint8 show what values occur."""
+def write_int8(path: Path, source: Path, crops: np.ndarray, in_floats: Sequence[str] = ()) -> None:
+    """Write `source` quantised to `path`, with its metadata; `crops` (N, h, w, 3) uint8 show what values occur.
+
+    Whatever the tasks `in_floats` are computed from keeps its weights and computes in floats, also where other tasks
+    share it. Pixels that they share are rounded to 8 bits, which is what they came from.
+    """
     about = onnx.load(source, load_external_data=False).metadata_props
     with replacing(path) as aside, TemporaryDirectory() as folder:
         prepared = Path(folder) / source.name
@@ -45,6 +49,7 @@ def write_int8(path: Path, source: Path, crops: np.ndarray) -> None:
             CropReader(crops),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
+            nodes_to_exclude=nodes_behind(onnx.load(prepared), in_floats),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -54,3 +59,16 @@ def write_int8(path: Path, source: Path, crops: np.ndarray) -> None:
             if entry.key not in {kept.key for kept in model.metadata_props}:
                 model.metadata_props.add(key=entry.key, value=entry.value)
         onnx.save(model, aside)
+
+
+def nodes_behind(model: onnx.ModelProto, tasks: Sequence[str]) -> list[str]:
+    """Names of the nodes that the outputs of these tasks (the task's name, or with `_` and a unit) depend on."""
+    outputs = [output.name for output in model.graph.output]
+    needed = {name for name in outputs for task in tasks if name == task or name.startswith(f"{task}_")}
+    names = []
+    # A graph lists its nodes after those that they need.
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            names.append(node.name)
+    return names

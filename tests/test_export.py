@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from core.crops import CROP_COLUMNS, FACE_COLUMNS
 from core.photos import write_photo
 from core.pixels import shrink
 from core.runtime import UserError
+from serving.answers import Scores
 from serving.graph import Shrink
 from serving.onnx_model import load_exported, load_onnx
-from serving.parity import agreements, seconds_each
+from serving.parity import Agreement, agreements, seconds_each
 from serving.trained import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +69,20 @@ def write_crops(crop_dir: Path) -> None:
     (crop_dir / "crops.csv").write_text("\n".join((",".join(CROP_COLUMNS), *lines)) + "\n")
     crop = asdict(CROP)
     (crop_dir / "source.json").write_text(json.dumps({"data_root": "/data", "layout": "photos", "crop": crop}))
+
+
+@dataclass
+class ToldApart:
+    """Says that all labels agree, but for one task none from the second call on, `until` so many."""
+
+    task: str
+    until: int = 2
+    calls: int = 0
+
+    def __call__(self, one: Mapping[str, Scores], other: Mapping[str, Scores]) -> list[Agreement]:
+        self.calls += 1
+        apart = self.task if 1 < self.calls <= self.until else ""
+        return [Agreement(task, 0.0, 0.0, float(task != apart)) for task in one]
 
 
 def without_torch(code: str, folder: Path) -> str:
@@ -161,6 +177,31 @@ class TestFile:
         export.main([*argv, "--least-agreement", "0"])
         assert "int8 not kept" in capsys.readouterr().out
         assert [path.name for path in tmp_path.iterdir()] == ["mask.onnx"]
+
+    def test_tasks_that_int8_changes_stay_in_floats(
+        self, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        floats = load_exported(run_dir / "onnx")
+        crops = random_crops(6)
+        monkeypatch.setattr(export, "seconds_each", lambda *_: [1.0, 0.5])
+        monkeypatch.setattr(export, "agreements", told_apart := ToldApart("gender"))
+        argv = ["--run-dir", str(run_dir), "--int8", "--out", str(tmp_path), "--crops", "6"]
+        export.main(argv)
+        assert "back to floats: gender, of whose labels less than 99.0% agree" in capsys.readouterr().out
+        assert told_apart.calls == 3
+        mixed = load_exported(tmp_path / "all.int8.onnx")(crops)
+        expected = floats(crops)
+        apart = {task: np.abs(mixed[task].log_probs - expected[task].log_probs).max() for task in TASKS}
+        assert apart["gender"] < 0.01 < min(apart["mask"], apart["age"])
+
+    def test_int8_is_not_kept_if_a_task_differs_in_floats_too(
+        self, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export, "seconds_each", lambda *_: [1.0, 0.5])
+        monkeypatch.setattr(export, "agreements", ToldApart("gender", until=9))
+        export.main(["--run-dir", str(run_dir), "--int8", "--out", str(tmp_path), "--crops", "6"])
+        assert "int8 not kept: too few labels of gender agree, and it is 2.00 times as fast" in capsys.readouterr().out
+        assert [path.name for path in tmp_path.iterdir()] == ["all.onnx"]
 
     def test_a_run_whose_crops_are_gone_is_compared_on_noise(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
