@@ -95,10 +95,19 @@ def prepare_process(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
+    if libc := _glibc():
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
         libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST_BLOCK)
+
+
+def give_back_memory() -> None:
+    """Hand the freed memory that `prepare_process` made this process keep back to the system, for other processes."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from core import artifacts, checkpoints
 from core.config import Config
 from core.crops import Crops
-from core.device import prepare_process
+from core.device import give_back_memory, prepare_process
 from core.runtime import UserError
 from core.tasks import Task
 from experiments.clock import cpu_seconds
@@ -72,6 +72,8 @@ def configs_for(
             task: measure(task, config, crops, fold_of=open_folds(run_dir, crops, config), jobs=jobs)
             for task, config in configs.items()
         }
+        # Large pictures leave gigabytes behind, which the folds will need.
+        give_back_memory()
         artifacts.write_json(plan_path, {**made_for, "settings": plan(minutes, configs, costs, jobs.count)})
     stored = artifacts.read_json(plan_path)
     for name, value in made_for.items():

@@ -151,6 +151,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("lr_high", "learning rate 5e-3", {"lr": 5e-3}),
     Setting("decay_high", "weight decay .1", {"weight_decay": 0.1}),
     Setting("warmup_long", "a third of the steps warm up", {"warmup": 0.33}),
+    Setting("batch_32", "batches of 32, twice those of the mask", {"batch_size": 32}),
     Setting("batch_64", "batches of 64", {"batch_size": 64}),
     Setting("keep_last", "weights of the last epoch, scored once", {"keep": "last", "validate_every": 10**6}),
     # Photos of a person, input size, network
@@ -189,7 +190,7 @@ GRIDS: tuple[Grid, ...] = (
     Grid(
         "optimiser", "learning rate, decay, dropout",
         ("default", "dropout_0", "dropout_3", "dropout_5", "dropout_7", "epochs_1", "epochs_6", "lr_low", "lr_middle",
-         "lr_high", "decay_high", "warmup_long", "batch_64", "keep_last"),
+         "lr_high", "decay_high", "warmup_long", "batch_32", "batch_64", "keep_last"),
     ),
     Grid("sampling", "photos of a person an epoch", ("default", "photos_1", "photos_3", "photos_all")),
     Grid("size", "height of the input", ("default", "size_96", "size_144", "size_224")),

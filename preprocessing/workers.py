@@ -60,7 +60,8 @@ def spread(
         yield from _flow(pool, [items[first : first + chunk] for first in range(0, len(items), chunk)], workers)
         unfinished = False
     except BrokenProcessPool:
-        raise UserError("a worker process died, perhaps for lack of memory; run again with fewer --workers") from None
+        hint = "run again with fewer processes at once (--jobs or --workers)"
+        raise UserError(f"a worker process died, perhaps for lack of memory; {hint}") from None
     finally:
         if unfinished:
             for process in multiprocessing.active_children():

@@ -31,5 +31,5 @@ def test_work_over_processes_is_the_same_work() -> None:
 
 
 def test_a_dead_process_is_an_error_with_advice() -> None:
-    with pytest.raises(UserError, match="fewer --workers"):
+    with pytest.raises(UserError, match=r"fewer processes at once \(--jobs or --workers\)"):
         list(spread(dying, range(200), 2))
