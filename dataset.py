@@ -165,8 +165,8 @@ def make_loader(
 ) -> DataLoader:
     """Batches of pictures (N, H, W, 3) uint8, targets (N,), indices (N,). Without a sampler: each photo once, in order.
 
-    With one, all batches of an epoch are of one size: what is left over at its end is others in the next epoch. A
-    compiled network needs that, and batch normalisation cannot work with a last batch of a single photo.
+    With one, all batches of an epoch are of one size: what is left over at its end is others in the next epoch. Batch
+    normalisation cannot work with a last batch of a single photo.
     """
     whole_batches_only = sampler is not None and len(sampler) > batch_size
     return DataLoader(
@@ -177,6 +177,11 @@ def make_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_quiet_worker,
+        # They stay for the next epoch, and have begun it before the network asks.
+        persistent_workers=workers > 0 and sampler is not None,
+        # A loader draws a seed for its workers. Drawn from the seeds of the training it would change what is learned
+        # with the number of workers, and between a loader that goes on and one that begins.
+        generator=torch.Generator(),
     )
 
 

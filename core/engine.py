@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,8 +13,11 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from core import ranks
-from core.device import Precision, to_device
+from core.device import Precision, resized, to_device
 from core.runtime import UserError
+
+LOSS_SHOWN_EVERY = 20
+"""Steps. A GPU works through a queue of them, which runs empty whenever a number is asked for."""
 
 
 @dataclass(frozen=True)
@@ -57,35 +60,44 @@ class Trainer:
     channels_last: bool = True
     mixup: Mixup = Mixup()
 
-    def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: tqdm) -> EpochResult:
-        """One pass over batches of (pictures, targets, indices). UserError if the loss is no longer a number."""
+    def train_one_epoch(
+        self, batches: Iterable, *, first_step: int, bar: tqdm, size: tuple[int, int] | None = None
+    ) -> EpochResult:
+        """One pass over batches of (pictures, targets, indices), which are shrunk to `size` (H, W) first.
+
+        UserError if the loss is no longer a number.
+        """
         self.model.train()
-        began, photos, loss_sum, step = time.perf_counter(), 0, 0.0, first_step
+        began, photos, losses, step = time.perf_counter(), 0, [], first_step
         self.optimizer.zero_grad()
         number = len(batches)
         for position, (pictures, targets, _) in enumerate(batches):
             group_size = min(self.accumulate, number - position // self.accumulate * self.accumulate)
-            loss = self._backward(pictures, targets, group_size)
+            loss = self._backward(pictures, targets, group_size, size)
             if (position + 1) % self.accumulate == 0 or position + 1 == number:
                 self._step(self.learning_rate(step))
                 step += 1
             photos += len(targets)
-            loss_sum += loss * len(targets)
-            bar.set_postfix_str(f"loss {loss_sum / photos:.3f}", refresh=False)
+            losses.append(loss * len(targets))
+            if position % LOSS_SHOWN_EVERY == 0:
+                bar.set_postfix_str(f"loss {_sum(losses) / photos:.3f}", refresh=False)
             bar.update(len(targets))
-        photos, loss_sum = (sum(ranks.gathered([part])) for part in (photos, loss_sum))
+        photos, loss_sum = (sum(ranks.gathered([part])) for part in (photos, _sum(losses)))
         if not math.isfinite(loss_sum):
             raise UserError(f"training diverged: the loss is {loss_sum}; give a lower --lr")
         seconds = time.perf_counter() - began
         return EpochResult(loss_sum / photos, seconds, photos / seconds)
 
-    def _backward(self, pictures: Tensor, targets: Tensor, group_size: int) -> float:
+    def _backward(self, pictures: Tensor, targets: Tensor, group_size: int, size: tuple[int, int] | None) -> Tensor:
+        """Add to the gradients, and return the mean loss () of the batch, which stays on its device."""
         device = self.precision.device
         images = to_device(pictures, device, self.channels_last)
+        if size:
+            images = resized(images, size)
         with self.precision.autocast():
             loss = self.mixup.loss(self.model, self.criterion, images, targets.to(device, non_blocking=True))
         self.precision.scaler.scale(loss / group_size).backward()
-        return loss.item()
+        return loss.detach()
 
     def _step(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -97,6 +109,10 @@ class Trainer:
         scaler.step(self.optimizer)
         scaler.update()
         self.optimizer.zero_grad()
+
+
+def _sum(losses: Sequence[Tensor]) -> float:
+    return torch.stack(list(losses)).cpu().double().sum().item()
 
 
 def steps_per_epoch(batches: int, accumulate: int) -> int:

@@ -24,7 +24,10 @@ from preprocessing import crop_faces
 pytest_plugins = ("toy_fixtures",)
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = ("--fold", "1", "--epochs", "3", "--patience", "3", "--drop-rate", "0.4", "--augment", "strong")
+FLAGS = (
+    *("--fold", "1", "--epochs", "3", "--patience", "3", "--drop-rate", "0.4", "--augment", "strong"),
+    *("--grow-from", "0.5"),
+)
 TIMES = ["seconds", "images_per_second"]
 
 
@@ -83,6 +86,18 @@ def test_training_goes_on_to_the_same_bytes(
     assert not checkpoints.is_done(fold_dir)
     train_toy(toy.crop_dir, tmp_path, flags=FLAGS)
     assert_same_fold(fold_dir, uninterrupted)
+
+
+def test_a_loader_process_that_stays_for_all_epochs_changes_nothing(
+    toy: Toy, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = (*FLAGS, "--workers", "1")
+    with monkeypatch.context() as patched:
+        stop_at(patched, checkpoints, "save_state", call=2)
+        with pytest.raises(KeyboardInterrupt):
+            train_toy(toy.crop_dir, tmp_path, flags=flags)
+    train_toy(toy.crop_dir, tmp_path, flags=flags)
+    assert_same_fold(tmp_path / "mask" / "fold1", uninterrupted)
 
 
 def test_stopped_twice(toy: Toy, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
