@@ -13,6 +13,7 @@ import torch
 from drawn_faces import drawn_photo
 from toy_data import Toy, make_competition, prepare
 
+import export
 import inference
 import train
 from benchmarks import (
@@ -51,6 +52,7 @@ COMMANDS = {
     "synthesis.people": people.main,
     "train.py": train.main,
     "inference.py": inference.main,
+    "export.py": export.main,
     "benchmarks/bench_build.py": bench_build.main,
 }
 
@@ -58,7 +60,7 @@ COMMANDS = {
 def in_this_process(words: Sequence[object]) -> Watched:
     """What `watch` does, without starting a process: nothing is known of its memory."""
     command, *flags = [str(word) for word in words if word != "-m"]
-    one_process = {"train.py": ["--jobs", "1"], "inference.py": []}.get(command, ["--workers", "1"])
+    one_process = {"train.py": ["--jobs", "1"], "inference.py": [], "export.py": []}.get(command, ["--workers", "1"])
     with redirect_stdout(StringIO()) as printed:
         COMMANDS[command]([*flags, *one_process])
     return Watched(1.0, None, None, printed.getvalue())
@@ -66,7 +68,7 @@ def in_this_process(words: Sequence[object]) -> Watched:
 
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (material, bench_detect, bench_job, bench_scaling, run):
+    for module in (material, bench_detect, bench_export, bench_job, bench_scaling, run):
         monkeypatch.setattr(module, "watch", in_this_process)
 
 
@@ -254,6 +256,13 @@ class TestShortRuns:
         bench_inference._own_compute(setup, [whole, frozen, frozen])
         assert set(map(tuple, shown)) == {(32, 24, 3), (50, 40, 3)}
 
+    def test_export(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(export, "seconds_each", lambda *_: [1.0, 0.5])
+        report = bench_export.bench_export(setup)
+        names = {"torch", "ONNX", *({"ONNX int8"} - set(report.skipped))}
+        assert set(report.rates) == names
+        assert report.facts["ONNX, same label as torch"] == 1
+
     def test_export_says_why_it_is_skipped(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(_: Sequence[object]) -> Watched:
             raise UserError("onnx is missing")
@@ -262,8 +271,8 @@ class TestShortRuns:
         assert bench_export.bench_export(setup).skipped == {"ONNX": "onnx is missing"}
 
     def test_scaling(self, setup: Setup) -> None:
-        steps = {"detect_faces x1", "crop_faces x1", "train x1", "inference x1"}
-        assert set(bench_scaling.bench_scaling(setup).rates) == steps
+        of_tasks = {f"{step} {task} x1" for step in ("train", "inference") for task in ("mask", "gender")}
+        assert set(bench_scaling.bench_scaling(setup).rates) == {"detect_faces x1", "crop_faces x1", *of_tasks}
 
     def test_build(self, setup: Setup) -> None:
         assert run.bench_build(replace(setup, size=replace(TINY, people=2))).facts["photos"] == 14
