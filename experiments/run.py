@@ -29,7 +29,7 @@ from experiments.grid import GRIDS, SETTINGS, chosen_settings
 from experiments.table import EVAL, OOF, markdown, read_results
 
 RUN_DIR = Path("outputs/experiments")
-OUT = RUN_DIR / "results.csv"
+TABLE = "results.csv"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,13 +74,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_crop_dir(parser)
     parser.add_argument("--run-dir", type=Path, default=RUN_DIR, help="folder of the runs")
-    parser.add_argument("--out", type=Path, default=OUT, help="table of results")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"table of results (default: RUN_DIR/{TABLE})")
     parser.add_argument("--final", action="store_true", help="score the eval part as well; not for choosing")
     parser.add_argument("--show", action="store_true", help="print the table as Markdown, and stop")
     parser.add_argument("--baseline", default="default", help="setting that --show compares with")
     parser.add_argument("--measure", choices=MEASURES, default="macro_f1", help="what --show takes the difference of")
     parser.add_argument("--list", action="store_true", help="print grids and settings, and stop")
     args = parser.parse_args(argv)
+    args.out = args.out or args.run_dir / TABLE
     if not (args.names or args.show or args.list):
         raise UserError(f"name a grid or a setting; the grids are {', '.join(grid.name for grid in GRIDS)}")
     return args
