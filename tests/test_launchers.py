@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from toy_data import FAST, Toy, table
+from toy_data import FAST, Toy, ToyRun, table
 
 from core.runtime import UserError
 from launchers.launching import LAUNCHERS, Resources, add_launcher_flags, launch, launch_all, launcher_named
@@ -102,13 +102,18 @@ except UserError as error:
 
 
 def python(*words: object, cwd: Path) -> object:
-    """What a script prints last, as JSON. A process of its own: Ray leaves threads and sockets behind."""
+    """What a script prints last, as JSON."""
+    return json.loads(run_apart(*words, cwd=cwd).strip().splitlines()[-1])
+
+
+def run_apart(*words: object, cwd: Path) -> str:
+    """What a script prints. A process of its own: Ray leaves threads and sockets behind."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return done.stdout
 
 
 def flags(*words: str) -> argparse.Namespace:
@@ -179,6 +184,24 @@ def test_features_and_heads_over_a_cluster_are_those_made_here(toy: Toy, tmp_pat
     for fold in ("fold0", "fold1"):
         kept = Path("run", "gender", fold, "oof.csv")
         assert table(there / kept).equals(table(here / kept))
+
+
+@needs_ray
+def test_faces_and_predictions_over_a_cluster_are_those_found_here(drawn_run: ToyRun, tmp_path: Path) -> None:
+    for launcher in LAUNCHERS:
+        crop_dir, run_dir = (tmp_path / launcher.name / name for name in ("crops", "run"))
+        shutil.copytree(drawn_run.run_dir, run_dir, ignore=shutil.ignore_patterns("eval*.csv"))
+        for command in (
+            ("preprocessing/detect_faces.py", "--data-dir", drawn_run.root, "--crop-dir", crop_dir),
+            ("inference.py", "--run-dir", run_dir),
+        ):
+            run_apart(ROOT / command[0], *command[1:], "--launcher", launcher.name, cwd=tmp_path)
+    here, there = (tmp_path / launcher.name for launcher in LAUNCHERS)
+    assert table(there / "crops" / "faces.csv").equals(table(here / "crops" / "faces.csv"))
+    predicted = sorted(path.relative_to(here) for path in here.glob("run/*/fold*/eval.csv"))
+    assert len(predicted) == 6
+    for path in predicted:
+        assert table(there / path).equals(table(here / path))
 
 
 @needs_ray
