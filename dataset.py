@@ -177,7 +177,7 @@ def make_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_quiet_worker,
-        # They stay for the next epoch, and have begun it before the network asks.
+        # Starting them anew for every epoch costs seconds.
         persistent_workers=workers > 0 and sampler is not None,
         # A loader draws a seed for its workers. Drawn from the seeds of the training it would change what is learned
         # with the number of workers, and between a loader that goes on and one that begins.

@@ -37,14 +37,11 @@ from model import (
     head_weights,
     normalisation,
     parameter_groups,
-    takes_any_size,
 )
 from predictor import EVAL_BATCH_FACTOR, input_size, load_predictor, write_prediction
 
 FUSED_ON = ("cpu", "cuda")
 """Devices on which a step of the optimiser is one operation over a tensor, instead of a dozen."""
-GRAIN = 8
-"""Pixels by which pictures grow: most networks halve them a few times."""
 
 
 @dataclass
@@ -117,12 +114,12 @@ class FoldTraining:
         self.precision = Precision(self.device, config.amp)
         self.progress = Progress()
         self.head = build_head(config.head, data.task, config.age_edges)
-        self.size = input_size(config, data.crops.source)
-        self.frozen = freeze(fold_dir.parents[1], config, self.size) if is_frozen(config) else None
+        size = input_size(config, data.crops.source)
+        self.frozen = freeze(fold_dir.parents[1], config, size) if is_frozen(config) else None
         if self.frozen:
             self.store = open_features(data.crops, self.frozen, looks_of(config), device=config.device)
         else:
-            self.store = open_pixels(data.crops, self.size)
+            self.store = open_pixels(data.crops, size)
         seed_everything(config.seed, data.fold)
         self.model = self._build_model()
         self.learner = head_on_features(self.model.network) if self.frozen else self.model
@@ -183,8 +180,7 @@ class FoldTraining:
         bar.set_description(f"{self.data.title} epoch {epoch + 1}/{self.config.epochs}{best}")
         seed_everything(self.config.seed, self.data.fold, epoch, *filter(None, [ranks.number()]))
         self.sampler.epoch = epoch
-        size = growing_size(self.size, self.config, epoch)
-        result = self.trainer.train_one_epoch(self.train_loader, first_step=epoch * self.steps, bar=bar, size=size)
+        result = self.trainer.train_one_epoch(self.train_loader, first_step=epoch * self.steps, bar=bar)
         ranks.align(self.learner)
         row = {
             "epoch": epoch + 1,
@@ -225,7 +221,7 @@ class FoldTraining:
         network = build_model(
             config.backbone,
             self.head.outputs,
-            image_size=self.size,
+            image_size=input_size(config, self.data.crops.source),
             pretrained=config.pretrained,
             drop_rate=config.drop_rate,
         )
@@ -277,20 +273,6 @@ class FoldTraining:
         options = {"focal_gamma": config.focal_gamma, "label_smoothing": config.label_smoothing}
         of_classes = build_loss(config.loss, class_weights=weights, **options)
         return with_values(of_classes, self.head, config).to(self.device)
-
-
-def growing_size(whole: tuple[int, int], config: Config, epoch: int) -> tuple[int, int] | None:
-    """(H, W) in which an epoch, counted from 0, shows pictures of a `whole` size; None where it is the whole one.
-
-    Sizes grow evenly from epoch to epoch (progressive resizing, Howard 2018), and heights are multiples of 8. They do
-    not for networks of a fixed input size, nor for heads, which see no pictures.
-    """
-    grows = config.grow_from < 1 and not is_frozen(config) and takes_any_size(config.backbone)
-    if not grows or epoch + 1 == config.epochs:
-        return None
-    share = config.grow_from + (1 - config.grow_from) * epoch / (config.epochs - 1)
-    height = max(GRAIN, round(whole[0] * share / GRAIN) * GRAIN)
-    return (height, max(1, round(whole[1] * height / whole[0]))) if height < whole[0] else None
 
 
 def with_values(class_loss: torch.nn.Module, head: Head, config: Config) -> torch.nn.Module:

@@ -77,11 +77,6 @@ PACKAGED_WEIGHTS = MappingProxyType({
 })  # fmt: skip
 
 
-def takes_any_size(backbone: str) -> bool:
-    """Whether a network can be fed with pictures of other sizes than it was built for."""
-    return not _pretrained_config(backbone).fixed_input_size
-
-
 def build_model(
     backbone: str, num_classes: int, *, image_size: tuple[int, int], pretrained: bool = False, drop_rate: float = 0.0
 ) -> nn.Module:

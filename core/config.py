@@ -27,9 +27,6 @@ class Config:
     pretrained: bool = _setting(True, "start from weights that have learned from other photos")
     drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1")
     image_size: int = _setting(112, "height of the network's input in pixels; the width follows the crops' aspect")
-    grow_from: float = _setting(
-        1.0, "share of --image-size in the first epoch; it grows to 1 by the last, where the network takes any size"
-    )
     head: str = _setting(
         "classes",
         "classes: one output per class; values: one per value (each year of age), summed to classes",
@@ -111,7 +108,6 @@ _RANGES = (
     ),
     *((name, 0, 1) for name in ("drop_rate", "warmup", "label_smoothing", "class_share", "backbone_lr")),
     *((name, 0.01, 1000) for name in ("value_sigma",)),
-    *((name, 0.1, 1) for name in ("grow_from",)),
     *((name, 0, 100) for name in ("mixup",)),
     *(("image_size", 16, 4096), ("folds", 2, 100), ("lr", 1e-8, 100), ("focal_gamma", 0, 100), ("workers", -1, 1024)),
 )

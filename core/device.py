@@ -87,13 +87,6 @@ def to_device(pictures: Tensor, device: torch.device, channels_last: bool) -> Te
     return moved.to(torch.float32, memory_format=memory_format)
 
 
-def resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pictures (N, 3, H, W) to a smaller (N, 3, h, w), each pixel the mean of those that it covers."""
-    memory_format = torch.channels_last if pictures.is_contiguous(memory_format=torch.channels_last) else None
-    smaller = nn.functional.interpolate(pictures, size=size, mode="area")
-    return smaller.contiguous(memory_format=memory_format) if memory_format else smaller
-
-
 def prepare_process(threads: int) -> None:
     """Let this process compute with so many threads, and keep the memory it frees.
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from core import ranks
-from core.device import Precision, resized, to_device
+from core.device import Precision, to_device
 from core.runtime import UserError
 
 LOSS_SHOWN_EVERY = 20
@@ -60,20 +60,15 @@ class Trainer:
     channels_last: bool = True
     mixup: Mixup = Mixup()
 
-    def train_one_epoch(
-        self, batches: Iterable, *, first_step: int, bar: tqdm, size: tuple[int, int] | None = None
-    ) -> EpochResult:
-        """One pass over batches of (pictures, targets, indices), which are shrunk to `size` (H, W) first.
-
-        UserError if the loss is no longer a number.
-        """
+    def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: tqdm) -> EpochResult:
+        """One pass over batches of (pictures, targets, indices). UserError if the loss is no longer a number."""
         self.model.train()
         began, photos, losses, step = time.perf_counter(), 0, [], first_step
         self.optimizer.zero_grad()
         number = len(batches)
         for position, (pictures, targets, _) in enumerate(batches):
             group_size = min(self.accumulate, number - position // self.accumulate * self.accumulate)
-            loss = self._backward(pictures, targets, group_size, size)
+            loss = self._backward(pictures, targets, group_size)
             if (position + 1) % self.accumulate == 0 or position + 1 == number:
                 self._step(self.learning_rate(step))
                 step += 1
@@ -88,12 +83,10 @@ class Trainer:
         seconds = time.perf_counter() - began
         return EpochResult(loss_sum / photos, seconds, photos / seconds)
 
-    def _backward(self, pictures: Tensor, targets: Tensor, group_size: int, size: tuple[int, int] | None) -> Tensor:
+    def _backward(self, pictures: Tensor, targets: Tensor, group_size: int) -> Tensor:
         """Add to the gradients, and return the mean loss () of the batch, which stays on its device."""
         device = self.precision.device
         images = to_device(pictures, device, self.channels_last)
-        if size:
-            images = resized(images, size)
         with self.precision.autocast():
             loss = self.mixup.loss(self.model, self.criterion, images, targets.to(device, non_blocking=True))
         self.precision.scaler.scale(loss / group_size).backward()
@@ -111,8 +104,8 @@ class Trainer:
         self.optimizer.zero_grad()
 
 
-def _sum(losses: Sequence[Tensor]) -> float:
-    return torch.stack(list(losses)).cpu().double().sum().item()
+def _sum(losses: list[Tensor]) -> float:
+    return torch.stack(losses).cpu().double().sum().item()
 
 
 def steps_per_epoch(batches: int, accumulate: int) -> int:

@@ -72,7 +72,7 @@ PLAIN: Values = {
     **{"augment": "flip", "tta": "none", "keep": "best", "validate_every": 1, "patience": 10**6},
     **{"lr": 1e-3, "backbone_lr": 1.0, "weight_decay": 0.02, "warmup": 0.1, "schedule": "cosine"},
     **{"grad_clip": 1.0, "accumulate": 1},
-    **{"image_size": 112, "grow_from": 1.0, "batch_size": 32, "photos_per_person": 3, "epochs": 6},
+    **{"image_size": 112, "batch_size": 32, "photos_per_person": 3, "epochs": 6},
 }
 """Nothing tuned: what one would type first. All that changes what is learned is named, so that no default creeps in."""
 ORIGINAL: Values = {
@@ -161,8 +161,6 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("size_96", "input 96 pixels high", {"image_size": 96}),
     Setting("size_144", "input 144 pixels high", {"image_size": 144}),
     Setting("size_224", "input 224 pixels high", {"image_size": 224}),
-    Setting("grow_1", "input of one size", {"grow_from": 1.0}),
-    Setting("grow_6", "input that grows from .6 of its size", {"grow_from": 0.6}),
     Setting("unpretrained", "random first weights", {"pretrained": False}),
     Setting("imagenet", "EfficientNet-Lite0, all of it trained", {"backbone": "tf_efficientnet_lite0"}),
     Setting("face_resnet", "the ResNet of the pair alone, trained", {"backbone": "face_resnet29"}),
@@ -195,7 +193,7 @@ GRIDS: tuple[Grid, ...] = (
          "lr_high", "decay_high", "warmup_long", "batch_32", "batch_64", "keep_last"),
     ),
     Grid("sampling", "photos of a person an epoch", ("default", "photos_1", "photos_3", "photos_all")),
-    Grid("size", "height of the input", ("default", "size_96", "size_144", "size_224", "grow_1", "grow_6")),
+    Grid("size", "height of the input", ("default", "size_96", "size_144", "size_224")),
     Grid(
         "network", "first weights and backbone",
         ("default", "imagenet", "face_resnet", "face_frozen", "unpretrained", "resnet18"),

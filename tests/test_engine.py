@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.device import Precision, give_back_memory, prepare_process, resized, to_device
+from core.device import Precision, give_back_memory, prepare_process, to_device
 from core.engine import Mixup, Trainer, predict, steps_per_epoch, warmup_cosine
 from core.runtime import UserError
 
@@ -242,13 +242,3 @@ def test_memory_that_was_kept_is_given_back_on_demand() -> None:
     give_back_memory()
     assert kept - resident_bytes() > 250 * 2**20
     assert last.all()
-
-
-@pytest.mark.parametrize("channels_last", [True, False])
-def test_pictures_shrink_by_the_mean_of_what_a_pixel_covers(channels_last: bool) -> None:
-    quarters = torch.tensor([[[1.0, 3.0, 10.0, 10.0], [5.0, 7.0, 10.0, 30.0]]])
-    pictures = quarters.expand(2, 3, 2, 4)
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    smaller = resized(pictures.contiguous(memory_format=memory_format), (1, 2))
-    assert smaller.tolist() == [[[[4.0, 15.0]]] * 3] * 2
-    assert smaller.is_contiguous(memory_format=memory_format)

@@ -24,10 +24,7 @@ from preprocessing import crop_faces
 pytest_plugins = ("toy_fixtures",)
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = (
-    *("--fold", "1", "--epochs", "3", "--patience", "3", "--drop-rate", "0.4", "--augment", "strong"),
-    *("--grow-from", "0.5"),
-)
+FLAGS = ("--fold", "1", "--epochs", "3", "--patience", "3", "--drop-rate", "0.4", "--augment", "strong")
 TIMES = ["seconds", "images_per_second"]
 
 
