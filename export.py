@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from core.crops import load_crops
+from core.device import prepare_process
 from core.photos import read_photo
 from core.runs import read_run
-from core.runtime import UserError, add_run_dir, command_parser, positive_int, run_cli
+from core.runtime import UserError, add_run_dir, command_parser, cpu_count, positive_int, run_cli
 from core.tasks import task_names
 from serving.exporting import write_onnx
 from serving.onnx_model import INT8_SUFFIX, load_exported
@@ -34,6 +35,7 @@ LARGEST_DIFFERENCE = 0.02
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    prepare_process(cpu_count())
     run = load_run(args.run_dir, tasks=[] if ALL in args.task else args.task, folds=args.folds, device="cpu")
     path = (args.out or args.run_dir / "onnx") / f"{'-'.join(args.task)}.onnx"
     write_onnx(run, path)

@@ -1,4 +1,7 @@
-"""Export: photos a second and agreement of the ONNX files with torch, all tasks and folds at once, on one CPU."""
+"""Export: photos a second and agreement of the ONNX files with torch, all tasks and folds at once, on one CPU.
+
+Many crops together, as from a folder, and one after the other, as from a camera.
+"""
 
 import tempfile
 from collections.abc import Sequence
@@ -10,14 +13,16 @@ import numpy as np
 from benchmarks.material import Setup, some_run
 from benchmarks.measure import Report, in_turn, per_second, ratio
 from benchmarks.watch import watch
+from core.device import prepare_process
 from core.photos import read_photo
-from core.runtime import UserError
+from core.runtime import UserError, cpu_count
 from serving.onnx_model import INT8_SUFFIX, load_exported
 from serving.parity import Classify, agreements
 from serving.trained import load_run
 
 TORCH, ONNX, INT8 = "torch", "ONNX", "ONNX int8"
-CROPS = 64
+CROPS, ALONE = 64, 16
+ONE_BY_ONE = ", one by one"
 
 
 def bench_export(setup: Setup) -> Report:
@@ -31,11 +36,20 @@ def bench_export(setup: Setup) -> Report:
             return Report(skipped={ONNX: str(error)})
         paths = {ONNX: Path(folder) / "all.onnx", INT8: Path(folder) / f"all{INT8_SUFFIX}"}
         exported = {name: load_exported(path) for name, path in paths.items() if path.exists()}
+        prepare_process(cpu_count())
         contenders = {TORCH: load_run(run_dir, tasks=[], folds=(), device="cpu"), **exported}
         speeds = {name: partial(per_second, partial(_classify, one, crops)) for name, one in contenders.items()}
+        speeds |= {
+            name + ONE_BY_ONE: partial(per_second, partial(_classify_each, one, crops[:ALONE]))
+            for name, one in contenders.items()
+        }
         rates = in_turn(speeds, setup.size.rounds)
         facts = {"photos": len(crops), **_agreement(contenders, crops)}
-    ratios = {f"{name} / {TORCH}": ratio(rates, name, TORCH) for name in exported}
+    ratios = {
+        f"{name}{how} / {TORCH}{how}": ratio(rates, name + how, TORCH + how)
+        for name in exported
+        for how in ("", ONE_BY_ONE)
+    }
     # Its last line says why.
     skipped = {} if INT8 in exported else {INT8: printed.strip().splitlines()[-1]}
     return Report("photos/s", rates, ratios, facts, skipped)
@@ -44,6 +58,10 @@ def bench_export(setup: Setup) -> Report:
 def _classify(classify: Classify, crops: Sequence[np.ndarray]) -> int:
     classify(crops)
     return len(crops)
+
+
+def _classify_each(classify: Classify, crops: Sequence[np.ndarray]) -> int:
+    return sum(_classify(classify, [crop]) for crop in crops)
 
 
 def _agreement(contenders: dict[str, Classify], crops: Sequence[np.ndarray]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.runtime import UserError, positive_int
+from core.runtime import UserError, cpu_count, positive_int
 from preprocessing.detectors import detector_named, detector_names
 from preprocessing.ladder import DEFAULT_THRESHOLD, Rung
 from serving.answers import DEFAULT_UNSURE_BELOW, Classifier
@@ -56,11 +56,13 @@ def open_pipeline(args: argparse.Namespace, *, looks: Sequence[Rung] = PHOTO_LOO
 def open_classifier(args: argparse.Namespace) -> Classifier:
     if args.onnx is None:
         # An exported model runs where torch is not installed, so torch comes in only here.
+        from core.device import prepare_process
         from core.runs import last_run
         from serving.trained import load_run
 
         run_dir = args.run_dir or last_run(OUTPUTS)
         print(f"models of {run_dir}", file=sys.stderr)
+        prepare_process(cpu_count())
         return load_run(run_dir, folds=args.folds, device=args.device)
     if args.folds:
         raise UserError(f"--folds {','.join(map(str, args.folds))}: an exported model has all its folds in it")
