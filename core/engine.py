@@ -16,7 +16,7 @@ from core import ranks
 from core.device import Precision, to_device
 from core.runtime import UserError
 
-LOSS_SHOWN_EVERY = 20
+LOSS_READ_EVERY = 20
 """Steps. A GPU works through a queue of them, which runs empty whenever a number is asked for."""
 
 
@@ -63,7 +63,7 @@ class Trainer:
     def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: tqdm) -> EpochResult:
         """One pass over batches of (pictures, targets, indices). UserError if the loss is no longer a number."""
         self.model.train()
-        began, photos, losses, step = time.perf_counter(), 0, [], first_step
+        began, photos, loss_sum, unread, step = time.perf_counter(), 0, 0.0, [], first_step
         self.optimizer.zero_grad()
         number = len(batches)
         for position, (pictures, targets, _) in enumerate(batches):
@@ -73,11 +73,13 @@ class Trainer:
                 self._step(self.learning_rate(step))
                 step += 1
             photos += len(targets)
-            losses.append(loss * len(targets))
-            if position % LOSS_SHOWN_EVERY == 0:
-                bar.set_postfix_str(f"loss {_sum(losses) / photos:.3f}", refresh=False)
+            unread.append(loss * len(targets))
+            if (position + 1) % LOSS_READ_EVERY == 0 or position + 1 == number:
+                loss_sum += torch.stack(unread).cpu().double().sum().item()
+                unread.clear()
+                bar.set_postfix_str(f"loss {loss_sum / photos:.3f}", refresh=False)
             bar.update(len(targets))
-        photos, loss_sum = (sum(ranks.gathered([part])) for part in (photos, _sum(losses)))
+        photos, loss_sum = (sum(ranks.gathered([part])) for part in (photos, loss_sum))
         if not math.isfinite(loss_sum):
             raise UserError(f"training diverged: the loss is {loss_sum}; give a lower --lr")
         seconds = time.perf_counter() - began
@@ -102,10 +104,6 @@ class Trainer:
         scaler.step(self.optimizer)
         scaler.update()
         self.optimizer.zero_grad()
-
-
-def _sum(losses: list[Tensor]) -> float:
-    return torch.stack(losses).cpu().double().sum().item()
 
 
 def steps_per_epoch(batches: int, accumulate: int) -> int:

@@ -131,6 +131,16 @@ def test_a_small_last_batch_counts_by_its_photos() -> None:
     assert loss == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("photos", [39, 40, 41])
+def test_the_loss_is_the_mean_over_all_steps_however_often_it_is_read(photos: int) -> None:
+    images, labels = data(photos)
+    model = linear_model()
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(model(as_fed(images)), labels).item()
+    found, _ = train(model, batches_of(images, labels, 1), rates=(0.0,) * photos)
+    assert found == pytest.approx(expected)
+
+
 def test_gradients_are_clipped() -> None:
     images, labels = data()
     free, clipped = linear_model(), linear_model()
