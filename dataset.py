@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from core import ranks
-from core.pixels import PixelStore
-from core.runtime import UserError
+from core import distributed
+from core.cli import UserError
+from storage.crop_cache import PixelStore
 
 
 def _no_augmentation() -> list[A.BasicTransform]:
@@ -143,7 +143,7 @@ class PersonSampler(Sampler[Draw]):
 
     def __len__(self) -> int:
         counts = (sum(map(len, by_class.values())) for by_class in self._by_person)
-        return self._times * sum(min(count, self._per_person or count) for count in counts) // ranks.count()
+        return self._times * sum(min(count, self._per_person or count) for count in counts) // distributed.count()
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((*self._seed, self.epoch))
@@ -151,7 +151,7 @@ class PersonSampler(Sampler[Draw]):
         seeds = rng.integers(2**31, size=len(chosen))
         turns, places = np.divmod(rng.permutation(self._times * len(chosen)), len(chosen))
         draws = [Draw(int(chosen[at]), int(seeds[at]) + int(turn)) for turn, at in zip(turns, places, strict=True)]
-        yield from ranks.even_share(draws)
+        yield from distributed.even_share(draws)
 
     def _choose(self, by_class: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
         shuffled = [list(rng.permutation(by_class[label])) for label in rng.permutation(sorted(by_class))]
@@ -172,7 +172,7 @@ def make_loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=ranks.share(range(len(dataset))) if sampler is None else sampler,
+        sampler=distributed.share(range(len(dataset))) if sampler is None else sampler,
         drop_last=whole_batches_only,
         num_workers=workers,
         pin_memory=pin_memory,

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import artifacts, checkpoints
-from core.calibration import fit_temperature
-from core.folds import folds_path
-from core.label_fixes import overlay_path, training_crops
+from core import files
+from core.cli import UserError, add_run_dir, command_parser, run_cli
 from core.locks import holding
-from core.logits import (
+from core.tasks import Task, task_named, task_names
+from evaluation.calibration import fit_temperature
+from evaluation.logits import (
     AVERAGES,
     LogitTable,
     average_tables,
@@ -28,9 +28,9 @@ from core.logits import (
     require_same_ids,
     write_table,
 )
-from core.runs import begin_run, finished_folds, read_run
-from core.runtime import UserError, add_run_dir, command_parser, run_cli
-from core.tasks import Task, task_named, task_names
+from storage.folds import folds_path
+from storage.label_corrections import overlay_path, training_crops
+from storage.run_dir import CONFIG, EVAL, OOF, begin_run, finished_folds, first_difference, read_config_of, read_run
 
 DEFAULT_AVERAGE = "log_prob"
 
@@ -82,7 +82,7 @@ def given_or_found(args: argparse.Namespace) -> dict[str, list[Path]]:
 
 def has_results(task_dir: Path) -> bool:
     """Whether a fold is trained here, or, in a folder of predictions for other photos, predicted."""
-    return bool(finished_folds(task_dir)) or any(task_dir.glob(f"fold*/{checkpoints.EVAL}"))
+    return bool(finished_folds(task_dir)) or any(task_dir.glob(f"fold*/{EVAL}"))
 
 
 def open_run(run_dir: Path, made_from: Path) -> None:
@@ -91,7 +91,7 @@ def open_run(run_dir: Path, made_from: Path) -> None:
     for path_in in (folds_path, overlay_path):
         source, target = path_in(made_from), path_in(run_dir)
         if source.exists() and not target.exists():
-            artifacts.write_text(target, source.read_text(encoding="utf-8"))
+            files.write_text(target, source.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,11 @@ class Member:
 def read_member(folder: Path, task_name: str) -> Member:
     """UserError if a fold is missing, of another task, or of other folds or photos than the rest."""
     task = task_named(task_name)
-    first = checkpoints.read_config_of(_fold(folder, 0), task_name)
+    first = read_config_of(_fold(folder, 0), task_name)
     fold_dirs = [_fold(folder, fold) for fold in range(first["settings"]["folds"])]
     for fold_dir in fold_dirs:
-        _refuse_other_fold(fold_dir, checkpoints.read_config_of(fold_dir, task_name), first)
-    logits = read_predictions(fold_dirs, task.classes, eval_name=checkpoints.EVAL, oof_name=checkpoints.OOF)
+        _refuse_other_fold(fold_dir, read_config_of(fold_dir, task_name), first)
+    logits = read_predictions(fold_dirs, task.classes, eval_name=EVAL, oof_name=OOF)
     return Member(folder, first, logits, read_values(fold_dirs, task))
 
 
@@ -190,14 +190,14 @@ def ensemble_task(
     """Write <task>.csv and <task>_oof.csv, unless those that are there were made from the same tables."""
     stamp = {"average": average, "temperatures": list(temperatures), "made_from": _sources(members)}
     stamp_path, eval_path = run_dir / f"{task}.json", run_dir / f"{task}.csv"
-    if stamp_path.exists() and eval_path.exists() and artifacts.read_json(stamp_path) == stamp:
+    if stamp_path.exists() and eval_path.exists() and files.read_json(stamp_path) == stamp:
         print(f"{task}: {eval_path} is up to date")
         return
     stamp_path.unlink(missing_ok=True)
     scaled = [_divided(member.logits, by) for member, by in zip(members, temperatures, strict=True)]
     write_averages(scaled, average, eval_path=eval_path, oof_path=run_dir / f"{task}_oof.csv")
     write_values(run_dir, task_named(task), members)
-    artifacts.write_json(stamp_path, stamp)
+    files.write_json(stamp_path, stamp)
     models = sum(len(member.logits.folds) for member in members)
     cooled = (
         f" after temperatures {', '.join(f'{by:.2f}' for by in temperatures)}" if set(temperatures) != {1.0} else ""
@@ -232,18 +232,18 @@ def _divided(predictions: Predictions, by: float) -> Predictions:
 
 
 def _sources(members: Sequence[Member]) -> Mapping[str, str]:
-    return {str(path): artifacts.file_sha256(path) for member in members for path in member.sources}
+    return {str(path): files.file_sha256(path) for member in members for path in member.sources}
 
 
 def _fold(folder: Path, fold: int) -> Path:
     fold_dir = folder / f"fold{fold}"
-    if not (fold_dir / checkpoints.CONFIG).exists():
+    if not (fold_dir / CONFIG).exists():
         raise UserError(f"{folder}: fold{fold} is not trained; run train.py --task {folder.name}")
     return fold_dir
 
 
 def _refuse_other_fold(fold_dir: Path, config: dict, first: dict) -> None:
-    difference = checkpoints.first_difference({**first, "fold": config["fold"]}, config)
+    difference = first_difference({**first, "fold": config["fold"]}, config)
     if difference:
         name, of_first, here = difference
         raise UserError(

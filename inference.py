@@ -13,20 +13,31 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from core import artifacts, checkpoints
-from core.config import from_dict
-from core.crops import Crops, load_crops
-from core.device import pick_device, prepare_process
+from core import files
+from core.cli import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
 from core.disk import require_room
 from core.locks import holding
-from core.pixels import open_pixels
-from core.runs import Run, begin_run, finished_folds, read_run, trained_tasks
-from core.runtime import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
 from core.tasks import task_named, task_names
-from features import Looks, Shard, describe, missing_shards
-from launchers.feature_making import make_features
-from launchers.launching import LOCAL, add_launcher_flags, launch_all
-from predictor import input_size, load_predictor, refuse_other_crops, write_prediction
+from storage.crop_cache import open_pixels
+from storage.crops import Crops, load_crops
+from storage.run_dir import (
+    CONFIG,
+    EVAL,
+    MODEL,
+    Run,
+    backbone_path,
+    begin_run,
+    finished_folds,
+    read_config_of,
+    read_run,
+    trained_tasks,
+)
+from training.config import from_dict
+from training.device import pick_device, prepare_process
+from training.feature_cache import Looks, Shard, describe, missing_shards
+from training.feature_making import make_features
+from training.launchers import LOCAL, add_launcher_flags, launch_all
+from training.predictor import input_size, load_predictor, refuse_other_crops, write_prediction
 
 STAMP = "eval.json"
 ROW_BYTES = 200
@@ -67,10 +78,10 @@ def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> list[
     """
     shards = {}
     for fold_dir, _, task in models:
-        identity = checkpoints.read_config_of(fold_dir, task)
+        identity = read_config_of(fold_dir, task)
         refuse_other_crops(fold_dir, identity, crops)
         config = from_dict(identity["settings"])
-        size, weights = input_size(config, identity), checkpoints.backbone_path(fold_dir, identity)
+        size, weights = input_size(config, identity), backbone_path(fold_dir, identity)
         open_pixels(crops, size)
         if weights:
             shards |= {
@@ -140,17 +151,17 @@ def open_output(args: argparse.Namespace, run: Run, crops: Crops) -> Path:
 
 def stamp_of(fold_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> dict[str, str]:
     """What the eval logits of a fold are made from."""
-    identity = checkpoints.read_config_of(fold_dir, task)
-    weights = artifacts.file_sha256(fold_dir / checkpoints.MODEL)
+    identity = read_config_of(fold_dir, task)
+    weights = files.file_sha256(fold_dir / MODEL)
     tta = args.tta or from_dict(identity["settings"]).tta
     return {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
 
 
 def is_up_to_date(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> bool:
     """Whether the eval.csv that is there was made from the same weights, crops and options."""
-    table_path, stamp_path = output_dir / checkpoints.EVAL, output_dir / STAMP
+    table_path, stamp_path = output_dir / EVAL, output_dir / STAMP
     known = table_path.exists() and stamp_path.exists()
-    if not known or artifacts.read_json(stamp_path) != stamp_of(fold_dir, task, crops, args):
+    if not known or files.read_json(stamp_path) != stamp_of(fold_dir, task, crops, args):
         return False
     print(f"{task} {fold_dir.name}: eval logits are up to date")
     return True
@@ -164,10 +175,10 @@ def predict_fold(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args
     predictor = load_predictor(fold_dir, task)
     prediction = predictor.of_crops(crops, device=args.device, workers=args.workers, tta=stamp["tta"], title=title)
     stamp_path.unlink(missing_ok=True)
-    write_prediction(output_dir / checkpoints.EVAL, task_named(task), crops.image_ids, prediction)
+    write_prediction(output_dir / EVAL, task_named(task), crops.image_ids, prediction)
     if output_dir != fold_dir:
-        artifacts.write_json(output_dir / checkpoints.CONFIG, predictor.identity)
-    artifacts.write_json(stamp_path, stamp)
+        files.write_json(output_dir / CONFIG, predictor.identity)
+    files.write_json(stamp_path, stamp)
     print(f"{title}: {len(crops.image_ids)} eval photos")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from core.runtime import UserError
+from core.cli import UserError
 
 
 class CrossEntropyLoss(nn.Module):

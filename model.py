@@ -11,9 +11,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from core import face_pair, face_resnet, sface
-from core.artifacts import file_sha256
-from core.runtime import UserError
+from backbones import face_pair, face_resnet, sface
+from core.cli import UserError
+from core.files import file_sha256
 
 
 @dataclass(frozen=True)

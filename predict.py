@@ -22,18 +22,18 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from core import artifacts
-from core.layouts import scan
-from core.photos import EXTENSIONS, UnreadablePhoto, read_photo, write_photo
-from core.runtime import UserError, command_parser, name_some, positive_int, progress, run_cli
+from core import files
+from core.cli import UserError, command_parser, name_some, positive_int, progress, run_cli
+from core.images import EXTENSIONS, UnreadablePhoto, read_photo, write_photo
 from serving import video
-from serving.answers import FacePrediction
+from serving.cli import add_pipeline_flags, open_pipeline
 from serving.drawing import annotated
 from serving.faces import VIDEO_LOOKS
-from serving.opening import add_pipeline_flags, open_pipeline
 from serving.pipeline import Pipeline
 from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
+from serving.types import FacePrediction
+from storage.layouts import scan
 
 TABLE = "predictions"
 WINDOW = "Ctrl-C or q to stop"
@@ -58,9 +58,9 @@ class Results:
     def write(self, out_dir: Path, suffix: str) -> Path:
         path = out_dir / f"{TABLE}.{suffix}"
         if suffix == "json":
-            artifacts.write_json(path, {"unreadable": self.unreadable, "pictures": self.records})
+            files.write_json(path, {"unreadable": self.unreadable, "pictures": self.records})
         else:
-            artifacts.write_csv(path, pd.DataFrame(self.rows).convert_dtypes())
+            files.write_csv(path, pd.DataFrame(self.rows).convert_dtypes())
         return path
 
 

@@ -52,17 +52,17 @@ TRAIN=(train.py --task $TASKS ${PROFILE:+--profile "$PROFILE"} --crop-dir "$CROP
 
 # A mistyped flag shall stop the run now, not after the faces are found.
 step settings "$PYTHON" "${TRAIN[@]}" --show-settings >/dev/null
-[ -z "$SAMPLE" ] || step "sample people" "$PYTHON" -m synthesis.people --out "$DATA_DIR"
+[ -z "$SAMPLE" ] || step "sample people" "$PYTHON" -m synthesis.drawn.sample --out "$DATA_DIR"
 # A data set is looked at once: later runs have its faces already.
 [ -n "$SAMPLE" ] || [ "${CHECK:-1}" = 0 ] || [ -e "$CROP_DIR/faces.csv" ] \
-    || step "check data" "$PYTHON" check_data.py --data-dir "$DATA_DIR" --crop-dir "$CROP_DIR"
+    || step "check data" "$PYTHON" -m check_data --data-dir "$DATA_DIR" --crop-dir "$CROP_DIR"
 step "detect faces" "$PYTHON" preprocessing/detect_faces.py --data-dir "$DATA_DIR" --crop-dir "$CROP_DIR"
 step "crop faces" "$PYTHON" preprocessing/crop_faces.py --crop-dir "$CROP_DIR"
 step train "$PYTHON" "${TRAIN[@]}"
 step inference "$PYTHON" inference.py --run-dir "$RUN_DIR"
 step ensemble "$PYTHON" ensemble.py --run-dir "$RUN_DIR"
 step submission "$PYTHON" submission.py --run-dir "$RUN_DIR"
-[ "${REPORT:-1}" = 0 ] || step report "$PYTHON" report.py --run-dir "$RUN_DIR"
+[ "${REPORT:-1}" = 0 ] || step report "$PYTHON" -m reporting --run-dir "$RUN_DIR"
 
 echo
 [ -z "$SAMPLE" ] || echo "These are drawn people and a training of seconds: the scores mean nothing. Set DATA_DIR to your photos."

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from core import artifacts
-from core.crops import Crops, load_crops, read_faces
-from core.decisions import (
+from core import files
+from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
+from core.tasks import AgeEdges, Task, combined_class_count, combined_tasks
+from evaluation.decision_rules import (
     AUTO,
     RAW,
     RULES,
@@ -35,7 +36,10 @@ from core.decisions import (
     format_trials,
     rule_named,
 )
-from core.evaluation import (
+from evaluation.groups import format_groups
+from evaluation.label_shift import describe_mixes
+from evaluation.logits import read_table, require_same_ids
+from evaluation.results import (
     beside_majority,
     format_calibration,
     format_values,
@@ -44,15 +48,11 @@ from core.evaluation import (
     value_errors,
     value_tables,
 )
-from core.groups import format_groups
-from core.label_fixes import training_crops
-from core.label_shift import describe_mixes
-from core.logits import read_table, require_same_ids
-from core.runs import Run, read_run
-from core.runtime import UserError, add_run_dir, command_parser, name_some, run_cli
-from core.scores import Labels, combine, format_classes, format_scores, most_frequent
-from core.tasks import AgeEdges, Task, combined_class_count, combined_tasks
-from core.truth import Truth, find_truth
+from evaluation.scores import Labels, combine, format_classes, format_scores, most_frequent
+from storage.crops import Crops, load_crops, read_faces
+from storage.eval_labels import Truth, find_truth
+from storage.label_corrections import training_crops
+from storage.run_dir import Run, read_run
 
 COLUMNS = ["ImageID", "ans"]
 
@@ -197,13 +197,13 @@ def write_submission(path: Path, image_ids: Sequence[str], labels: Mapping[str, 
     frame = pd.DataFrame({"ImageID": image_ids, "ans": combine(columns(image_ids, labels))})
     if path.exists() and path.read_bytes() == frame.to_csv(index=False).encode():
         return False
-    artifacts.write_csv(path, frame)
+    files.write_csv(path, frame)
     return True
 
 
 def write_if_changed(path: Path, record: Mapping[str, object]) -> None:
-    if not path.exists() or artifacts.read_json(path) != json.loads(json.dumps(record)):
-        artifacts.write_json(path, record)
+    if not path.exists() or files.read_json(path) != json.loads(json.dumps(record)):
+        files.write_json(path, record)
 
 
 def columns(image_ids: Sequence[str], labels: Mapping[str, Mapping[str, int]]) -> Labels:
@@ -213,10 +213,10 @@ def columns(image_ids: Sequence[str], labels: Mapping[str, Mapping[str, int]]) -
 
 def validate_submission(path: Path, image_ids: Sequence[str]) -> None:
     """UserError naming the first thing that is wrong: columns, number of rows, ids, or range of ans."""
-    frame = artifacts.read_csv(path, COLUMNS)
+    frame = files.read_csv(path, COLUMNS)
     if list(frame.columns) != COLUMNS:
         raise UserError(f"{path}: columns {', '.join(frame.columns)}; allowed are exactly {', '.join(COLUMNS)}")
-    artifacts.require_unique(path, frame, "ImageID")
+    files.require_unique(path, frame, "ImageID")
     given, expected = set(frame["ImageID"]), set(image_ids)
     if given != expected:
         wrong, verb = (expected - given, "lacks") if expected - given else (given - expected, "has in excess")

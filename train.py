@@ -15,32 +15,22 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from core import ranks
-from core.checkpoints import fold_dir_of, is_done, remove_spent_states
-from core.config import PROFILES, Config, add_flags, resolve, typed_settings
-from core.crops import Crops, load_crops
-from core.device import pick_device
+from core import distributed
+from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
 from core.disk import require_room, training_bytes
-from core.folds import load_or_make_folds, plan_folds
-from core.label_fixes import crops_to_train, remember
 from core.locks import holding
-from core.runs import begin_run, describe_run, refuse_other_run
-from core.runtime import (
-    UserError,
-    add_crop_dir,
-    add_run_dir,
-    command_parser,
-    cpu_count,
-    name_some,
-    not_negative,
-    run_cli,
-)
 from core.tasks import Task, task_named, task_names
-from fold_data import FoldData
-from fold_training import refuse_unusable
-from launchers.feature_making import make_features
-from launchers.launching import LOCAL, add_launcher_flags, launch
-from training_jobs import Cell, cell_trainer, jobs_at_once, longest_first, stores_to_make, train_cell, weight_bytes
+from storage.crops import Crops, load_crops
+from storage.folds import load_or_make_folds, plan_folds
+from storage.label_corrections import crops_to_train, remember
+from storage.run_dir import begin_run, describe_run, fold_dir_of, is_done, refuse_other_run, remove_spent_states
+from training.config import PROFILES, Config, add_flags, resolve, typed_settings
+from training.device import pick_device
+from training.feature_making import make_features
+from training.fold import refuse_unusable
+from training.fold_data import FoldData
+from training.jobs import Cell, cell_trainer, jobs_at_once, longest_first, stores_to_make, train_cell, weight_bytes
+from training.launchers import LOCAL, add_launcher_flags, launch
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -54,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.show_settings:
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
-    with ranks.joined(), holding(args.run_dir, "--run-dir"):
+    with distributed.joined(), holding(args.run_dir, "--run-dir"):
         train_tasks(args, tasks, configs, profile)
 
 
@@ -89,14 +79,14 @@ def train_cells(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
         if cell not in todo:
             train_cell(cell)
     jobs = args.jobs or jobs_at_once([cell.config for cell in cells])
-    if ranks.count() > 1 and (jobs > 1 or args.launcher != LOCAL):
+    if distributed.count() > 1 and (jobs > 1 or args.launcher != LOCAL):
         raise UserError("--jobs and --launcher: under torchrun one fold is trained at a time, by all its processes")
     # Threads change the last bits of a sum, so they must not hang on how many folds are still to be trained.
-    own_share = max(1, cpu_count() // (jobs * ranks.count_here()))
+    own_share = max(1, cpu_count() // (jobs * distributed.count_here()))
     # Here, once, lest all processes make the same stores; features are shared out.
-    shards = ranks.share(ranks.gathered(stores_to_make(todo) if ranks.is_first() else []))
+    shards = distributed.share(distributed.gathered(stores_to_make(todo) if distributed.is_first() else []))
     make_features(args, shards, device=cells[0].config.device, jobs=jobs, threads=own_share)
-    ranks.wait_for_all()
+    distributed.wait_for_all()
     start = partial(cell_trainer, threads=own_share if args.launcher == LOCAL else args.job_cpus)
     with closing(launch(args, start, todo, processes=min(jobs, len(todo) or 1))) as finished:
         for title in finished:

@@ -19,7 +19,7 @@ FACE_LANDMARKS = np.array(
     [(-0.216, -0.2376), (0.2032, -0.2352), (-0.0104, 0.0168), (-0.1832, 0.2072), (0.1608, 0.2072)]
 )
 """Where landmarks come to lie, in face coordinates. Medians over faces that dlib's aligner had brought to the places
-where the network of core/face_resnet.py learned to expect them."""
+where the network of backbones/face_resnet.py learned to expect them."""
 BOX_LANDMARKS = np.array([(0.291, 0.384), (0.724, 0.386), (0.504, 0.585), (0.325, 0.735), (0.681, 0.735)])
 """Medians of the same landmarks in shares of a detector's boxes."""
 LARGEST_MISFIT = 0.35

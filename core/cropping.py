@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from core.alignment import FACE, are_of_box, to_face, typical_landmarks
-from core.artifacts import require_entries
 from core.boxes import Box, carry_points, crop_window
-from core.runtime import UserError
+from core.cli import UserError
+from core.files import require_entries
 
 MAX_SIZE = 4096
 CUBIC_REACH = 2

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from core.runtime import UserError
+from core.cli import UserError
 
 RESERVE = 32 << 20
 """Bytes for tables, logs and what else is written beside the things that are counted."""

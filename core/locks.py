@@ -17,8 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from core.artifacts import remove_stale
-from core.runtime import UserError, is_first_rank, one_line
+from core.cli import UserError, is_first_rank, one_line
+from core.files import remove_stale
 
 NAME = ".lock"
 _HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN)

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 
-from core.runtime import UserError
+from core.errors import UserError
 
 VARIABLE = "OFFLINE"
 _HUB_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")

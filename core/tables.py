@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from core.runtime import UserError
+from core.cli import UserError
 
 
 class Named(Protocol):

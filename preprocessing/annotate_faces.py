@@ -16,11 +16,11 @@ from pathlib import Path
 # Run as a script, only this folder is on the path, not the repository that `core` lies in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import crops
-from core.layouts import Dataset, scan
-from core.runtime import UserError, add_crop_dir, command_parser, run_cli
+from core.cli import UserError, add_crop_dir, command_parser, run_cli
 from preprocessing.annotation import Marks, choose, no_face_path_of
 from preprocessing.annotation_server import Annotation, AnnotationServer
+from storage import crops
+from storage.layouts import Dataset, scan
 
 DEFAULT_STATUSES = ("fallback", "missing")
 LAST_PORT = 65535

@@ -15,13 +15,14 @@ from pathlib import Path
 import cv2
 import pandas as pd
 
-from core import artifacts, crops
+from core import files
 from core.boxes import Box
-from core.layouts import Dataset
-from core.photos import fingerprint, jpeg, read_photo
-from core.runtime import UserError
-from preprocessing.manual import COLUMNS, read_manual
-from preprocessing.outcomes import Outcome, read_outcomes, rounded
+from core.cli import UserError
+from core.images import fingerprint, jpeg, read_photo
+from preprocessing.faces_table import Outcome, read_outcomes, rounded
+from preprocessing.fallback_boxes import COLUMNS, read_manual
+from storage import crops
+from storage.layouts import Dataset
 
 LIST_COLUMNS, NO_FACE_COLUMNS = ("image_id",), ("image_id", "drop")
 SHOWN_SIDE = 1600
@@ -66,7 +67,7 @@ def choose(crop_dir: Path, *, statuses: Sequence[str], list_path: Path | None) -
         if unknown:
             raise UserError(f"--status {unknown[0]!r}: allowed is {', '.join(crops.STATUSES)}")
         return [outcome for outcome in outcomes.values() if outcome.status in statuses]
-    listed = artifacts.read_csv(list_path, LIST_COLUMNS)["image_id"]
+    listed = files.read_csv(list_path, LIST_COLUMNS)["image_id"]
     for number, image_id in enumerate(listed, start=2):
         if image_id not in outcomes:
             raise UserError(f"{list_path} row {number}: image_id {image_id!r} is not in {crops.faces_path(crop_dir)}")
@@ -127,10 +128,10 @@ class Marks:
             boxes = _changed(self._boxes, image_id, mark.box, keep=mark.box is not None)
             no_face = _changed(self._no_face, image_id, None, keep=mark.no_face)
             if boxes != self._boxes:
-                artifacts.write_csv(self.boxes_path, _frame(COLUMNS, [(name, *box) for name, box in boxes.items()]))
+                files.write_csv(self.boxes_path, _frame(COLUMNS, [(name, *box) for name, box in boxes.items()]))
             if no_face != self._no_face:
                 rows = [(name, "1" if name in self._trained_on else "") for name in no_face]
-                artifacts.write_csv(self.no_face_path, _frame(NO_FACE_COLUMNS, rows))
+                files.write_csv(self.no_face_path, _frame(NO_FACE_COLUMNS, rows))
             self._boxes, self._no_face, self._read_state = boxes, no_face, self._state()
 
     def _of(self, image_id: str) -> Mark:
@@ -145,7 +146,7 @@ class Marks:
         if state == self._read_state:
             return
         boxes = read_manual(self.boxes_path, self._dataset) if state[0] else {}
-        no_face = artifacts.read_csv(self.no_face_path, LIST_COLUMNS)["image_id"] if state[1] else ()
+        no_face = files.read_csv(self.no_face_path, LIST_COLUMNS)["image_id"] if state[1] else ()
         self._boxes, self._no_face, self._read_state = boxes, dict.fromkeys(no_face), state
 
 

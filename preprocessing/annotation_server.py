@@ -15,11 +15,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from core.layouts import Dataset
-from core.photos import UnreadablePhoto
-from core.runtime import UserError, name_some
+from core.cli import UserError, name_some
+from core.images import UnreadablePhoto
 from preprocessing.annotation import NOTHING, Mark, Marks, ShownPhoto, checked_box, show
-from preprocessing.outcomes import Outcome
+from preprocessing.faces_table import Outcome
+from storage.layouts import Dataset
 
 ADDRESS = "127.0.0.1"
 OUR_NAMES = (ADDRESS, "localhost")

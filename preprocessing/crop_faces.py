@@ -17,17 +17,18 @@ from pathlib import Path
 # Run as a script, only this folder is on the path, not the repository that `core` lies in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core import artifacts, crops
+from core import files
 from core.alignment import points
 from core.boxes import Box
+from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, progress, run_cli
 from core.cropping import CropSettings, crop_face
 from core.disk import require_room
+from core.images import UnreadablePhoto, read_photo, write_photo
 from core.locks import holding
-from core.photos import UnreadablePhoto, read_photo, write_photo
-from core.runtime import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, progress, run_cli
+from core.parallel import keeping, spread
 from preprocessing.crop_table import Crop, forget_crops, inside, read_crop_table, write_crop_table
-from preprocessing.outcomes import Outcome, photo_stamp, read_outcomes
-from preprocessing.workers import keeping, spread
+from preprocessing.faces_table import Outcome, photo_stamp, read_outcomes
+from storage import crops
 
 BLOCK = 4096
 """What even the smallest file takes on the disk."""
@@ -109,7 +110,7 @@ def plan(crop_dir: Path, root: Path, outcomes: Mapping[str, Outcome], settings: 
         if stamp and not outcome.stamp.startswith(stamp):
             changed.append(outcome.path)
         made_from = (outcome.path, stamp, *map(repr, (*outcome.box, *outcome.landmarks)), repr(settings))
-        key = artifacts.text_hash(made_from)
+        key = files.text_hash(made_from)
         crop_path = crop_dir / outcome.path
         tasks.append(Task(outcome.image_id, photo_path, crop_path, outcome.path, outcome.box, key, outcome.landmarks))
     if changed:
@@ -131,7 +132,7 @@ def is_done(task: Task, table: Mapping[str, Crop]) -> bool:
 def remember_settings(crop_dir: Path, settings: CropSettings) -> None:
     source = crops.read_source(crop_dir)
     if source.get("crop") != asdict(settings):
-        artifacts.write_json(crops.source_path(crop_dir), source | {"crop": asdict(settings)})
+        files.write_json(crops.source_path(crop_dir), source | {"crop": asdict(settings)})
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _crop(task: Task, *, settings: CropSettings) -> Result:
     except UnreadablePhoto as error:
         return Result(task, reason=error.reason)
     write_photo(task.crop_path, crop_face(photo, task.box, settings, points(task.landmarks)))
-    return Result(task, content=artifacts.file_sha256(task.crop_path)[:16])
+    return Result(task, content=files.file_sha256(task.crop_path)[:16])
 
 
 def crop_all(

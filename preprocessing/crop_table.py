@@ -6,8 +6,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from core import artifacts, crops
-from core.runtime import UserError
+from core import files
+from core.cli import UserError
+from storage import crops
 
 COLUMNS = (*crops.CROP_COLUMNS, "file")
 
@@ -26,14 +27,14 @@ def read_crop_table(crop_dir: Path) -> dict[str, Crop]:
     path = crops.crops_path(crop_dir)
     if not path.exists():
         return {}
-    frame = artifacts.read_csv(path, COLUMNS)
-    artifacts.require_unique(path, frame, "image_id")
+    frame = files.read_csv(path, COLUMNS)
+    files.require_unique(path, frame, "image_id")
     return {row["image_id"]: Crop(row["key"], row["content"], row["file"]) for row in frame.to_dict("records")}
 
 
 def write_crop_table(crop_dir: Path, table: Mapping[str, Crop]) -> None:
     rows = [(image_id, crop.key, crop.content, crop.file) for image_id, crop in table.items()]
-    artifacts.write_csv(crops.crops_path(crop_dir), pd.DataFrame(rows, columns=list(COLUMNS), dtype=str))
+    files.write_csv(crops.crops_path(crop_dir), pd.DataFrame(rows, columns=list(COLUMNS), dtype=str))
 
 
 def forget_crops(crop_dir: Path, image_ids: Iterable[str]) -> None:
@@ -42,8 +43,8 @@ def forget_crops(crop_dir: Path, image_ids: Iterable[str]) -> None:
     gone = {image_id: crop for image_id, crop in table.items() if image_id in image_ids}
     if not gone:
         return
-    files = [inside(crop_dir, crop.file, crops.crops_path(crop_dir)) for crop in gone.values()]
-    for file in files:
+    stale = [inside(crop_dir, crop.file, crops.crops_path(crop_dir)) for crop in gone.values()]
+    for file in stale:
         file.unlink(missing_ok=True)
     write_crop_table(crop_dir, {image_id: crop for image_id, crop in table.items() if image_id not in gone})
 

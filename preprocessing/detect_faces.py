@@ -21,19 +21,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas as pd
 
-from core import artifacts, crops
+from core import files
+from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, run_cli
 from core.disk import require_room
-from core.layouts import LAYOUTS, Dataset, Photo, scan
 from core.locks import holding
-from core.runtime import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, run_cli
-from launchers.launching import add_launcher_flags, launch
 from preprocessing.crop_table import forget_crops
 from preprocessing.detection import Settings, search, still_valid
 from preprocessing.detectors import detector_named, detector_names
+from preprocessing.faces_table import Outcome, read_outcomes, write_outcomes
+from preprocessing.fallback_boxes import manual_outcomes
+from preprocessing.find_face import DEFAULT_THRESHOLD
 from preprocessing.guesses import fill, review
-from preprocessing.ladder import DEFAULT_THRESHOLD
-from preprocessing.manual import manual_outcomes
-from preprocessing.outcomes import Outcome, read_outcomes, write_outcomes
+from storage import crops
+from storage.layouts import LAYOUTS, Dataset, Photo, scan
+from training.launchers import add_launcher_flags, launch
 
 ROW_BYTES = 3 * 300
 """A row of faces.csv, of its unfinished predecessor, and of the one that is written aside."""
@@ -119,7 +120,7 @@ def name_dropped(before: Mapping[str, Outcome], todo: Sequence[Photo]) -> None:
 
 def remember(crop_dir: Path, **facts: object) -> None:
     """Add facts to source.json."""
-    artifacts.write_json(crops.source_path(crop_dir), crops.read_source(crop_dir) | facts)
+    files.write_json(crops.source_path(crop_dir), crops.read_source(crop_dir) | facts)
 
 
 def save(
@@ -151,7 +152,7 @@ def write_review(crop_dir: Path, dataset: Dataset, outcomes: Mapping[str, Outcom
         for image_id, why in whys.items()
     ]
     columns = ["image_id", "path", "status", "reason", "why"]
-    artifacts.write_csv(review_path(crop_dir), pd.DataFrame(rows, columns=columns, dtype=str))
+    files.write_csv(review_path(crop_dir), pd.DataFrame(rows, columns=columns, dtype=str))
 
 
 def print_summary(crop_dir: Path, dataset: Dataset, outcomes: Mapping[str, Outcome]) -> None:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from core import artifacts, crops
-from core.layouts import Dataset, Photo
-from core.photos import UnreadablePhoto, read_photo
-from core.runtime import progress
+from core import files
+from core.cli import progress
+from core.images import UnreadablePhoto, read_photo
+from core.parallel import keeping
 from preprocessing.detectors import detector_named
-from preprocessing.ladder import DEFAULT_THRESHOLD, find_face
-from preprocessing.outcomes import DECIMALS, MANUAL, WEAK, Outcome, photo_stamp, rounded, stamp_of, write_outcomes
-from preprocessing.workers import keeping
+from preprocessing.faces_table import DECIMALS, MANUAL, WEAK, Outcome, photo_stamp, rounded, stamp_of, write_outcomes
+from preprocessing.find_face import DEFAULT_THRESHOLD, find_face
+from storage import crops
+from storage.layouts import Dataset, Photo
 
 Task = tuple[Photo, Path, str]
 """A photo, where it lies, and its stamp."""
@@ -30,7 +31,7 @@ class Settings:
 
     @property
     def hash(self) -> str:
-        return artifacts.text_hash([self.detector, repr(self.threshold), crops.LANDMARKS])[:8]
+        return files.text_hash([self.detector, repr(self.threshold), crops.LANDMARKS])[:8]
 
 
 def still_valid(dataset: Dataset, known: Mapping[str, Outcome], settings: Settings) -> dict[str, Outcome]:

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from core.boxes import Box
-from core.runtime import UserError
+from core.cli import UserError
 from core.tables import row_named
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.boxes import Box, iou, median_box, scaled
-from core.layouts import Photo
-from preprocessing.outcomes import WEAK, Outcome, rounded
+from preprocessing.faces_table import WEAK, Outcome, rounded
+from storage.layouts import Photo
 
 CENTRE_BOX = Box(0.2, 0.2, 0.8, 0.8)
 LEAST_TYPICAL = 8

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.evaluation import known_values
-from core.logits import LogitTable
 from core.tasks import Task
-from reporting.gathering import Answers, Split
+from evaluation.logits import LogitTable
+from evaluation.results import known_values
+from reporting.load import Answers, Split
 
 NEAR = 5
 """Years of which an expected age is called near."""

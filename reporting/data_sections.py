@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.artifacts import text_hash
-from core.crops import STATUSES, read_source
-from core.folds import STRATA_TASKS, audit_folds, folds_path
-from core.runtime import UserError
-from core.scores import combine
+from core.cli import UserError
+from core.files import text_hash
 from core.tasks import combined_class_count, combined_tasks, decode, task_named
+from evaluation.scores import combine
 from reporting.figures import column_chart, line_chart, round_range
-from reporting.gathering import RunData, TrainedFold
+from reporting.load import RunData, TrainedFold
 from reporting.pictures import thumbnail
+from storage.crops import STATUSES, read_source
+from storage.folds import STRATA_TASKS, audit_folds, folds_path
 
 Context = dict[str, Any]
 EXAMPLES = 3

@@ -5,10 +5,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reporting.attention import Looks
-from reporting.gathering import RunData
+from reporting.gradcam import Looks
+from reporting.i18n import Voice
+from reporting.load import RunData
 from reporting.sections import sections
-from reporting.texts import Voice
 
 TEMPLATES = Path(__file__).parent / "templates"
 

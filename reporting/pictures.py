@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from core.photos import UnreadablePhoto, data_uri, read_photo
+from core.images import UnreadablePhoto, data_uri, read_photo
 
 HEIGHT = 112
 QUALITY = 80

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from core.calibration import expected_calibration_error, reliability
-from core.decisions import combine_labels
-from core.evaluation import value_errors
-from core.groups import FEWEST_PEOPLE, score_groups, weakest
-from core.metrics import confusion_matrix
-from core.scores import COMBINED, Labels, majority, score
 from core.tasks import combined_class_count, combined_class_name, task_named
-from reporting import analysis, attention, figures
-from reporting.gathering import Answers, RunData, Split
+from evaluation.calibration import expected_calibration_error, reliability
+from evaluation.decision_rules import combine_labels
+from evaluation.groups import FEWEST_PEOPLE, score_groups, weakest
+from evaluation.metrics import confusion_matrix
+from evaluation.results import value_errors
+from evaluation.scores import COMBINED, Labels, majority, score
+from reporting import analysis, figures, gradcam
+from reporting.load import Answers, RunData, Split
 from reporting.pictures import embed, thumbnail
 
 Context = dict[str, Any]
@@ -219,7 +219,7 @@ def _card(split: Split, answers: Answers, row: int) -> Context:
     }
 
 
-def mistakes_section(data: RunData, *, count: int, looks: attention.Looks | None) -> Context:
+def mistakes_section(data: RunData, *, count: int, looks: gradcam.Looks | None) -> Context:
     """The surest wrong answers of each task, one a person, with the heat of where the models looked."""
     parts = []
     for split in data.scored_splits:
@@ -230,11 +230,11 @@ def mistakes_section(data: RunData, *, count: int, looks: attention.Looks | None
                 _add_heat(cards, looks, data, split, (answers, rows))
             wrong = int((answers.predicted != answers.truth).sum())
             parts.append({"split": split.name, "task": answers.task.name, "cards": cards, "wrong": wrong})
-    return {"parts": parts, "with_heat": looks is not None, "install": attention.INSTALL}
+    return {"parts": parts, "with_heat": looks is not None, "install": gradcam.INSTALL}
 
 
 def _add_heat(
-    cards: list[Context], looks: attention.Looks, data: RunData, split: Split, mistakes: tuple[Answers, list[int]]
+    cards: list[Context], looks: gradcam.Looks, data: RunData, split: Split, mistakes: tuple[Answers, list[int]]
 ) -> None:
     """Put the mean heat of the models that gave the answer into each card: out of fold one, on eval photos all."""
     answers, rows = mistakes
@@ -250,7 +250,7 @@ def _add_heat(
             heats[row].append(heat)
     for card, row in zip(cards, rows, strict=True):
         path: Path = split.path_of[answers.image_ids[row]]
-        card["heat"] = embed(attention.overlay(path, np.mean(heats[row], axis=0))) if heats[row] else None
+        card["heat"] = embed(gradcam.overlay(path, np.mean(heats[row], axis=0))) if heats[row] else None
 
 
 def suspects_section(data: RunData) -> Context:

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from reporting import data_sections, result_sections
-from reporting.attention import Looks
-from reporting.gathering import RunData
+from reporting.gradcam import Looks
+from reporting.load import RunData
 
 
 @dataclass(frozen=True)

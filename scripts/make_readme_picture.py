@@ -10,9 +10,9 @@ from pathlib import Path
 # Run as a script, only this folder is on the path, not the repository that the packages lie in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core.photos import write_photo
-from synthesis import people
-from synthesis.sheets import contact_sheet
+from core.images import write_photo
+from core.sheets import contact_sheet
+from synthesis.drawn import sample
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "sample_people.jpg"
 ROWS = ("normal", "mask1", "incorrect_mask")
@@ -21,7 +21,7 @@ ROWS = ("normal", "mask1", "incorrect_mask")
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "sample"
-        people.main(["--out", str(out), "--train-people", "8", "--eval-photos", "1", "--seed", "3"])
+        sample.main(["--out", str(out), "--train-people", "8", "--eval-photos", "1", "--seed", "3"])
         persons = sorted((out / "train" / "images").iterdir())
         sheet = contact_sheet([person / f"{stem}.jpg" for stem in ROWS for person in persons])
     write_photo(PICTURE, sheet, quality=88)

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from core.boxes import Box, scaled
-from serving.answers import FacePrediction
 from serving.records import answer_text
+from serving.types import FacePrediction
 
 FONT = cv2.FONT_HERSHEY_DUPLEX
 LINE_STEP = 36

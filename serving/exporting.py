@@ -9,11 +9,12 @@ from typing import Any
 import onnx
 import torch
 
-from core import artifacts, checkpoints
-from core.device import versions
-from serving.graph import ServingGraph, serving_graph
+from core import files
+from serving.export_module import ServingGraph, serving_graph
 from serving.onnx_model import ABOUT, FORMAT, INPUT
-from serving.trained import TrainedRun
+from serving.torch_model import TrainedRun
+from storage.run_dir import MODEL
+from training.device import versions
 
 OPSET = 17
 
@@ -21,7 +22,7 @@ OPSET = 17
 def write_onnx(run: TrainedRun, path: Path) -> None:
     """All tasks and folds of `run` as one graph, with what has to be known to feed it in its metadata."""
     graph = serving_graph(run)
-    with artifacts.replacing(path) as aside:
+    with files.replacing(path) as aside:
         _export(graph, aside, torch.zeros(2, run.crop.size, run.crop.width, 3, dtype=torch.uint8))
         model = onnx.load(aside)
         model.doc_string = "Crops of faces to mask status, gender and age group; see the metadata entry 'about'."
@@ -86,7 +87,7 @@ def _about_task(run: TrainedRun, name: str) -> dict[str, Any]:
         "folds": [
             {
                 "fold": predictor.identity["fold"],
-                "weights_sha256": artifacts.file_sha256(predictor.fold_dir / checkpoints.MODEL),
+                "weights_sha256": files.file_sha256(predictor.fold_dir / MODEL),
             }
             for predictor in predictors
         ],

@@ -8,8 +8,8 @@ import numpy as np
 from core.boxes import iou
 from core.tables import row_named
 from preprocessing.detectors import Detect
-from preprocessing.ladder import RUNGS, Rung, Sighting, find_face, look
-from preprocessing.outcomes import rounded
+from preprocessing.faces_table import rounded
+from preprocessing.find_face import RUNGS, Rung, Sighting, find_face, look
 from preprocessing.views import View, fitted
 
 COARSE, FINE = (row_named(RUNGS, name, what="look") for name in ("coarse", "fine"))

@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
-from core.artifacts import parse_json, require_entries
+from core.cli import UserError, cpu_count
 from core.cropping import CropSettings
-from core.runtime import UserError, cpu_count
-from serving.answers import Scores
+from core.files import parse_json, require_entries
+from serving.types import Scores
 
 ABOUT, FORMAT = "about", 1
 """The entry of a model's metadata that holds, as JSON, all that is needed to feed it; and the form of that JSON."""
@@ -71,7 +71,7 @@ class ExportedRun:
 def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
     """UserError for a file that is missing, damaged, or was not made by export.py. `threads` 0: one a core."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run export.py first")
+        raise UserError(f"{path}: no such file; run `python -m serving.export` first")
     options = onnxruntime.SessionOptions()
     # Left alone, onnxruntime counts the machine's cores, also where a container allows this process fewer.
     options.intra_op_num_threads = threads or cpu_count()
@@ -99,7 +99,7 @@ def load_exported(path: Path) -> ExportedRun:
     if path.is_dir():
         paths = sorted(file for file in path.glob("*.onnx") if not file.name.endswith(INT8_SUFFIX))
         if not paths:
-            raise UserError(f"{path}: no .onnx file in it; run export.py first")
+            raise UserError(f"{path}: no .onnx file in it; run `python -m serving.export` first")
     models = [load_onnx(file) for file in paths]
     _refuse_conflicts(models)
     return ExportedRun(models, CropSettings.read(f"{paths[0]}: crop", models[0].about["crop"]))

@@ -11,11 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from core.photos import UnreadablePhoto, data_uri, read_photo
-from core.runtime import UserError
-from serving.answers import Answer, FacePrediction
+from core.cli import UserError
+from core.images import UnreadablePhoto, data_uri, read_photo
 from serving.drawing import annotated
 from serving.pipeline import Pipeline
+from serving.types import Answer, FacePrediction
 
 MOST_SIDE = 2048
 """Pixels; larger pictures are made smaller first."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.answers import Scores
+from serving.types import Scores
 
 Classify = Callable[[Sequence[np.ndarray]], Mapping[str, Scores]]
 

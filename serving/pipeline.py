@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.cropping import crop_face
-from preprocessing.ladder import Sighting
-from serving.answers import DEFAULT_UNSURE_BELOW, Answer, Classifier, FacePrediction, Scores
+from preprocessing.find_face import Sighting
+from serving.types import DEFAULT_UNSURE_BELOW, Answer, Classifier, FacePrediction, Scores
 
 
 @dataclass(frozen=True)

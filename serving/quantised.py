@@ -9,7 +9,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from core.artifacts import replacing
+from core.files import replacing
 from serving.onnx_model import INPUT
 
 QUANTISED = ("Conv", "Gemm", "Clip", "Relu", "Add")

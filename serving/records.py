@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.answers import Answer, FacePrediction
+from serving.types import Answer, FacePrediction
 
 _ALWAYS = {"label", "unsure", "probs"}
 """Entries of every answer; a further one is the value, under the name of its unit."""

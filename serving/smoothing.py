@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from core.boxes import Box, iou
-from core.logits import log_softmax
-from serving.answers import Answer, FacePrediction
+from evaluation.logits import log_softmax
+from serving.types import Answer, FacePrediction
 
 SAME_TRACK_IOU = 0.3
 FORGET_SECONDS = 1.0

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from core.artifacts import replacing
-from core.runtime import UserError
+from core.cli import UserError
+from core.files import replacing
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 USUAL_FPS = 25.0

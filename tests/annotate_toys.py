@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from core import crops
-from core.artifacts import write_json
 from core.boxes import Box
-from core.layouts import scan
-from core.photos import write_photo
+from core.files import write_json
+from core.images import write_photo
 from preprocessing import annotate_faces
 from preprocessing.annotation_server import AnnotationServer
-from preprocessing.outcomes import Outcome, write_outcomes
+from preprocessing.faces_table import Outcome, write_outcomes
+from storage import crops
+from storage.layouts import scan
 
 WIDTH, HEIGHT = 120, 160
 SUGGESTION = Box(30, 40, 90, 120)

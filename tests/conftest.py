@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from core.crops import CROP_COLUMNS, FACE_COLUMNS, Crops
-from core.photos import write_photo
-from core.pixels import PixelStore
+from core.images import write_photo
+from storage.crop_cache import PixelStore
+from storage.crops import CROP_COLUMNS, FACE_COLUMNS, Crops
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 CROP = {"margin": 0.25, "aspect": 1.0, "size": 32, "align": True}
@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
         patch.setattr("inference.cpu_count", lambda: 1)
         patch.setattr("train.jobs_at_once", lambda configs: 1)
         # Exact, and the same on every machine.
-        patch.setattr("core.device.cpu_has_bfloat16", lambda: False)
+        patch.setattr("training.device.cpu_has_bfloat16", lambda: False)
         yield
 
 

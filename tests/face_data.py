@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 from drawn_faces import drawn_photo
 
-from core import crops
 from core.boxes import Box
 from preprocessing import detect_faces
+from storage import crops
 
 PERSONS = ("000001_female_Asian_31", "000002_male_White_64")
 EVAL_NAMES = ("000008_male_Black_22_mask.jpg", "000009_female_White_45_normal.jpg")

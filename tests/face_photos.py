@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from core.photos import write_photo
-from synthesis.person import random_person
-from synthesis.portrait import draw_person
+from core.images import write_photo
+from synthesis.drawn.person import random_person
+from synthesis.drawn.portrait import draw_person
 
 RACES = ("Asian", "Black", "White")
 

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from drawn_faces import add_face, blank
 
-from core import checkpoints
 from core.alignment import typical_landmarks
-from core.artifacts import write_json
 from core.boxes import Box
-from core.config import resolve
 from core.cropping import CropSettings
-from core.heads import build_head
-from core.runs import Run, run_path
+from core.files import write_json
 from core.tasks import task_named
 from model import build_model
-from preprocessing.ladder import RUNGS, Sighting
-from serving.answers import Answer, FacePrediction, Scores
+from preprocessing.find_face import RUNGS, Sighting
+from serving.types import Answer, FacePrediction, Scores
+from storage.run_dir import DONE, FORMAT, MODEL, Run, begin_fold, fold_dir_of, run_path
+from training import checkpoints
+from training.config import resolve
+from training.heads import build_head
 
 CROP = CropSettings(margin=0.15, aspect=0.8, size=40)
 SETTINGS = {"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "folds": 2}
@@ -45,15 +45,15 @@ def make_fold(run_dir: Path, task: str, fold: int, crop: CropSettings, settings:
     torch.manual_seed(fold + 10 * len(task))
     network = build_model(config.backbone, head.outputs, image_size=(32, round(32 * crop.aspect)))
     torch.nn.init.normal_(network.get_classifier().weight, std=LOUD)
-    fold_dir = checkpoints.fold_dir_of(run_dir, task, fold)
+    fold_dir = fold_dir_of(run_dir, task, fold)
     identity = {
-        **{"format": checkpoints.FORMAT, "task": task, "classes": list(task_named(task).classes), "fold": fold},
+        **{"format": FORMAT, "task": task, "classes": list(task_named(task).classes), "fold": fold},
         **{"settings": config.learned(), "crop": asdict(crop), "data_hash": "0", "folds_hash": "0"},
         "normalisation": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]},
     }
-    checkpoints.begin_fold(fold_dir, identity)
-    checkpoints.save_weights(fold_dir / checkpoints.MODEL, network)
-    write_json(fold_dir / checkpoints.DONE, {})
+    begin_fold(fold_dir, identity)
+    checkpoints.save_weights(fold_dir / MODEL, network)
+    write_json(fold_dir / DONE, {})
 
 
 def crowd(faces: Sequence[tuple[int, int, int]], width: int = 480, height: int = 320) -> tuple[np.ndarray, list[Box]]:

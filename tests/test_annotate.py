@@ -29,14 +29,14 @@ from annotate_toys import (
     serving,
 )
 
-from core.artifacts import read_csv, write_csv
 from core.boxes import Box
-from core.crops import faces_path
-from core.layouts import scan
-from core.runtime import UserError
+from core.cli import UserError
+from core.files import read_csv, write_csv
 from preprocessing import annotate_faces, detect_faces
 from preprocessing.annotation import no_face_path_of
-from preprocessing.manual import read_manual
+from preprocessing.fallback_boxes import read_manual
+from storage.crops import faces_path
+from storage.layouts import scan
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "image_id,x1,y1,x2,y2"

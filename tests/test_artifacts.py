@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.artifacts import (
+from core.cli import UserError
+from core.files import (
     file_sha256,
     read_csv,
     read_json,
@@ -19,7 +20,6 @@ from core.artifacts import (
     write_json,
     write_text,
 )
-from core.runtime import UserError
 
 
 def names_in(folder: Path) -> list[str]:

@@ -14,12 +14,12 @@ from layout_toys import make_competition
 from PIL import Image
 from toy_data import snapshot
 
-import core.photos
-from core.artifacts import read_csv
-from core.layouts import scan
-from core.photos import read_photo
-from core.runtime import EXIT_BAD_INPUT, run_cli
+import core.images
+from core.cli import EXIT_BAD_INPUT, run_cli
+from core.files import read_csv
+from core.images import read_photo
 from preprocessing import crop_faces, detect_faces
+from storage.layouts import scan
 
 NOBODY = 65534
 ROOM = 300 << 10
@@ -45,7 +45,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (path / "data" / "good.png").write_bytes(encoded(Image.fromarray(rgb()), "PNG"))
     (path / SECRET).write_bytes(encoded(Image.new("RGB", (32, 40), (255, 0, 0)), "PNG"))
     if os.geteuid() == 0:
-        monkeypatch.setattr(core.photos, "_read_bytes", as_nobody(core.photos._read_bytes))
+        monkeypatch.setattr(core.images, "_read_bytes", as_nobody(core.images._read_bytes))
     yield path
     shutil.rmtree(path)
 

@@ -18,7 +18,7 @@ from toy_data import (
 )
 
 import train
-from core.runtime import EXIT_BAD_INPUT, run_cli
+from core.cli import EXIT_BAD_INPUT, run_cli
 from preprocessing import crop_faces, detect_faces
 
 pytest_plugins = ("toy_fixtures",)

@@ -26,8 +26,8 @@ from toy_data import (
 import ensemble
 import inference
 import submission
+from core.cli import UserError
 from core.cropping import CropSettings
-from core.runtime import UserError
 
 pytest_plugins = ("toy_fixtures",)
 

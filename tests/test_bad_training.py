@@ -19,7 +19,7 @@ from toy_data import (
 )
 
 import train
-from core.runtime import UserError
+from core.cli import UserError
 
 pytest_plugins = ("toy_fixtures",)
 

@@ -13,10 +13,12 @@ import torch
 from drawn_faces import drawn_photo
 from toy_data import Toy, make_competition, prepare
 
-import export
 import inference
 import train
-from benchmarks import (
+from core.cli import UserError
+from core.images import write_photo
+from dev.benchmarks import __main__ as run
+from dev.benchmarks import (
     bench_build,
     bench_detect,
     bench_export,
@@ -27,19 +29,17 @@ from benchmarks import (
     bench_step,
     material,
     measure,
-    run,
 )
-from benchmarks.material import QUICK, Setup, Size, multiplied
-from benchmarks.measure import Report, Spread, in_turn, per_second, ratio, ratios_of, spread
-from benchmarks.original import Criterion, OriginalFold, Recipe
-from benchmarks.rivals import RIVALS, Feed
-from benchmarks.spreading import timed_spread
-from benchmarks.watch import Watched, watch
-from core.layouts import Dataset, scan
-from core.photos import write_photo
-from core.runtime import UserError
+from dev.benchmarks.material import QUICK, Setup, Size, multiplied
+from dev.benchmarks.measure import Report, Spread, in_turn, per_second, ratio, ratios_of, spread
+from dev.benchmarks.original import Criterion, OriginalFold, Recipe
+from dev.benchmarks.rivals import RIVALS, Feed
+from dev.benchmarks.spreading import timed_spread
+from dev.benchmarks.watch import Watched, watch
 from preprocessing import crop_faces, detect_faces
-from synthesis import people
+from serving import export
+from storage.layouts import Dataset, scan
+from synthesis.drawn import sample
 
 TINY = Size("tiny", people=6, eval_photos=3, rounds=1, passes=1, folds=2, many_photos=1, times=(1,))
 SETTINGS = {
@@ -49,18 +49,20 @@ SETTINGS = {
 COMMANDS = {
     "preprocessing/detect_faces.py": detect_faces.main,
     "preprocessing/crop_faces.py": crop_faces.main,
-    "synthesis.people": people.main,
+    "synthesis.drawn.sample": sample.main,
     "train.py": train.main,
     "inference.py": inference.main,
-    "export.py": export.main,
-    "benchmarks/bench_build.py": bench_build.main,
+    "serving.export": export.main,
+    "dev.benchmarks.bench_build": bench_build.main,
 }
 
 
 def in_this_process(words: Sequence[object]) -> Watched:
     """What `watch` does, without starting a process: nothing is known of its memory."""
     command, *flags = [str(word) for word in words if word != "-m"]
-    one_process = {"train.py": ["--jobs", "1"], "inference.py": [], "export.py": []}.get(command, ["--workers", "1"])
+    one_process = {"train.py": ["--jobs", "1"], "inference.py": [], "serving.export": []}.get(
+        command, ["--workers", "1"]
+    )
     with redirect_stdout(StringIO()) as printed:
         COMMANDS[command]([*flags, *one_process])
     return Watched(1.0, None, None, printed.getvalue())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from core.boxes import Box, around, carry, crop_window, iou, main_face, median_box, prominence, scaled
+from core.cli import UserError
 from core.cropping import CropSettings, crop_face
-from core.runtime import UserError
 from preprocessing.detectors import Face
 from preprocessing.views import View, brightened, fitted, take
 

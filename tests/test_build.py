@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 from face_photos import drawn_face, mirrored_copy, write_faces
 
-from core.layouts import read_truth, scan
-from core.photos import read_photo, write_photo
-from core.runtime import UserError
-from preprocessing import workers
+from core import parallel
+from core.cli import UserError
+from core.images import read_photo, write_photo
 from preprocessing.detectors import detector_named
-from synthesis import build, portraits, sittings
-from synthesis.measure import find_faces
-from synthesis.sittings import TRAIN_PHOTOS, deal_masks
+from storage.layouts import read_truth, scan
+from synthesis import layout
+from synthesis.builder import build, photos
+from synthesis.builder.measure import find_faces
+from synthesis.layout import TRAIN_PHOTOS, deal_masks
 
 FACES, TRAIN, EVAL = 30, 12, 14
 
@@ -51,7 +52,7 @@ def built(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built by two processes."""
     out = tmp_path_factory.mktemp("built") / "data"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "TOO_FEW_FOR_PROCESSES", 0)
+        patch.setattr(parallel, "TOO_FEW_FOR_PROCESSES", 0)
         run(faces, out, "--workers", "2")
     return out
 
@@ -137,7 +138,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     faces: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, left = tmp_path / "data", 40
-    write = portraits.write_photo
+    write = photos.write_photo
 
     def killed(path: Path, rgb: np.ndarray, quality: int) -> None:
         nonlocal left
@@ -147,7 +148,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         write(path, rgb, quality)
 
     with monkeypatch.context() as patch:
-        patch.setattr(portraits, "write_photo", killed)
+        patch.setattr(photos, "write_photo", killed)
         with pytest.raises(KeyboardInterrupt):
             run(faces, out)
     unfinished = tmp_path / "data.unfinished"
@@ -269,7 +270,7 @@ def test_bad_flags_are_one_line_errors(
 
 def test_an_unknown_layout_lists_the_names() -> None:
     with pytest.raises(UserError, match="remade, competition"):
-        sittings.layout_named("photos")
+        layout.layout_named("photos")
 
 
 def test_a_photo_that_vanishes_is_named(faces: Path, tmp_path: Path) -> None:
@@ -280,6 +281,6 @@ def test_a_photo_that_vanishes_is_named(faces: Path, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             run(copy, tmp_path / "data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(portraits, "read_photo", lambda path: read_photo(path.with_name("gone.png")))
+        patch.setattr(photos, "read_photo", lambda path: read_photo(path.with_name("gone.png")))
         with pytest.raises(UserError, match="--faces changed while"):
             run(copy, tmp_path / "data")

@@ -5,7 +5,7 @@ from math import log
 import numpy as np
 import pytest
 
-from core.calibration import (
+from evaluation.calibration import (
     HOTTEST,
     calibration_record,
     expected_calibration_error,

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from toy_data import draw_train, edit_csv, make_competition, make_photos, refusal, snapshot
 
-import check_data
-from core.photos import is_photo_name, read_photo, write_photo
-from core.runtime import run_cli
+from check_data import __main__ as check_data
+from check_data import environment_checks
+from check_data.checks import CHECKS
+from check_data.findings import OK, PROBLEM, WARNING, by_share
+from check_data.picture_checks import COPY_BITS
+from core.cli import run_cli
+from core.images import is_photo_name, read_photo, write_photo
+from core.near_duplicates import lookalikes, picture_hash
 from core.tables import row_named
-from doctor import environment_checks
-from doctor.checks import CHECKS
-from doctor.findings import OK, PROBLEM, WARNING, by_share
-from doctor.picture_checks import COPY_BITS
-from synthesis.lookalikes import lookalikes, picture_hash
 
 FITTING = ("names", "other files", "labels", "people", "classes", "balance", "readable", "copies", "near copies")
 

@@ -7,18 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from core.artifacts import write_json
-from core.checkpoints import (
-    CONFIG,
-    begin_fold,
-    first_difference,
-    load_state,
-    load_weights,
-    read_config,
-    save_state,
-    save_weights,
-)
-from core.runtime import UserError
+from core.cli import UserError
+from core.files import write_json
+from storage.run_dir import CONFIG, begin_fold, first_difference, read_config
+from training.checkpoints import load_state, load_weights, save_state, save_weights
 
 IDENTITY: dict[str, Any] = {
     "format": 1,

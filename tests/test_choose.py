@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.runtime import UserError
-from synthesis.choose import (
+from core.cli import UserError
+from synthesis.builder.labels import Label
+from synthesis.builder.measure import Measured
+from synthesis.builder.select import (
     RELAXED,
     Ask,
     Candidate,
@@ -20,8 +22,6 @@ from synthesis.choose import (
     sift,
     without_copies,
 )
-from synthesis.labels import Label
-from synthesis.measure import Measured
 
 AGES = (20, 30, 60)
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from toy_data import ToyRun, edit_csv, refusal, snapshot, table
 
-from core.artifacts import read_json, write_json
-from core.crops import load_crops
-from core.label_fixes import apply
-from core.logits import log_softmax
-from core.metrics import mean_over_photos, paired_difference
-from core.scores import COMBINED
+from core.files import read_json, write_json
 from core.tasks import TASKS, Task, task_named
+from evaluation.logits import log_softmax
+from evaluation.metrics import mean_over_photos, paired_difference
+from evaluation.scores import COMBINED
+from storage.crops import load_crops
+from storage.label_corrections import apply
 from tools import compare
 from tools.compare import BETTER, SAME, WORSE, in_words, verdict
 
@@ -104,7 +104,7 @@ def test_scores_are_those_of_scores_json(run_copy: ToyRun, other: Path) -> None:
 
 
 def test_the_difference_is_paired(run_copy: ToyRun, other: Path) -> None:
-    """As core.metrics has it, where the same people are drawn."""
+    """As evaluation.metrics has it, where the same people are drawn."""
     labels, rng = labels_of(run_copy, AGE), np.random.default_rng(3)
     noisy = {name: label if rng.random() < 0.8 else int(rng.integers(3)) for name, label in labels.items()}
     answer(other, AGE, noisy, sure=2.0)

@@ -11,15 +11,15 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from core.runtime import UserError
+from core.cli import UserError
 from preprocessing.detectors import Face, detector_named
-from synthesis.backgrounds import BACKGROUNDS, background_named
-from synthesis.choose import Candidate, Chosen
-from synthesis.compose import HEIGHT, WIDTH, Shot, compose, placement, random_shot, shrunk
-from synthesis.labels import Label
-from synthesis.measure import Measured, find_faces
-from synthesis.portraits import Plan, Sitting, plans, portray
-from synthesis.sittings import BARE, INCORRECT, TRAIN_PHOTOS, WORN, Identity
+from synthesis.builder.backgrounds import BACKGROUNDS, background_named
+from synthesis.builder.compose import HEIGHT, WIDTH, Shot, compose, placement, random_shot, shrunk
+from synthesis.builder.labels import Label
+from synthesis.builder.measure import Measured, find_faces
+from synthesis.builder.photos import Plan, Sitting, plans, portray
+from synthesis.builder.select import Candidate, Chosen
+from synthesis.layout import BARE, INCORRECT, TRAIN_PHOTOS, WORN, Identity
 
 PEOPLE = 60
 SHOTS_EACH = 2

@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
-from core import config
-from core.config import PLACE_FIELDS, PROFILES, TASK_SETTINGS, Config, add_flags, from_dict, resolve, typed_settings
-from core.runtime import UserError, command_parser
+from core.cli import UserError, command_parser
 from core.tasks import task_names
+from training import config
+from training.config import (
+    PLACE_FIELDS,
+    PROFILES,
+    TASK_SETTINGS,
+    Config,
+    add_flags,
+    from_dict,
+    resolve,
+    typed_settings,
+)
 
 
 def typed(*argv: str) -> dict[str, Any]:

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import artifacts, crops
+from core import files
 from core.alignment import typical_landmarks
 from core.boxes import Box
+from core.cli import UserError
 from core.cropping import CropSettings, crop_face
-from core.layouts import scan
-from core.photos import read_photo, write_photo
-from core.runtime import UserError
+from core.images import read_photo, write_photo
 from preprocessing import crop_faces
-from preprocessing.outcomes import Outcome, stamp_of, write_outcomes
+from preprocessing.faces_table import Outcome, stamp_of, write_outcomes
+from storage import crops
+from storage.layouts import scan
 
 CROP_DIR = Path("crop_images")
 BOX = Box(20, 30, 60, 90)
@@ -43,14 +44,14 @@ def write_faces(root: Path, box: Box = BOX) -> None:
         for photo in dataset.photos
     }
     write_outcomes(crops.faces_path(CROP_DIR), dataset.photos, outcomes)
-    artifacts.write_json(crops.source_path(CROP_DIR), crops.read_source(CROP_DIR) | {"data_root": str(root)})
+    files.write_json(crops.source_path(CROP_DIR), crops.read_source(CROP_DIR) | {"data_root": str(root)})
 
 
 def edit_faces(image_id: str, **values: str) -> None:
-    frame = artifacts.read_csv(crops.faces_path(CROP_DIR), crops.FACE_COLUMNS)
+    frame = files.read_csv(crops.faces_path(CROP_DIR), crops.FACE_COLUMNS)
     for column, value in values.items():
         frame.loc[frame["image_id"] == image_id, column] = value
-    artifacts.write_csv(crops.faces_path(CROP_DIR), frame)
+    files.write_csv(crops.faces_path(CROP_DIR), frame)
 
 
 def run(*flags: str) -> None:
@@ -195,9 +196,9 @@ def test_a_path_that_leaves_the_data_is_refused(data: Path, path: str) -> None:
 
 def test_a_listed_crop_outside_of_the_crop_folder_is_not_removed(data: Path) -> None:
     run()
-    frame = artifacts.read_csv(crops.crops_path(CROP_DIR), ("image_id",))
+    frame = files.read_csv(crops.crops_path(CROP_DIR), ("image_id",))
     frame.loc[frame["image_id"] == "a.png", "file"] = "../data/a.png"
-    artifacts.write_csv(crops.crops_path(CROP_DIR), frame)
+    files.write_csv(crops.crops_path(CROP_DIR), frame)
     with pytest.raises(UserError, match="leads out of"):
         run()
     assert (data / "a.png").exists()

@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from core.artifacts import write_csv, write_json
-from core.crops import (
+from core.cli import UserError
+from core.files import write_csv, write_json
+from core.tasks import task_named
+from storage.crops import (
     FACE_COLUMNS,
     Crops,
     crops_path,
@@ -17,9 +19,7 @@ from core.crops import (
     refuse_other_data,
     source_path,
 )
-from core.layouts import Dataset
-from core.runtime import UserError
-from core.tasks import task_named
+from storage.layouts import Dataset
 
 ToyCrops = Callable[..., Crops]
 PHOTOS = (

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.pixels import PixelStore
-from core.runtime import UserError
+from core.cli import UserError
 from dataset import (
     AUGMENTATIONS,
     CropDataset,
@@ -20,6 +19,7 @@ from dataset import (
     seed_steps,
     train_transform,
 )
+from storage.crop_cache import PixelStore
 
 PictureStore = Callable[..., PixelStore]
 MASKS = (0, 0, 0, 0, 0, 1, 2)

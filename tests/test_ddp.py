@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 from toy_data import FAST, Toy, table
 
 import train
-from core import ranks
-from core.artifacts import write_array, write_text
-from core.device import seed_everything
-from core.metrics import confusion_matrix, macro_f1
-from core.runtime import UserError
+from core import distributed
+from core.cli import UserError
+from core.files import write_array, write_text
 from core.tasks import task_named
 from dataset import PersonSampler
+from evaluation.metrics import confusion_matrix, macro_f1
 from model import build_model, head_weights
-from predictor import load_predictor
+from training.device import seed_everything
+from training.predictor import load_predictor
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -37,8 +37,8 @@ EXACT = (
 
 
 def as_rank(number: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "number", lambda: number)
-    monkeypatch.setattr(ranks, "count", lambda: count)
+    monkeypatch.setattr(distributed, "number", lambda: number)
+    monkeypatch.setattr(distributed, "count", lambda: count)
 
 
 def torchrun(count: int, words: Sequence[object], cwd: Path) -> subprocess.CompletedProcess:
@@ -52,16 +52,21 @@ class TestShares:
     """How the work is divided."""
 
     def test_alone_everything_is_ones_own(self) -> None:
-        assert ranks.share([1, 2, 3]) == ranks.even_share([1, 2, 3]) == ranks.gathered([1, 2, 3]) == [1, 2, 3]
-        assert ranks.share_of_batch(7) == 7
-        assert ranks.is_first()
+        assert (
+            distributed.share([1, 2, 3])
+            == distributed.even_share([1, 2, 3])
+            == distributed.gathered([1, 2, 3])
+            == [1, 2, 3]
+        )
+        assert distributed.share_of_batch(7) == 7
+        assert distributed.is_first()
 
     @pytest.mark.parametrize("count", [1, 2, 3, 5])
     def test_every_item_is_in_one_share(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         shares = []
         for number in range(count):
             as_rank(number, count, monkeypatch)
-            shares.append(list(ranks.share(range(7))))
+            shares.append(list(distributed.share(range(7))))
         assert sorted(item for one in shares for item in one) == list(range(7))
 
     @pytest.mark.parametrize(("count", "times"), [(2, 1), (3, 1), (3, 4)])
@@ -81,9 +86,9 @@ class TestShares:
 
     def test_a_batch_that_cannot_be_divided_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         as_rank(0, 3, monkeypatch)
-        assert ranks.share_of_batch(33) == 11
+        assert distributed.share_of_batch(33) == 11
         with pytest.raises(UserError, match="--batch-size 32: allowed with 3 processes are multiples of 3"):
-            ranks.share_of_batch(32)
+            distributed.share_of_batch(32)
 
     def test_other_ranks_write_nothing_but_their_share_of_a_store(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

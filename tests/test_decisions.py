@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from core.bias_search import RIDGE, best_biases
-from core.decisions import (
+from core.cli import UserError
+from core.tasks import combined_tasks
+from evaluation.bias_search import RIDGE, best_biases
+from evaluation.decision_rules import (
     AUTO,
     RAW,
     RULES,
@@ -22,10 +24,8 @@ from core.decisions import (
     prior_biases,
     rule_named,
 )
-from core.logits import log_softmax
-from core.runtime import UserError
-from core.scores import combine
-from core.tasks import combined_tasks
+from evaluation.logits import log_softmax
+from evaluation.scores import combine
 
 SIZES = {task.name: len(task.classes) for task in combined_tasks()}
 

@@ -15,11 +15,11 @@ import pytest
 from serving_toys import GivenFaces, MeanColour, crowd, face_at, make_run
 from toy_data import refusal
 
-import demo
 from core.boxes import Box
-from core.photos import write_photo
-from core.runtime import UserError
+from core.cli import UserError
+from core.images import write_photo
 from preprocessing.detectors import detector_named
+from serving import demo
 from serving import page as demo_page
 from serving.faces import FaceFinder
 from serving.pipeline import Pipeline

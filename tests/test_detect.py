@@ -12,12 +12,13 @@ from drawn_faces import add_face, blank, drawn_photo
 from face_data import PERSONS, box_of, face_jpeg, make_data, put, run_detect
 from PIL import Image
 
-from core import artifacts, crops
+from core import files
 from core.boxes import iou
-from core.photos import write_photo
-from core.runtime import UserError
+from core.cli import UserError
+from core.images import write_photo
 from preprocessing import detect_faces, detection
-from preprocessing.ladder import find_face
+from preprocessing.find_face import find_face
+from storage import crops
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_original_fault_failures_written_to_the_wrong_table(data: Path, capsys: 
         assert rows[image_id]["status"] == "missing" and rows[image_id]["reason"] and not rows[image_id]["x1"]
     out = capsys.readouterr().out
     assert "2 photos cannot be read" in out and f"{broken.name} (" in out and "(empty file)" in out
-    reviewed = artifacts.read_csv(Path("crop_images/review.csv"), ("image_id", "why"))
+    reviewed = files.read_csv(Path("crop_images/review.csv"), ("image_id", "why"))
     assert set(reviewed["image_id"]) == {broken.name, f"{PERSONS[0]}/mask1.jpg"}
     run_detect(data)
     assert "8 already done" in capsys.readouterr().out
@@ -151,7 +152,7 @@ def test_guessed_weak_and_odd_boxes_are_put_up_for_review(data: Path) -> None:
     add_face(elsewhere, (60, 60), 40)
     write_photo(data / "images/train" / PERSONS[1] / "mask2.jpg", elsewhere)
     run_detect(data)
-    reviewed = artifacts.read_csv(Path("crop_images/review.csv"), ("image_id", "status", "why"))
+    reviewed = files.read_csv(Path("crop_images/review.csv"), ("image_id", "status", "why"))
     whys = dict(zip(reviewed["image_id"], reviewed["why"], strict=True))
     assert whys == {
         f"{PERSONS[0]}/normal.jpg": "no face found; the median box of the person's other photos",

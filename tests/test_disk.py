@@ -16,10 +16,12 @@ from toy_data import FAST, Toy, ToyRun, crop, detect_by_hand, edit_csv, infer, r
 import ensemble
 import inference
 import train
-from core import artifacts, checkpoints, disk
+from core import disk, files
+from core.cli import EXIT_BAD_INPUT, UserError, run_cli
 from core.disk import RESERVE, in_words, require_room, training_bytes
-from core.runtime import EXIT_BAD_INPUT, UserError, run_cli
 from preprocessing import crop_faces, detect_faces
+from storage.run_dir import is_done
+from training import checkpoints
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -77,10 +79,10 @@ class TestWriting:
 
     def test_a_full_disk_leaves_the_old_file_and_is_named(self, small_disk: Path) -> None:
         path = small_disk / "table.csv"
-        artifacts.write_text(path, "old")
+        files.write_text(path, "old")
         fill(small_disk)
         with pytest.raises(UserError, match=r"cannot write .*table\.csv: No space left on device; make room") as caught:
-            artifacts.write_text(path, "new" * 10_000)
+            files.write_text(path, "new" * 10_000)
         assert "\n" not in str(caught.value)
         assert path.read_text() == "old"
         assert sorted(entry.name for entry in small_disk.iterdir()) == ["ballast", "table.csv"]
@@ -99,27 +101,27 @@ class TestWriting:
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
     def test_a_flush_that_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         path = tmp_path / "table.csv"
-        artifacts.write_text(path, "old")
+        files.write_text(path, "old")
 
         def fail(_: int) -> None:
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr("os.fsync", fail)
         with pytest.raises(UserError, match=rf"cannot write {path}: {os.strerror(number)}"):
-            artifacts.write_text(path, "new")
+            files.write_text(path, "new")
         assert path.read_text() == "old"
         assert len(list(tmp_path.iterdir())) == 1
 
     def test_a_file_where_a_folder_should_be(self, tmp_path: Path) -> None:
         (tmp_path / "outputs").write_text("")
         with pytest.raises(UserError, match=r"cannot write .*run\.json: "):
-            artifacts.write_json(tmp_path / "outputs" / "run.json", {})
+            files.write_json(tmp_path / "outputs" / "run.json", {})
 
     def test_files_have_the_mode_that_the_umask_says(self, tmp_path: Path) -> None:
         before = os.umask(0o027)
         try:
             checkpoints.save_weights(tmp_path / "model.safetensors", nn.Linear(2, 2))
-            artifacts.write_json(tmp_path / "run.json", {})
+            files.write_json(tmp_path / "run.json", {})
         finally:
             os.umask(before)
         assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
@@ -205,7 +207,7 @@ class TestFullDisk:
                 train_toy(toy.crop_dir, small_disk / "run", flags=FLAGS)
         fold_dir = small_disk / "run" / "mask" / "fold0"
         assert not list(small_disk.rglob("*.tmp*"))
-        assert not checkpoints.is_done(fold_dir)
+        assert not is_done(fold_dir)
         (small_disk / "ballast").unlink()
         train_toy(toy.crop_dir, small_disk / "run", flags=FLAGS)
         for name in ("model.safetensors", "oof.csv", "DONE"):

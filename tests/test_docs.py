@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-FOLDERS = (".", "preprocessing", "synthesis", "benchmarks", "experiments", "tools")
-SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")]
+FOLDERS = ("check_data", "preprocessing", "reporting", "serving", "synthesis", "tools", "dev")
+SOURCES = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))]
 COMMANDS = sorted(path for path in SOURCES if "run_cli(main)" in path.read_text(encoding="utf-8"))
 SHELL_SCRIPTS = [*ROOT.glob("*.sh"), *(ROOT / "scripts").glob("*.sh")]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
@@ -75,7 +75,10 @@ def flags_of(path: Path) -> set[str]:
 def target_of(line: str) -> Path:
     """The file that a typed command runs."""
     words = shlex.split(re.split(r"\b(?:python|bash) ", line, maxsplit=1)[1].replace("<", "").replace(">", ""))
-    return ROOT / (words[1].replace(".", "/") + ".py" if words[0] == "-m" else words[0])
+    if words[0] != "-m":
+        return ROOT / words[0]
+    module = ROOT / words[1].replace(".", "/")
+    return module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
 
 
 @pytest.mark.parametrize(("document", "line"), sorted(CASES))
@@ -121,7 +124,7 @@ def test_both_readmes_show_the_same_commands() -> None:
 
 @pytest.mark.parametrize("path", COMMANDS, ids=name_of)
 def test_help_opens_with_a_command_to_paste(path: Path) -> None:
-    module = name_of(path).removesuffix(".py").replace("/", ".")
+    module = name_of(path).removesuffix(".py").removesuffix("/__main__").replace("/", ".")
     opening = [line.strip() for line in help_of(path).splitlines()[:6]]
     assert any(line.startswith((f"python {name_of(path)}", f"python -m {module}")) for line in opening), opening
 

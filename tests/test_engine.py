@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.device import Precision, give_back_memory, prepare_process, to_device
-from core.engine import Mixup, Trainer, predict, steps_per_epoch, warmup_cosine
-from core.runtime import UserError
+from core.cli import UserError
+from training.device import Precision, give_back_memory, prepare_process, to_device
+from training.engine import Mixup, Trainer, predict, steps_per_epoch, warmup_cosine
 
 CPU = Precision(torch.device("cpu"), enabled=True)
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -165,8 +165,8 @@ def test_mixup_of_nothing_is_the_plain_loss() -> None:
 
 
 def test_mixup_blends_photos_and_losses_by_the_same_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.engine.np.random.beta", lambda a, b: 0.75)
-    monkeypatch.setattr("core.engine.torch.randperm", lambda count, device: torch.tensor([1, 0]))
+    monkeypatch.setattr("training.engine.np.random.beta", lambda a, b: 0.75)
+    monkeypatch.setattr("training.engine.torch.randperm", lambda count, device: torch.tensor([1, 0]))
     images, targets = torch.tensor([[0.0, 100.0], [40.0, 20.0]]), torch.tensor([0, 1])
     blended = torch.tensor([[10.0, 80.0], [30.0, 40.0]])
     criterion = nn.CrossEntropyLoss()
@@ -230,7 +230,7 @@ def test_flip_tta_is_the_mean_of_a_photo_and_its_mirror_image(bar: tqdm) -> None
 def test_on_a_cpu_precision_is_mixed_only_where_nothing_learns(
     has_bfloat16: bool, learns: bool, enabled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.device.cpu_has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr("training.device.cpu_has_bfloat16", lambda: has_bfloat16)
     precision = Precision(torch.device("cpu"), enabled=enabled, learns=learns)
     with precision.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)

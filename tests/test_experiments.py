@@ -11,18 +11,19 @@ import pandas as pd
 import pytest
 from toy_data import Toy, refusal, snapshot, table
 
-from core.config import Config, resolve
-from core.crops import load_crops
-from core.intervals import PREDICTION_COLUMNS, difference, estimate, sum_people
-from core.runtime import UserError
-from core.scores import COMBINED
+from core.cli import UserError
 from core.tasks import TASKS, Task, task_named
-from experiments import budget, grid, run
-from experiments.bench import changed_settings
-from experiments.grid import GRIDS, PLAIN, SETTINGS, SINGLE, Setting, chosen_settings
-from experiments.scoring import marginal
-from experiments.table import Key, read_results
-from experiments.training import Jobs
+from dev.experiments import __main__ as run
+from dev.experiments import budget, grid
+from dev.experiments.bench import changed_settings
+from dev.experiments.grid import GRIDS, PLAIN, SETTINGS, SINGLE, Setting, chosen_settings
+from dev.experiments.scoring import marginal
+from dev.experiments.table import Key, read_results
+from dev.experiments.training import Jobs
+from evaluation.intervals import PREDICTION_COLUMNS, difference, estimate, sum_people
+from evaluation.scores import COMBINED
+from storage.crops import load_crops
+from training.config import Config, resolve
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -46,9 +47,9 @@ Runner = Callable[..., dict[Key, dict[str, str]]]
 def one_job() -> Iterator[None]:
     """Folds are trained in this process, with one thread, unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.training.jobs_at_once", lambda configs: 1)
-        patch.setattr("experiments.training.cpu_count", lambda: 1)
-        patch.setattr("experiments.bench.cpu_count", lambda: 1)
+        patch.setattr("dev.experiments.training.jobs_at_once", lambda configs: 1)
+        patch.setattr("dev.experiments.training.cpu_count", lambda: 1)
+        patch.setattr("dev.experiments.bench.cpu_count", lambda: 1)
         yield
 
 
@@ -344,7 +345,7 @@ def test_eval_labels_are_never_read_before(bench: Runner, monkeypatch: pytest.Mo
     def refuse(*_: object) -> None:
         raise AssertionError("eval labels were read")
 
-    monkeypatch.setattr("experiments.scoring.read_truth", refuse)
+    monkeypatch.setattr("dev.experiments.scoring.read_truth", refuse)
     bench("default", "--task", "mask", "--folds", "0")
 
 

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from toy_data import Toy
 
-from core.config import Config
-from core.crops import load_crops
-from core.runtime import UserError
+from core.cli import UserError
 from core.tasks import task_named
-from experiments import clock, training
-from experiments.clock import Spent
-from experiments.scoring import TrainedRun
-from training_jobs import longest_first
+from dev.experiments import clock, training
+from dev.experiments.clock import Spent
+from dev.experiments.scoring import TrainedRun
+from storage.crops import load_crops
+from training.config import Config
+from training.jobs import longest_first
 
 pytest_plugins = ("toy_fixtures",)
 

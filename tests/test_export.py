@@ -17,19 +17,19 @@ from retinaface.weights import WEIGHTS
 from serving_toys import CROP, crowd, make_run, random_crops
 from toy_data import refusal, table
 
-import export
 import predict
-from core.artifacts import file_sha256
+from core.cli import UserError
 from core.cropping import CropSettings
-from core.crops import CROP_COLUMNS, FACE_COLUMNS
-from core.photos import write_photo
-from core.pixels import shrink
-from core.runtime import UserError
-from serving.answers import Scores
-from serving.graph import Shrink
+from core.files import file_sha256
+from core.images import write_photo
+from serving import export
+from serving.export_module import Shrink
 from serving.onnx_model import load_exported, load_onnx
 from serving.parity import Agreement, agreements, seconds_each
-from serving.trained import load_run
+from serving.torch_model import load_run
+from serving.types import Scores
+from storage.crop_cache import shrink
+from storage.crops import CROP_COLUMNS, FACE_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("mask", "gender", "age")
@@ -223,7 +223,9 @@ class TestRefusals:
         photo = tmp_path / "a.png"
         write_photo(photo, crowd(((240, 160, 150),))[0])
         argv = [photo, "--out", tmp_path / "out", "--onnx"]
-        refusal(predict.main, [*argv, tmp_path / "no.onnx"], "no.onnx: no such file; run export.py first")
+        refusal(
+            predict.main, [*argv, tmp_path / "no.onnx"], "no.onnx: no such file; run `python -m serving.export` first"
+        )
         damaged = tmp_path / "damaged.onnx"
         damaged.write_bytes((run_dir / "onnx" / "all.onnx").read_bytes()[:5000])
         refusal(predict.main, [*argv, damaged], "damaged.onnx: no readable ONNX model")

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from core import face_pair, face_resnet, sface
+from backbones import face_pair, face_resnet, sface
 from core.alignment import FACE, FACE_LANDMARKS
 from core.boxes import crop_window
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from core import face_resnet
-from core.runtime import UserError
+from backbones import face_resnet
+from core.cli import UserError
 from model import build_model, normalisation, parameter_groups
 
 NAME = "face_resnet29"

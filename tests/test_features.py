@@ -13,14 +13,14 @@ import pytest
 import torch
 from toy_data import Toy
 
-import features
-from core.config import Config, resolve
-from core.crops import Crops, load_crops
-from core.device import to_device
-from core.photos import read_photo, write_photo
-from core.runtime import UserError
+from core.cli import UserError
+from core.images import read_photo, write_photo
 from dataset import Draw, PersonSampler
-from features import (
+from storage.crops import Crops, load_crops
+from training import feature_cache
+from training.config import Config, resolve
+from training.device import to_device
+from training.feature_cache import (
     FeatureDataset,
     FeatureStore,
     FrozenBackbone,
@@ -68,7 +68,7 @@ def store(crops: Crops, frozen: FrozenBackbone) -> FeatureStore:
 
 @pytest.fixture
 def few_photos_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "SHARD", 5)
+    monkeypatch.setattr(feature_cache, "SHARD", 5)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def counted_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
     """Five photos "a" .. "e" in files of two, three views each, features that say (100 photo + 10 view + feature)."""
-    monkeypatch.setattr(features, "SHARD", 2)
+    monkeypatch.setattr(feature_cache, "SHARD", 2)
     values = np.add.outer(np.add.outer(100 * np.arange(5), 10 * np.arange(3)), np.arange(4)).astype(np.float16)
     for number in range(3):
         np.save(tmp_path / f"{number:05}.npy", values[2 * number : 2 * number + 2])
@@ -205,7 +205,7 @@ class TestStore:
         """A CPU without bfloat16 says the same but for rounding."""
         found = {}
         for has_bfloat16 in (True, False):
-            monkeypatch.setattr("core.device.cpu_has_bfloat16", lambda has=has_bfloat16: has)
+            monkeypatch.setattr("training.device.cpu_has_bfloat16", lambda has=has_bfloat16: has)
             shutil.rmtree(own_crops.crop_dir / "features", ignore_errors=True)
             exact = open_features(own_crops, frozen, TWO, device="cpu")
             found[has_bfloat16] = np.stack([exact.views(row) for row in range(PHOTOS)]).astype(np.float32)
@@ -238,7 +238,7 @@ class TestStore:
         assert [counted_store.views(row)[0, 0] for row in counted_store.rows("dae")] == [300, 0, 400]
 
     def test_batches(self, counted_store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(features, "BATCH", 2)
+        monkeypatch.setattr(feature_cache, "BATCH", 2)
         batches = list(counted_store.batches([4, 0, 2], (0, 1)))
         assert [batch.shape for batch in batches] == [(2, 2, 4), (2, 1, 4)]
         assert {batch.dtype for batch in batches} == {torch.float32}
@@ -300,7 +300,7 @@ class TestResume:
 
     def test_interrupted(self, own_crops: Crops, frozen: FrozenBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patched:
-            write, written = features.artifacts.write_array, []
+            write, written = feature_cache.files.write_array, []
 
             def stop(path: Path, array: np.ndarray, **options: bool) -> None:
                 if len(written) == 2:
@@ -308,7 +308,7 @@ class TestResume:
                 written.append(path)
                 write(path, array, **options)
 
-            patched.setattr(features.artifacts, "write_array", stop)
+            patched.setattr(feature_cache.files, "write_array", stop)
             with pytest.raises(KeyboardInterrupt):
                 open_features(own_crops, frozen, TWO, device="cpu")
         assert sorted(written[0].parent.iterdir()) == written

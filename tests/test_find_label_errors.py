@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from toy_data import ToyRun, refusal, snapshot
 
-import find_label_errors
-from core.decisions import OutOfFold
-from core.runtime import UserError
+from core.cli import UserError
 from core.tasks import task_named
+from evaluation.decision_rules import OutOfFold
+from tools import find_label_errors
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -100,5 +100,5 @@ def test_without_cleanlab_the_message_says_what_to_install(monkeypatch: pytest.M
 
 
 def test_the_requirements_file_that_the_message_names_is_there() -> None:
-    text = (Path(find_label_errors.__file__).parent / "requirements-labels.txt").read_text(encoding="utf-8")
+    text = (Path(find_label_errors.__file__).parents[1] / "requirements-labels.txt").read_text(encoding="utf-8")
     assert "cleanlab" in text

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.crops import Crops
-from core.folds import audit_folds, covers, folds_path, load_or_make_folds, make_folds, person_strata, read_folds
-from core.runtime import UserError
+from core.cli import UserError
+from storage.crops import Crops
+from storage.folds import audit_folds, covers, folds_path, load_or_make_folds, make_folds, person_strata, read_folds
 
 EDGES = (25, 40)
 Strata = Mapping[str, tuple[int, ...]]

@@ -15,27 +15,27 @@ from test_resume import assert_same_fold, stop_at
 from timm.models.efficientnet import EfficientNet
 from toy_data import ALL_TASKS, FAST, Toy, infer, refusal, snapshot, table, train_toy
 
-import export
-import features
-import fold_training
 import inference
 import train
-from core.artifacts import read_json, write_json
-from core.config import resolve
-from core.crops import load_crops
-from core.engine import Trainer
-from core.logits import average_log_probs
-from core.photos import read_photo
-from core.runtime import UserError
+from core.cli import UserError
+from core.files import read_json, write_json
+from core.images import read_photo
 from core.tasks import task_named
 from dataset import Draw
-from features import FeatureDataset
-from fold_data import FoldData
-from fold_training import FoldTraining
-from predictor import Predictor, load_predictor
+from evaluation.logits import average_log_probs
+from serving import export
 from serving.onnx_model import load_exported
 from serving.parity import agreements
-from serving.trained import load_run
+from serving.torch_model import load_run
+from storage.crops import load_crops
+from training import feature_cache
+from training import fold as fold_training
+from training.config import resolve
+from training.engine import Trainer
+from training.feature_cache import FeatureDataset
+from training.fold import FoldTraining
+from training.fold_data import FoldData
+from training.predictor import Predictor, load_predictor
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -190,7 +190,7 @@ class TestTraining:
     def test_another_run_on_the_same_crops_computes_no_features(
         self, run_dir: Path, crop_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(features, "features_of", None)
+        monkeypatch.setattr(feature_cache, "features_of", None)
         train_toy(crop_dir, tmp_path, ("gender",), (*FROZEN, "--fold", "1"))
         assert_same_fold(tmp_path / "gender" / "fold1", run_dir / "gender" / "fold1")
 
@@ -251,7 +251,7 @@ class TestResume:
         [
             (Trainer, "_step", 1),
             (Trainer, "_step", 4),
-            (features.Shard, "make", 3),
+            (feature_cache.Shard, "make", 3),
             (fold_training, "write_prediction", 1),
         ],
         ids=["before anything is learned", "in epoch 2", "while features are computed", "before the table"],
@@ -260,7 +260,7 @@ class TestResume:
         self, owner: object, name: str, call: int, crop_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         flags = (*FROZEN, "--fold", "1", "--augment", "none")
-        monkeypatch.setattr(features, "SHARD", 20)
+        monkeypatch.setattr(feature_cache, "SHARD", 20)
         ignore = shutil.ignore_patterns("features", "pixels")
         folders = [shutil.copytree(crop_dir, tmp_path / f"crops{number}", ignore=ignore) for number in (0, 1)]
         train_toy(folders[0], tmp_path / "whole", ("gender",), flags)
@@ -300,13 +300,13 @@ class TestInference:
     ) -> None:
         for folder in (crop_dir / "features").glob("eval-*"):
             shutil.rmtree(folder)
-        shapes, compute = [], features.features_of
+        shapes, compute = [], feature_cache.features_of
 
         def record(model: object, pictures: np.ndarray, *args: object) -> np.ndarray:
             shapes.append(pictures.shape)
             return compute(model, pictures, *args)
 
-        monkeypatch.setattr(features, "features_of", record)
+        monkeypatch.setattr(feature_cache, "features_of", record)
         infer(run_copy)
         assert shapes == [(14, 32, 32, 3)]
         assert capsys.readouterr().out.count("features of 7 photos, for all folds") == 1

@@ -22,15 +22,18 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from core import artifacts, checkpoints
+from core import files
 from core.boxes import Box, carry, crop_window, iou, median_box, prominence, scaled
+from core.cli import UserError
 from core.cropping import CropSettings, crop_face
-from core.layouts import parse_person, read_truth_csv, scan
-from core.logits import read_table
-from core.photos import UnreadablePhoto, read_photo
-from core.runtime import UserError
-from preprocessing.outcomes import read_outcomes
+from core.images import UnreadablePhoto, read_photo
+from evaluation.logits import read_table
+from preprocessing.faces_table import read_outcomes
+from storage import run_dir
+from storage.layouts import parse_person, read_truth_csv, scan
+from storage.run_dir import CONFIG, first_difference, read_config_of
 from submission import validate_submission
+from training import checkpoints
 
 CASES = int(os.environ.get("FUZZ", "40"))
 fuzz = settings(
@@ -137,7 +140,7 @@ class TestTables:
     def test_any_bytes(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "table.csv"
         path.write_bytes(content)
-        frame = refused_or(lambda: artifacts.read_csv(path, ()))
+        frame = refused_or(lambda: files.read_csv(path, ()))
         if frame is not None:
             assert all(isinstance(cell, str) for row in frame.itertuples(index=False) for cell in row)
 
@@ -146,8 +149,8 @@ class TestTables:
     def test_what_was_written_is_read(self, tmp_path: Path, rows: list[tuple[str, str]]) -> None:
         path = tmp_path / "table.csv"
         written = pd.DataFrame(rows, columns=["image_id", "other"], dtype=object)
-        artifacts.write_csv(path, written)
-        back = refused_or(lambda: artifacts.read_csv(path, ("image_id", "other")))
+        files.write_csv(path, written)
+        back = refused_or(lambda: files.read_csv(path, ("image_id", "other")))
         assert back is not None
         assert list(back.itertuples(index=False, name=None)) == rows
 
@@ -167,7 +170,7 @@ class TestTables:
     def test_any_bytes_as_json(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "a.json"
         path.write_bytes(content)
-        value = refused_or(lambda: artifacts.read_json(path))
+        value = refused_or(lambda: files.read_json(path))
         assert value is None or isinstance(value, dict)
 
 
@@ -337,7 +340,7 @@ class TestCheckpoints:
     @fuzz
     @given(
         st.dictionaries(
-            st.sampled_from((*checkpoints._IDENTITY, "else")),
+            st.sampled_from((*run_dir._IDENTITY, "else")),
             st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just(1),
                          lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)),
         )
@@ -345,7 +348,7 @@ class TestCheckpoints:
     def test_a_config_of_any_entries(self, tmp_path: Path, entries: dict) -> None:
         whole = {"format": 1, "task": "age", "classes": [], "fold": 0, "settings": {}, "crop": {}, "normalisation": {}}
         changed = whole | {"data_hash": "", "folds_hash": ""} | entries
-        (tmp_path / checkpoints.CONFIG).write_text(json.dumps(changed))
-        config = refused_or(lambda: checkpoints.read_config_of(tmp_path, "age"))
+        (tmp_path / CONFIG).write_text(json.dumps(changed))
+        config = refused_or(lambda: read_config_of(tmp_path, "age"))
         if config is not None:
-            assert checkpoints.first_difference(config, changed) is None
+            assert first_difference(config, changed) is None

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from toy_data import make_remade
 
-from core.groups import FEWEST_PEOPLE, format_groups, score_groups, weakest
-from core.runs import Run
-from core.runtime import UserError
-from core.truth import find_truth
+from core.cli import UserError
+from evaluation.groups import FEWEST_PEOPLE, format_groups, score_groups, weakest
+from storage.eval_labels import find_truth
+from storage.run_dir import Run
 
 PEOPLE = 2 * FEWEST_PEOPLE
 

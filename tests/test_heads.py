@@ -6,11 +6,11 @@ from math import exp, log
 import pytest
 import torch
 
-from core.crops import Crops
-from core.heads import HEADS, build_head
-from core.runtime import UserError
+from core.cli import UserError
 from core.tasks import Task, Value, age_group, task_named
 from loss import CrossEntropyLoss, ValueLoss
+from storage.crops import Crops
+from training.heads import HEADS, build_head
 
 MakeCrops = Callable[[Sequence[dict[str, str]]], Crops]
 EDGES = (2, 4)

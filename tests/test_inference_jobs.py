@@ -4,9 +4,9 @@ import pytest
 from toy_data import ToyRun, infer
 
 import inference
-from core.logits import read_table
-from core.runs import finished_folds
 from core.tasks import combined_tasks
+from evaluation.logits import read_table
+from storage.run_dir import finished_folds
 
 pytest_plugins = ("toy_fixtures",)
 

@@ -10,8 +10,8 @@ import pytest
 from layout_toys import ANNA, BORIS, HEADER, STEMS, add_person, make_competition, make_remade, touch
 from toy_data import refusal, snapshot
 
-from core.artifacts import read_json
-from core.layouts import read_truth, scan
+from core.files import read_json
+from storage.layouts import read_truth, scan
 from tools import join
 
 EVAL_NAMES = ["000007_male_White_40_mask3.jpg", "000008_Female_Black_24_incorrect_mask.PNG", "9_male_x_39_Normal.jpeg"]

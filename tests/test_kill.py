@@ -28,7 +28,7 @@ import ensemble
 import inference
 import train
 from preprocessing import crop_faces, detect_faces
-from synthesis import people
+from synthesis.drawn import sample
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("KILLS", "1"))
@@ -134,7 +134,7 @@ def server() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def never_killed(server: None, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     folder = tmp_path_factory.mktemp("never_killed")
-    people.main(["--out", str(folder / "data"), "--train-people", "8", "--eval-photos", "6", "--workers", "1"])
+    sample.main(["--out", str(folder / "data"), "--train-people", "8", "--eval-photos", "6", "--workers", "1"])
     pipeline = Pipeline(folder / "data", folder)
     for step in STEPS:
         pipeline.run(step)

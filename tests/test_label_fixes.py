@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from core.crops import Crops
-from core.label_fixes import apply, count_changes, crops_to_train, overlay_path, remember
-from core.runtime import UserError
+from core.cli import UserError
 from core.tasks import task_named
+from storage.crops import Crops
+from storage.label_corrections import apply, count_changes, crops_to_train, overlay_path, remember
 
 EDGES = (25, 40)
 Maker = Callable[[Sequence[dict[str, str]]], Crops]

@@ -9,10 +9,10 @@ from toy_data import FAST, Toy, infer, refusal, table, train_toy
 import ensemble
 import submission
 import train
-from core.crops import load_crops
-from core.label_fixes import apply
-from core.layouts import scan
 from preprocessing.annotation import Mark, Marks
+from storage.crops import load_crops
+from storage.label_corrections import apply
+from storage.layouts import scan
 
 pytest_plugins = ("toy_fixtures",)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from core.label_shift import KEPT, Mix, describe_mixes, estimate_mix, knows_mix
-from core.logits import log_softmax
+from evaluation.label_shift import KEPT, Mix, describe_mixes, estimate_mix, knows_mix
+from evaluation.logits import log_softmax
 
 LEARNED = np.array([0.5, 0.3, 0.2])
 

@@ -11,9 +11,9 @@ import retinaface
 from drawn_faces import add_face, blank, drawn_photo
 
 from core.boxes import Box, iou
-from core.runtime import UserError
+from core.cli import UserError
 from preprocessing.detectors import Detect, Face, detector_named, detector_names
-from preprocessing.ladder import find_face
+from preprocessing.find_face import find_face
 
 UPRIGHT = np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.75), (0.65, 0.75)])
 

@@ -15,8 +15,8 @@ import pytest
 from safetensors.torch import load_file
 from toy_data import FAST, Toy, ToyRun, table
 
-from core.runtime import UserError
-from launchers.launching import LAUNCHERS, Resources, add_launcher_flags, launch, launch_all, launcher_named
+from core.cli import UserError
+from training.launchers import LAUNCHERS, Resources, add_launcher_flags, launch, launch_all, launcher_named
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -29,14 +29,13 @@ from functools import partial
 from pathlib import Path
 
 from core import checkpoints
-from core.checkpoints import fold_dir_of
-from core.config import resolve
-from core.crops import load_crops
-from core.folds import load_or_make_folds
+from training.config import resolve
+from storage.crops import load_crops
+from storage.folds import load_or_make_folds
 from core.tasks import task_named
 from fold_data import FoldData
 from fold_training import train_fold
-from launchers.launching import Resources, launcher_named
+from training.launchers import Resources, launcher_named
 
 SETTINGS = {
     "backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "folds": 2, "epochs": 3, "batch_size": 16,
@@ -80,8 +79,8 @@ print(json.dumps(sorted(launcher_named(launcher).spread(start, todo, Resources()
 
 RAY_REFUSAL = """
 import json
-from core.runtime import UserError
-from launchers.launching import Resources, launcher_named
+from core.cli import UserError
+from training.launchers import Resources, launcher_named
 
 
 def start():
@@ -135,7 +134,7 @@ def test_an_unknown_launcher_is_refused_by_name() -> None:
 
 def test_without_ray_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "launchers.ray_cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "training.ray_cluster", raising=False)
     with pytest.raises(UserError, match=r"pip install -r requirements-ray\.txt"):
         launch(flags("--launcher", "ray"), lambda: str, [1])
 
@@ -222,7 +221,7 @@ def test_what_the_work_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
 def test_a_job_too_large_for_the_cluster_is_refused(
     resources: Resources, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from launchers import ray_cluster
+    from training import ray_cluster
 
     monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 4.0})
     with pytest.raises(UserError, match=words):
@@ -237,7 +236,7 @@ def test_a_job_too_large_for_the_cluster_is_refused(
 def test_twice_as_much_is_handed_out_as_can_run(
     resources: Resources, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from launchers import ray_cluster
+    from training import ray_cluster
 
     monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
     assert ray_cluster._at_once(resources) == shards

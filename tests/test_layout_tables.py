@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from layout_toys import ANNA, BORIS, HEADER, ROWS, add_person, make_competition, make_remade, touch
 
-from core.layouts import read_truth, read_truth_csv, scan
-from core.runtime import UserError
+from core.cli import UserError
+from storage.layouts import read_truth, read_truth_csv, scan
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from layout_toys import ANNA, BORIS, HEADER, ROWS, STEMS, add_person, make_competition, make_remade, touch
 
-from core.layouts import detect_layout, parse_person, scan
-from core.runtime import UserError
+from core.cli import UserError
+from storage.layouts import detect_layout, parse_person, scan
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from toy_data import FAST, Toy, ToyRun, refusal
 import ensemble
 import inference
 import train
-from core import artifacts, locks
+from core import files, locks
+from core.cli import UserError
 from core.locks import NAME, holding
-from core.runtime import UserError
 from preprocessing import crop_faces, detect_faces
 
 pytest_plugins = ("toy_fixtures",)
@@ -133,7 +133,7 @@ def test_a_file_system_without_locks_gets_a_warning(
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host, other = artifacts._HOST, "0" * 6
+    host, other = files._HOST, "0" * 6
     stale = [tmp_path / f".{host}-{dead.pid}-0123abcd.tmp.csv", tmp_path / "a" / f".{other}-1-0123abcd.tmp"]
     kept = [
         tmp_path / "a" / f".{host}-{os.getppid()}-0123abcd.tmp.csv",

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.logits import (
+from core.cli import UserError
+from evaluation.logits import (
     AVERAGES,
     average_log_probs,
     average_logits,
@@ -18,7 +19,6 @@ from core.logits import (
     require_same_ids,
     write_table,
 )
-from core.runtime import UserError
 
 CLASSES = ("wear", "incorrect", "not_wear")
 

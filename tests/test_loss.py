@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.runtime import UserError
+from core.cli import UserError
 from loss import LOSSES, SoftF1Loss, balanced_weights, build_loss
 
 WEIGHTS = torch.tensor([0.1, 0.1, 0.8])

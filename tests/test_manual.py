@@ -7,7 +7,7 @@ import pytest
 from face_data import PERSONS, box_of, make_data, run_detect
 
 from core.boxes import Box
-from core.runtime import UserError
+from core.cli import UserError
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from core.runtime import UserError
-from synthesis.mask_shape import face_frame
-from synthesis.mask_tables import COLOURS, EDGE_KNOTS, KINDS, PATTERNS, WEARS, Colour, find, in_pool
-from synthesis.mask_texture import RELIEFS, WEAVES, Look, draw_cloth
-from synthesis.masks import WRONG_WAYS, MaskSpec, put_on_mask, random_spec, wrong_ways
+from core.cli import UserError
+from synthesis.masks.masks import WRONG_WAYS, MaskSpec, put_on_mask, random_spec, wrong_ways
+from synthesis.masks.shape import face_frame
+from synthesis.masks.tables import COLOURS, EDGE_KNOTS, KINDS, PATTERNS, WEARS, Colour, find, in_pool
+from synthesis.masks.texture import RELIEFS, WEAVES, Look, draw_cloth
 
 # A face whose eyes are 1 apart: eyes, nose tip, mouth corners.
 FACE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.62], [-0.42, 1.0], [0.42, 1.0]])

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from face_photos import drawn_face, mirrored_copy, write_faces
 
-from core.photos import write_photo
-from core.runtime import UserError
+from core.cli import UserError
+from core.images import write_photo
+from core.near_duplicates import groups, lookalikes, picture_hash
 from preprocessing.detectors import detector_named
-from synthesis import labels, measure
-from synthesis.labels import Label, labeller_named, read_labels
-from synthesis.lookalikes import groups, lookalikes, picture_hash
-from synthesis.measure import Measured, find_faces, list_photos, measure_photos, measurer, sharpness
-from synthesis.pose import GENERIC_FACE, HeadPose, head_pose, rotation
+from synthesis.builder import labels, measure
+from synthesis.builder.labels import Label, labeller_named, read_labels
+from synthesis.builder.measure import Measured, find_faces, list_photos, measure_photos, measurer, sharpness
+from synthesis.builder.pose import GENERIC_FACE, HeadPose, head_pose, rotation
 
 
 @pytest.mark.parametrize("pose", [(0, 0, 0), (20, 0, 0), (0, 15, 0), (0, 0, 30), (-25, 10, -15), (40, -20, 5)])

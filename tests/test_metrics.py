@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from core.metrics import accuracy, confusion_matrix, f1_per_class, macro_f1, mean_over_photos, paired_difference, scores
+from evaluation.metrics import (
+    accuracy,
+    confusion_matrix,
+    f1_per_class,
+    macro_f1,
+    mean_over_photos,
+    paired_difference,
+    scores,
+)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,7 +9,7 @@ import pytest
 from test_decisions import out_of_fold
 from toy_data import ToyRun, refusal
 
-from core.decisions import Decision, combine_labels
+from evaluation.decision_rules import Decision, combine_labels
 from tools import mixes
 
 pytest_plugins = ("toy_fixtures",)

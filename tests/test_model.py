@@ -8,7 +8,7 @@ import timm
 import torch
 
 import model
-from core.runtime import UserError
+from core.cli import UserError
 from model import HEAD_STD, PACKAGED_WEIGHTS, build_model, load_packaged, normalisation
 
 PACKAGED = "tf_efficientnet_lite0"

@@ -11,7 +11,7 @@ import pytest
 import toy_data
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("core", "preprocessing", "synthesis", "launchers")
+FOLDERS = ("core", "storage", "backbones", "evaluation", "training", "preprocessing", "synthesis")
 NEW_FUNCTION = """
 def _glasses_label(facts: Facts, _: AgeEdges) -> int:
     return ("without", "with").index(facts["glasses"])

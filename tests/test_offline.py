@@ -10,8 +10,8 @@ import pytest
 from toy_data import FAST, Toy
 
 import model
+from core.cli import EXIT_BAD_INPUT, UserError
 from core.offline import _is_this_machine
-from core.runtime import EXIT_BAD_INPUT, UserError
 from preprocessing import detectors
 
 pytest_plugins = ("toy_fixtures",)
@@ -21,9 +21,9 @@ CONNECT = """
 import socket, sys, threading
 import core
 if "flag" in sys.argv:
-    from core.runtime import command_parser
+    from core.cli import command_parser
     command_parser("Doc.").parse_args(["--offline"])
-from core.runtime import UserError
+from core.cli import UserError
 
 def attempt(connect, *arguments):
     try:

@@ -13,20 +13,21 @@ import pytest
 import torch
 
 import ensemble
-import fold_training
 import submission
-from core import artifacts, checkpoints
-from core.config import Config, add_flags, typed_settings
-from core.crops import Crops
-from core.folds import make_folds, person_strata
-from core.logits import make_table, read_table, write_table
-from core.photos import write_photo
-from core.runs import Run, begin_run
+from core import files
+from core.images import write_photo
 from core.tasks import task_named
 from dataset import Draw, PersonSampler
-from fold_data import FoldData
-from fold_training import FoldTraining, train_fold
+from evaluation.logits import make_table, read_table, write_table
 from loss import LOSSES, build_loss
+from storage.crops import Crops
+from storage.folds import make_folds, person_strata
+from storage.run_dir import DONE, EVAL, HISTORY, MODEL, OOF, Run, begin_fold, begin_run, fold_dir_of
+from training import checkpoints
+from training import fold as fold_training
+from training.config import Config, add_flags, typed_settings
+from training.fold import FoldTraining, train_fold
+from training.fold_data import FoldData
 
 EDGES = (25, 40)
 STEMS = {"mask1": "wear", "mask2": "wear", "incorrect_mask": "incorrect", "normal": "not_wear"}
@@ -153,7 +154,7 @@ def test_validation_dropped_the_last_batch(drawn_crops: Crops, tmp_path: Path, m
 
 
 def test_the_learning_rate_never_fell(trained: Path) -> None:
-    rates = pd.read_csv(trained / checkpoints.HISTORY)["lr"].tolist()
+    rates = pd.read_csv(trained / HISTORY)["lr"].tolist()
     assert len(rates) == TINY.epochs
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.05 * TINY.lr
@@ -161,9 +162,9 @@ def test_the_learning_rate_never_fell(trained: Path) -> None:
 
 def test_no_out_of_fold_predictions_were_kept(trained: Path, drawn_crops: Crops) -> None:
     held_out, _ = fold_data(drawn_crops, 0).part(held_out=True)
-    table = read_table(trained / checkpoints.OOF, ("wear", "incorrect", "not_wear"))
+    table = read_table(trained / OOF, ("wear", "incorrect", "not_wear"))
     assert set(table.image_ids) == set(held_out.image_ids)
-    assert artifacts.read_json(trained / checkpoints.DONE)["macro_f1"] > 0
+    assert files.read_json(trained / DONE)["macro_f1"] > 0
 
 
 def test_the_best_epoch_was_chosen_by_accuracy(
@@ -180,10 +181,10 @@ def test_the_best_epoch_was_chosen_by_accuracy(
 
     monkeypatch.setattr(FoldTraining, "_held_out_scores", scripted)
     train_fold(tmp_path / "fold0", fold_data(drawn_crops, 0), TINY, overwrite=False)
-    result = artifacts.read_json(tmp_path / "fold0" / checkpoints.DONE)
+    result = files.read_json(tmp_path / "fold0" / DONE)
     assert (result["best_epoch"], result["macro_f1"]) == (2, 0.6)
     kept = FoldTraining(tmp_path / "new", fold_data(drawn_crops, 0), TINY).model
-    checkpoints.load_weights(tmp_path / "fold0" / checkpoints.MODEL, kept.network)
+    checkpoints.load_weights(tmp_path / "fold0" / MODEL, kept.network)
     same = [all(torch.equal(tensor, kept.state_dict()[name]) for name, tensor in epoch.items()) for epoch in weights]
     assert same == [False, True, False, False]
 
@@ -194,7 +195,7 @@ def test_training_stopped_by_accuracy_too(drawn_crops: Crops, tmp_path: Path, mo
         FoldTraining, "_held_out_scores", lambda *_: dict(zip(("macro_f1", "accuracy"), next(script), strict=True))
     )
     train_fold(tmp_path, fold_data(drawn_crops, 0), Config(**{**vars(TINY), "patience": 2}), overwrite=False)
-    assert pd.read_csv(tmp_path / checkpoints.HISTORY)["epoch"].tolist() == [1, 2, 3]
+    assert pd.read_csv(tmp_path / HISTORY)["epoch"].tolist() == [1, 2, 3]
 
 
 def test_numbers_on_the_command_line_became_characters() -> None:
@@ -217,7 +218,7 @@ def test_losses_needed_a_gpu_to_be_imported(name: str, monkeypatch: pytest.Monke
 
 
 def test_a_gpu_was_named_in_a_class_body() -> None:
-    tree = ast.parse(Path(fold_training.__file__).with_name("loss.py").read_text(encoding="utf-8"))
+    tree = ast.parse(Path(fold_training.__file__).parents[1].joinpath("loss.py").read_text(encoding="utf-8"))
     bodies = [statement for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for statement in node.body]
     values = [ast.unparse(statement) for statement in bodies if not isinstance(statement, ast.FunctionDef)]
     assert not [value for value in values if "torch." in value or "cuda" in value]
@@ -229,16 +230,16 @@ def predicted_task(run_dir: Path, logits: np.ndarray) -> Path:
     begin_run(run_dir, run)
     classes = task_named("mask").classes
     for fold, of_fold in enumerate(logits):
-        fold_dir = checkpoints.fold_dir_of(run_dir, "mask", fold)
+        fold_dir = fold_dir_of(run_dir, "mask", fold)
         config = {
             "format": 1, "task": "mask", "classes": list(classes), "fold": fold, "settings": {"folds": 2}, "crop": {},
             "normalisation": {}, "data_hash": "d", "folds_hash": "f",
         }  # fmt: skip
-        checkpoints.begin_fold(fold_dir, config)
-        artifacts.write_json(fold_dir / checkpoints.DONE, {})
+        begin_fold(fold_dir, config)
+        files.write_json(fold_dir / DONE, {})
         ids = [f"{number}.jpg" for number in range(len(of_fold))]
-        write_table(fold_dir / checkpoints.EVAL, make_table(ids, classes, of_fold))
-        write_table(fold_dir / checkpoints.OOF, make_table([f"fold{fold}.jpg"], classes, of_fold[:1]))
+        write_table(fold_dir / EVAL, make_table(ids, classes, of_fold))
+        write_table(fold_dir / OOF, make_table([f"fold{fold}.jpg"], classes, of_fold[:1]))
     return run_dir / "mask"
 
 

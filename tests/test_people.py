@@ -9,29 +9,29 @@ import pandas as pd
 import pytest
 from retinaface import detect_faces
 
-from core.layouts import scan
-from core.photos import read_photo
-from core.runtime import UserError
-from preprocessing import workers
-from synthesis import people
+from core import parallel
+from core.cli import UserError
+from core.images import read_photo
+from storage.layouts import scan
 from synthesis.camera import random_camera, take_photo
-from synthesis.people import Settings, plan_eval, plan_train
-from synthesis.person import OLDEST, YOUNGEST, random_person
-from synthesis.portrait import HEIGHT, WIDTH, draw_person, random_shot
+from synthesis.drawn import sample as sample_people
+from synthesis.drawn.person import OLDEST, YOUNGEST, random_person
+from synthesis.drawn.portrait import HEIGHT, WIDTH, draw_person, random_shot
+from synthesis.drawn.sample import Settings, plan_eval, plan_train
 
 SMALL = Settings(train_people=8, eval_photos=7, seed=4, age_edges=(25, 40))
 DEFAULT = Settings(train_people=60, eval_photos=120, seed=0, age_edges=(25, 40))
 
 
 def run(out: Path, *flags: str) -> None:
-    people.main(["--out", str(out), "--train-people", "8", "--eval-photos", "7", "--seed", "4", *flags])
+    sample_people.main(["--out", str(out), "--train-people", "8", "--eval-photos", "7", "--seed", "4", *flags])
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("drawn") / "sample"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "TOO_FEW_FOR_PROCESSES", 0)
+        patch.setattr(parallel, "TOO_FEW_FOR_PROCESSES", 0)
         run(out, "--workers", "2")
     return out
 
@@ -114,11 +114,11 @@ def test_ages_span_eighteen_to_sixty_nine() -> None:
     assert (min(ages), max(ages)) == (YOUNGEST, OLDEST) == (18, 69)
 
 
-def crowd(gender: str, age: int) -> list[people.Person]:
+def crowd(gender: str, age: int) -> list[sample_people.Person]:
     return [random_person(np.random.default_rng(seed), gender, age) for seed in range(150)]
 
 
-def mean_of(group: list[people.Person], trait: str) -> float:
+def mean_of(group: list[sample_people.Person], trait: str) -> float:
     return float(np.mean([person[trait] for person in group]))
 
 
@@ -198,9 +198,11 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full_disk(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(people, "_write_tables", full_disk)
+    monkeypatch.setattr(sample_people, "_write_tables", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        people.main(["--out", str(tmp_path / "sample"), "--train-people", "1", "--eval-photos", "1", "--workers", "1"])
+        sample_people.main(
+            ["--out", str(tmp_path / "sample"), "--train-people", "1", "--eval-photos", "1", "--workers", "1"]
+        )
     assert list(tmp_path.iterdir()) == []
 
 

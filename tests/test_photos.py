@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.photos import UnreadablePhoto, fingerprint, is_photo_name, read_photo, write_photo
+from core.images import UnreadablePhoto, fingerprint, is_photo_name, read_photo, write_photo
 
 ORIENTATION = 0x0112
 

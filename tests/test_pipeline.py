@@ -22,8 +22,8 @@ from toy_data import (
 
 import ensemble
 import submission
-from core.crops import load_crops
 from core.tasks import TASKS
+from storage.crops import load_crops
 
 pytest_plugins = ("toy_fixtures",)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import pixels
-from core.crops import Crops
-from core.photos import write_photo
-from core.pixels import open_pixels, shrink, store_path
-from core.runtime import UserError
+from core.cli import UserError
+from core.images import write_photo
+from storage import crop_cache
+from storage.crop_cache import open_pixels, shrink, store_path
+from storage.crops import Crops
 
 MakeCrops = Callable[[Sequence[dict[str, str]]], Crops]
 SIZE = (16, 12)
@@ -38,7 +38,7 @@ def test_pictures_are_found_by_id(crops: Crops) -> None:
 
 def test_a_store_is_made_once(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
     open_pixels(crops, SIZE)
-    monkeypatch.setattr(pixels, "read_photo", None)
+    monkeypatch.setattr(crop_cache, "read_photo", None)
     assert open_pixels(crops.take([2, 0, 1]), SIZE).rows(["a", "b"]) == [0, 1]
 
 

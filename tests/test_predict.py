@@ -12,13 +12,13 @@ from serving_toys import CROP, crowd, make_run
 from toy_data import infer, refusal, table
 
 import predict
-from core.artifacts import read_json
-from core.logits import log_softmax
-from core.photos import read_photo, write_photo
-from core.runtime import UserError
+from core.cli import UserError
+from core.files import read_json
+from core.images import read_photo, write_photo
 from core.tasks import TASKS
+from evaluation.logits import log_softmax
 from preprocessing import crop_faces, detect_faces
-from serving.answers import FacePrediction
+from serving.types import FacePrediction
 
 ORIENTATION = 0x0112
 TWO = ((120, 160, 150), (360, 150, 110))
@@ -142,7 +142,11 @@ class TestRefusals:
         refusal(predict.main, [*argv, run_dir, "--folds", "first"], "'first' is neither all nor folds such as 0,1")
         refusal(predict.main, [*argv, run_dir, "--unsure-below", "2"], "2 is not a number from 0 to 1")
         refusal(predict.main, [*argv, run_dir, "--onnx", "x", "--folds", "0"], "an exported model has all its folds")
-        refusal(predict.main, [*argv, run_dir, "--onnx", tmp_path], "no .onnx file in it; run export.py first")
+        refusal(
+            predict.main,
+            [*argv, run_dir, "--onnx", tmp_path],
+            "no .onnx file in it; run `python -m serving.export` first",
+        )
         assert not (tmp_path / "out").exists()
 
 

@@ -21,15 +21,15 @@ from toy_data import (
 )
 
 import ensemble
-import report
 import submission
-from core import groups
-from core.artifacts import read_json, write_json
-from core.runtime import UserError
+from core.cli import UserError
+from core.files import read_json, write_json
 from core.tasks import task_named
-from reporting import analysis, attention
+from evaluation import groups
+from reporting import __main__ as report
+from reporting import analysis, gradcam
 from reporting.data_sections import folds_section
-from reporting.gathering import Answers, RunData, gather
+from reporting.load import Answers, RunData, gather
 from reporting.result_sections import groups_section, scores_section, years_section
 
 pytest_plugins = ("toy_fixtures",)
@@ -312,22 +312,22 @@ class TestHeat:
     def test_without_the_package_the_page_says_how_to_get_it(
         self, run_copy: ToyRun, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(attention, "is_installed", lambda: False)
+        monkeypatch.setattr(gradcam, "is_installed", lambda: False)
         report.main(["--run-dir", str(run_copy.run_dir)])
-        assert attention.INSTALL in (run_copy.run_dir / "report" / "index.html").read_text(encoding="utf-8")
+        assert gradcam.INSTALL in (run_copy.run_dir / "report" / "index.html").read_text(encoding="utf-8")
 
     def test_heat_has_the_shape_of_the_input_and_differs_by_class(self, toy_run: ToyRun) -> None:
         pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
         paths = gather(toy_run.run_dir).oof.crops.paths[:8]
-        looks = attention.Looks()
+        looks = gradcam.Looks()
         young, old = (looks.heat(toy_run.run_dir / "age" / "fold0", "age", paths, [label] * 8) for label in (0, 2))
         assert young.shape == old.shape == (8, 32, 32)
         assert min(young.min(), old.min()) >= 0 and max(young.max(), old.max()) <= 1
         # On some of the photos: where nothing speaks for either class both are 0 everywhere.
         assert not np.array_equal(young, old)
         assert young.any() or old.any()
-        assert attention.overlay(paths[0], young[0]).shape == (32, 32, 3)
+        assert gradcam.overlay(paths[0], young[0]).shape == (32, 32, 3)
 
     def test_a_network_without_maps_has_no_heat(self) -> None:
         flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
-        assert attention._last_feature_map(flat, torch.zeros(1, 3, 2, 2)) is None
+        assert gradcam._last_feature_map(flat, torch.zeros(1, 3, 2, 2)) is None

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.photos import write_photo
+from core.images import write_photo
 from reporting import figures
 from reporting.figures import Axes
+from reporting.i18n import CHOICES, voice_of
 from reporting.pictures import HEIGHT, embed, thumbnail
-from reporting.texts import CHOICES, voice_of
 
 
 def parts_of(svg: str, tag: str, *, of_class: str = "") -> list[ElementTree.Element]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toy_data import ToyRun
 
-import report
+from reporting import __main__ as report
 
 pytest_plugins = ("toy_fixtures",)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -13,13 +13,15 @@ import pytest
 from torch.utils.data import DataLoader
 from toy_data import FAST, Toy, ToyRun, crop, detect_by_hand, infer, snapshot, train_toy
 
-import fold_training
 import inference
-from core import artifacts, checkpoints
-from core.engine import Trainer
-from core.photos import read_photo, write_photo
-from core.runtime import UserError
+from core import files
+from core.cli import UserError
+from core.images import read_photo, write_photo
 from preprocessing import crop_faces
+from storage.run_dir import is_done
+from training import checkpoints
+from training import fold as fold_training
+from training.engine import Trainer
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -61,12 +63,12 @@ STOPS = {
     "before anything is learned": (Trainer, "_step", 1, None),
     "in the middle of epoch 2": (Trainer, "_step", STEPS_PER_EPOCH + 2, None),
     "before the weights of epoch 1": (checkpoints, "save_weights", 1, None),
-    "between weights and history of epoch 1": (artifacts, "write_csv", 1, writes("history.csv")),
+    "between weights and history of epoch 1": (files, "write_csv", 1, writes("history.csv")),
     "between history and state of epoch 1": (checkpoints, "save_state", 1, None),
-    "before the history of the last epoch": (artifacts, "write_csv", 3, writes("history.csv")),
+    "before the history of the last epoch": (files, "write_csv", 3, writes("history.csv")),
     "before the state of the last epoch": (checkpoints, "save_state", 3, None),
     "before the out-of-fold table": (fold_training, "write_prediction", 1, None),
-    "before DONE": (artifacts, "write_json", 1, writes("DONE")),
+    "before DONE": (files, "write_json", 1, writes("DONE")),
 }
 
 
@@ -80,7 +82,7 @@ def test_training_goes_on_to_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             train_toy(toy.crop_dir, tmp_path, flags=FLAGS)
     fold_dir = tmp_path / "mask" / "fold1"
-    assert not checkpoints.is_done(fold_dir)
+    assert not is_done(fold_dir)
     train_toy(toy.crop_dir, tmp_path, flags=FLAGS)
     assert_same_fold(fold_dir, uninterrupted)
 

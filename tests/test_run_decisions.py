@@ -12,14 +12,14 @@ from toy_data import ALL_TASKS, ToyRun, edit_csv, infer, make_photos, prepare, r
 
 import ensemble
 import submission
-from core.calibration import fit_temperature
-from core.crops import load_crops
-from core.decisions import RULES, combine_labels
-from core.evaluation import read_out_of_fold
-from core.label_shift import KEPT
-from core.logits import read_table
-from core.runs import read_run
 from core.tasks import combined_class_count, task_named
+from evaluation.calibration import fit_temperature
+from evaluation.decision_rules import RULES, combine_labels
+from evaluation.label_shift import KEPT
+from evaluation.logits import read_table
+from evaluation.results import read_out_of_fold
+from storage.crops import load_crops
+from storage.run_dir import read_run
 
 pytest_plugins = ("toy_fixtures",)
 

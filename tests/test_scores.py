@@ -5,7 +5,7 @@ import json
 import pytest
 from sklearn.metrics import f1_score
 
-from core.scores import combine, format_classes, format_scores, majority, most_frequent, score
+from evaluation.scores import combine, format_classes, format_scores, majority, most_frequent, score
 
 TRUTH = {"mask": [0, 1, 2, 0], "gender": [0, 1, 0, 1], "age": [0, 1, 2, 2]}
 PREDICTED = {"mask": [0, 1, 2, 0], "gender": [0, 1, 0, 0], "age": [0, 1, 1, 2]}

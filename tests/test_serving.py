@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 from serving_toys import CROP, GivenFaces, MeanColour, crowd, face_at, make_run, random_crops
 
-from core.artifacts import read_json, write_json
 from core.boxes import Box, iou
+from core.cli import UserError
 from core.cropping import crop_face
-from core.logits import average_log_probs, log_softmax
-from core.runs import last_run
-from core.runtime import UserError
+from core.files import read_json, write_json
+from evaluation.logits import average_log_probs, log_softmax
 from preprocessing.detectors import Detect, Face, detector_named
 from preprocessing.views import View
-from serving.answers import Answer, FacePrediction
 from serving.drawing import COLOURS, annotated
 from serving.faces import COARSE, VIDEO_LOOKS, FaceFinder
 from serving.pipeline import Pipeline
 from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
-from serving.trained import Averaging, load_run
+from serving.torch_model import Averaging, load_run
+from serving.types import Answer, FacePrediction
+from storage.run_dir import last_run
 
 BOX = Box(20, 30, 60, 80)
 CROWD = ((80, 100, 110), (240, 160, 160), (400, 110, 60))

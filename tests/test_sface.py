@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 import torch
 
-from core import sface
-from core.runtime import UserError
+from backbones import sface
+from core.cli import UserError
 
 LAST = "conv_14_relu"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core import tasks
-from core.runtime import UserError
+from core.cli import UserError
 from core.tasks import Task, age_group, combined_class_count, combined_class_name, decode, encode, task_named
 
 GOLDEN = (

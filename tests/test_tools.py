@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from toy_data import FAST, ToyRun, facts_of, person_names, table
 
-import features
-from core.artifacts import read_json, write_json
-from core.crops import load_crops
-from core.logits import make_table, write_table
-from core.photos import read_photo
-from core.runtime import UserError
+from core.cli import UserError
+from core.contact_sheet import CELL_HEIGHT, CELL_WIDTH, LETTERS, LINE_HEIGHT, MARGIN, Cell, contact_sheet, fitted
+from core.files import read_json, write_json
+from core.images import read_photo
 from core.tasks import age_group, task_named
+from evaluation.logits import make_table, write_table
+from storage.crops import load_crops
 from tools import look, runs, show_batch
-from tools.contact import CELL_HEIGHT, CELL_WIDTH, LETTERS, LINE_HEIGHT, MARGIN, Cell, contact_sheet, fitted
+from training import feature_cache
 
 pytest_plugins = ("toy_fixtures",)
 PERSON = person_names(12)[1]
@@ -237,10 +237,10 @@ def test_a_batch_of_a_frozen_backbone_shows_the_views_it_learns_from(
     batch(toy_run, tmp_path / "frozen.png", "--augment", "none", *frozen)
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "frozen.png").read_bytes()
     asked = []
-    of = features.Looks.of
-    monkeypatch.setattr(features.Looks, "of", lambda looks, *photo: asked.append(looks) or of(looks, *photo))
+    of = feature_cache.Looks.of
+    monkeypatch.setattr(feature_cache.Looks, "of", lambda looks, *photo: asked.append(looks) or of(looks, *photo))
     batch(toy_run, tmp_path / "views.png", "--augment", "standard", "--views", "3", *frozen)
-    assert set(asked) == {features.Looks(3, "standard")}
+    assert set(asked) == {feature_cache.Looks(3, "standard")}
     assert not (toy_run.run_dir / "backbones").exists()
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from core import tracking
-from core.runtime import UserError
-from core.tracking import open_tracker, tracker_named
+from core.cli import UserError
+from training import tracking
+from training.tracking import open_tracker, tracker_named
 
 ROWS = ({"epoch": 1, "loss": 0.5, "macro_f1": 0.75}, {"epoch": 2, "loss": 0.25, "macro_f1": 0.875})
 SETTINGS = {"lr": 0.001, "epochs": 2}

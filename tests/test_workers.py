@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from core.runtime import UserError
-from preprocessing.workers import spread
+from core.cli import UserError
+from core.parallel import spread
 
 
 def squarer() -> Callable[[int], int]:

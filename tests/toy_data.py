@@ -15,11 +15,11 @@ import ensemble
 import inference
 import submission
 import train
-from core.layouts import MASK_OF_STEM, scan
-from core.photos import write_photo
-from core.runtime import UserError
+from core.cli import UserError
+from core.images import write_photo
 from core.tasks import TASKS, encode
 from preprocessing import crop_faces, detect_faces
+from storage.layouts import MASK_OF_STEM, scan
 
 FAST = (
     *("--profile", "smoke", "--backbone", "test_efficientnet", "--no-pretrained", "--image-size", "32"),

@@ -10,7 +10,7 @@ import pytest
 from toy_data import Toy, ToyRun, crop, finish_run, make_competition, prepare
 
 from preprocessing import detect_faces
-from synthesis import people
+from synthesis.drawn import sample
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def drawn_run(tmp_path_factory: pytest.TempPathFactory) -> ToyRun:
     """Drawn people, the real detector, and every step after it."""
     folder = tmp_path_factory.mktemp("drawn")
     root, crop_dir = folder / "data", folder / "crops"
-    people.main(["--out", str(root), "--train-people", "8", "--eval-photos", "6", "--workers", "1"])
+    sample.main(["--out", str(root), "--train-people", "8", "--eval-photos", "6", "--workers", "1"])
     detect_faces.main(["--data-dir", str(root), "--crop-dir", str(crop_dir), "--workers", "1"])
     crop(crop_dir)
     return finish_run(Toy(root, crop_dir), folder / "run")

@@ -15,8 +15,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core import artifacts, checkpoints
-from core.intervals import (
+from core import files
+from core.cli import UserError, command_parser, run_cli
+from core.tasks import TASKS, Task, task_named, task_names
+from evaluation.fold_tables import Known, known_of_eval, known_of_training
+from evaluation.intervals import (
     LABELS,
     LESS_IS_BETTER,
     MEASURES,
@@ -26,15 +29,12 @@ from core.intervals import (
     predictions_table,
     sum_people,
 )
-from core.label_fixes import training_crops
-from core.metrics import Estimate
-from core.runs import read_run
-from core.runtime import UserError, command_parser, run_cli
-from core.tasks import TASKS, Task, task_named, task_names
-from tools.fold_tables import Known, known_of_eval, known_of_training
+from evaluation.metrics import Estimate
+from storage.label_corrections import training_crops
+from storage.run_dir import EVAL, OOF, read_run
 from tools.pairs import Pair, Runs, combine_pairs, has_tables, label_note, read_pair
 
-OUT_OF_FOLD, EVAL = "out of fold", "eval"
+OUT_OF_FOLD, EVAL_PART = "out of fold", "eval"
 NOT_FOR_CHOOSING = "eval photos, not for choosing: a run that is chosen by them has no score left that can be believed"
 ROUNDING = 1e-12
 BETTER, WORSE, SAME = "better", "worse", "no difference can be told"
@@ -52,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         record = {"run": str(runs[1]), "note": notes[runs], OUT_OF_FOLD: compare_held_out(runs, tasks[runs])}
         print(format_comparison(runs, record), flush=True)
         if args.eval:
-            record[EVAL] = compare_eval(runs, tasks[runs])
-            print(format_eval(record[EVAL], tasks[runs]), flush=True)
+            record[EVAL_PART] = compare_eval(runs, tasks[runs])
+            print(format_eval(record[EVAL_PART], tasks[runs]), flush=True)
         compared.append(record)
     if args.json:
-        artifacts.write_json(args.json, {"baseline": str(baseline), "compared": compared})
+        files.write_json(args.json, {"baseline": str(baseline), "compared": compared})
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -77,12 +77,12 @@ def tasks_to_compare(runs: Runs, asked: Sequence[Task]) -> list[Task]:
         read_run(run_dir)
     for task in asked:
         for run_dir in runs:
-            if not has_tables(run_dir, task, checkpoints.OOF):
+            if not has_tables(run_dir, task, OOF):
                 raise UserError(f"--task {task.name}: {run_dir} has no trained fold of it")
     tasks = [
         task
         for task in TASKS
-        if (not asked or task in asked) and all(has_tables(run_dir, task, checkpoints.OOF) for run_dir in runs)
+        if (not asked or task in asked) and all(has_tables(run_dir, task, OOF) for run_dir in runs)
     ]
     if not tasks:
         raise UserError(f"{runs[0]} and {runs[1]} have no trained task in common; run train.py first")
@@ -93,14 +93,14 @@ def compare_held_out(runs: Runs, tasks: Sequence[Task]) -> list[dict]:
     """Each task, and the combined class: held-out people of the folds that both have."""
     run = read_run(runs[0])
     train = training_crops(runs[0], Path(run.crop_dir))
-    return _compare_all(runs, checkpoints.OOF, [known_of_training(train, run, task) for task in tasks])
+    return _compare_all(runs, OOF, [known_of_training(train, run, task) for task in tasks])
 
 
 def compare_eval(runs: Runs, tasks: Sequence[Task]) -> list[dict]:
     """The same on the eval photos, for tasks of which they have labels, and predictions of both runs."""
-    predicted = [task for task in tasks if all(has_tables(run_dir, task, checkpoints.EVAL) for run_dir in runs)]
+    predicted = [task for task in tasks if all(has_tables(run_dir, task, EVAL) for run_dir in runs)]
     known = [known_of_eval(read_run(runs[0]), task) for task in predicted]
-    return _compare_all(runs, checkpoints.EVAL, [of_task for of_task in known if of_task])
+    return _compare_all(runs, EVAL, [of_task for of_task in known if of_task])
 
 
 def _compare_all(runs: Runs, name: str, known: Sequence[Known]) -> list[dict]:
@@ -153,10 +153,10 @@ def format_comparison(runs: Runs, record: Mapping) -> str:
 def format_eval(compared: Sequence[Mapping], tasks: Sequence[Task]) -> str:
     done = {of_task["task"] for of_task in compared}
     lacking = [task.name for task in tasks if task.name not in done]
-    lines = [NOT_FOR_CHOOSING, *(format_task(EVAL, of_task) for of_task in compared)]
+    lines = [NOT_FOR_CHOOSING, *(format_task(EVAL_PART, of_task) for of_task in compared)]
     if lacking:
         lines.append(
-            f"{', '.join(lacking)}, {EVAL}: no labels, or no predictions of both runs; inference.py predicts\n"
+            f"{', '.join(lacking)}, {EVAL_PART}: no labels, or no predictions of both runs; inference.py predicts\n"
         )
     return "\n".join(lines)
 

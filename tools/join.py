@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from core.artifacts import read_json, replacing, write_json
+from core.cli import UserError, command_parser, progress, run_cli
 from core.disk import require_room
-from core.layouts import Dataset, Photo, parse_person, scan
+from core.files import read_json, replacing, write_json
 from core.locks import NAME as LOCK_NAME
 from core.locks import holding
-from core.runtime import UserError, command_parser, progress, run_cli
-from synthesis.sittings import UNKNOWN_RACE, layout_named, refuse_other
+from storage.layouts import Dataset, Photo, parse_person, scan
+from synthesis.layout import UNKNOWN_RACE, layout_named, refuse_other
 
 JOIN_VERSION = 1
 RECORD_NAME = "join.json"

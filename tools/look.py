@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.config import Config
-from core.crops import Crops, load_crops
-from core.photos import UnreadablePhoto, read_photo, write_photo
-from core.runtime import UserError, command_parser, name_some, run_cli
+from core.cli import UserError, command_parser, name_some, run_cli
+from core.contact_sheet import Cell, contact_sheet
+from core.images import UnreadablePhoto, read_photo, write_photo
 from core.tasks import AgeEdges, task_named, task_names
 from reporting.analysis import worst_mistakes
-from reporting.gathering import Answers, gather
-from tools.contact import Cell, contact_sheet
+from reporting.load import Answers, gather
+from storage.crops import Crops, load_crops
 from tools.places import add_places, crop_dir_of, has_run, refuse_no_crops
+from training.config import Config
 
 SPLITS = ("train", "eval")
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from core.decisions import RAW, RULES, SHIFT, OutOfFold, combine_labels
-from core.evaluation import read_out_of_fold
-from core.label_fixes import training_crops
-from core.metrics import accuracy, confusion_matrix, macro_f1
-from core.runs import read_run
-from core.runtime import UserError, add_run_dir, command_parser, positive_int, progress, run_cli
+from core.cli import UserError, add_run_dir, command_parser, positive_int, progress, run_cli
 from core.tasks import combined_class_count, combined_tasks
+from evaluation.decision_rules import RAW, RULES, SHIFT, OutOfFold, combine_labels
+from evaluation.metrics import accuracy, confusion_matrix, macro_f1
+from evaluation.results import read_out_of_fold
+from storage.label_corrections import training_crops
+from storage.run_dir import read_run
 
 MIXES: Mapping[str, float | None] = {"as it is": None, "another": 3.0, "quite another": 1.0}
 """Concentration of the symmetric Dirichlet distribution that a mix is drawn from; None is that of the fold's people."""

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from core import artifacts, checkpoints
-from core.crops import load_crops
-from core.decisions import combine_labels, combined_log_probs
-from core.evaluation import known_values
-from core.label_fixes import overlay_path
-from core.logits import LogitTable, average_tables, join_held_out, log_softmax, read_table, require_same_ids
-from core.runs import read_run
-from core.runtime import UserError
-from core.scores import COMBINED
+from core import files
+from core.cli import UserError
 from core.tasks import Task, combined_class_count, combined_tasks
-from tools.fold_tables import AVERAGE, Known, read_tables
+from evaluation.decision_rules import combine_labels, combined_log_probs
+from evaluation.fold_tables import AVERAGE, Known, read_tables
+from evaluation.logits import LogitTable, average_tables, join_held_out, log_softmax, read_table, require_same_ids
+from evaluation.results import known_values
+from evaluation.scores import COMBINED
+from storage.crops import load_crops
+from storage.label_corrections import overlay_path
+from storage.run_dir import OOF, read_config, read_run
 
 Runs = tuple[Path, Path]
 """Folders of the baseline and of the run that is compared with it."""
@@ -109,11 +109,11 @@ def read_pair(runs: Runs, known: Known, name: str) -> Pair:
 
 def _refuse_other_photos(runs: Runs, *paths: Path) -> None:
     """UserError for tables of another split, or of eval crops that are not the same."""
-    splits = [checkpoints.read_config(path.parent)["folds_hash"] for path in paths]
+    splits = [read_config(path.parent)["folds_hash"] for path in paths]
     if splits[0] != splits[1]:
         _refuse(runs, "folds of hash", *splits)
     stamps = [path.with_suffix(".json") for path in paths]
-    made_from = [artifacts.read_json(path).get("crops_hash") for path in stamps if path.exists()]
+    made_from = [files.read_json(path).get("crops_hash") for path in stamps if path.exists()]
     if len(set(made_from)) > 1:
         _refuse(runs, "eval crops of hash", *made_from)
 
@@ -134,7 +134,7 @@ def _answers(logits: Mapping[Path, LogitTable], task: Task, name: str) -> Answer
 
 def _one_table(tables: Mapping[Path, LogitTable], average: str, name: str) -> LogitTable:
     """Held-out tables put together; those of eval photos, which every fold has all of, averaged."""
-    if name == checkpoints.OOF:
+    if name == OOF:
         return join_held_out(tables)
     (first, table), *others = tables.items()
     for path, other in others:

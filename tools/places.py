@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from core.photos import EXTENSIONS
-from core.runs import read_run, run_path
-from core.runtime import UserError, add_run_dir, positive_int
+from core.cli import UserError, add_run_dir, positive_int
+from core.images import EXTENSIONS
+from storage.run_dir import read_run, run_path
 
 DEFAULT_CROP_DIR = Path("crop_images")
 

@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from core import artifacts, checkpoints
-from core.runs import finished_folds, read_run, run_path
-from core.runtime import UserError, command_parser, run_cli
+from core import files
+from core.cli import UserError, command_parser, run_cli
 from core.tasks import combined_class_count, task_names
+from storage.run_dir import CONFIG, DONE, finished_folds, read_config_of, read_run, run_path
 
 NOTHING = "-"
 PARTS = {"oof": "out of fold", "eval": "eval"}
@@ -84,7 +84,7 @@ def read_record(run_dir: Path) -> RunRecord:
     done = {name: finished_folds(run_dir / name) for name in task_names()}
     settings = {name: settings_of(run_dir / name) for name in task_names()}
     averages = {name: average_of(run_dir / f"{name}.json") for name in task_names()}
-    markers = [folder / checkpoints.DONE for folders in done.values() for folder in folders]
+    markers = [folder / DONE for folders in done.values() for folder in folders]
     newest = max(path.stat().st_mtime for path in (run_path(run_dir), scores_path, *markers) if path.exists())
     return RunRecord(
         run_dir.name,
@@ -95,19 +95,19 @@ def read_record(run_dir: Path) -> RunRecord:
         {name: len(folders) for name, folders in done.items() if folders},
         {name: values for name, values in settings.items() if values},
         {name: values for name, values in averages.items() if values},
-        artifacts.read_json(scores_path) if scores_path.exists() else {},
+        files.read_json(scores_path) if scores_path.exists() else {},
     )
 
 
 def settings_of(task_dir: Path) -> dict[str, Any]:
     """What a task is trained with; empty where no fold of it was begun."""
-    configs = sorted(task_dir.glob(f"fold*/{checkpoints.CONFIG}"))
-    return checkpoints.read_config_of(configs[0].parent, task_dir.name)["settings"] if configs else {}
+    configs = sorted(task_dir.glob(f"fold*/{CONFIG}"))
+    return read_config_of(configs[0].parent, task_dir.name)["settings"] if configs else {}
 
 
 def average_of(noted_path: Path) -> dict[str, Any]:
     """How ensemble.py averaged a task; empty where it has not."""
-    return {"average": artifacts.read_json(noted_path).get("average")} if noted_path.exists() else {}
+    return {"average": files.read_json(noted_path).get("average")} if noted_path.exists() else {}
 
 
 def differences(records: Sequence[RunRecord]) -> list[dict[str, Any]]:

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from core import artifacts, checkpoints
-from core.label_fixes import training_crops
-from core.logits import LogitTable, average_tables, join_held_out
-from core.metrics import confusion_matrix, f1_per_class, scores
-from core.runs import read_run
-from core.runtime import UserError, add_run_dir, command_parser, run_cli
+from core import files
+from core.cli import UserError, add_run_dir, command_parser, run_cli
 from core.tasks import Task, task_named, task_names
-from tools.fold_tables import AVERAGE, Known, known_of_eval, known_of_training, read_tables
+from evaluation.fold_tables import AVERAGE, Known, known_of_eval, known_of_training, read_tables
+from evaluation.logits import LogitTable, average_tables, join_held_out
+from evaluation.metrics import confusion_matrix, f1_per_class, scores
+from storage.label_corrections import training_crops
+from storage.run_dir import EVAL, OOF, read_run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if record:
             print(format_record(title, task, record))
     if args.json:
-        artifacts.write_json(args.json, {"task": task.name, "classes": task.classes, **found})
+        files.write_json(args.json, {"task": task.name, "classes": task.classes, **found})
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -57,7 +57,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def score_eval(run_dir: Path, task: Task, truth_path: Path | None) -> dict | None:
     """Scores of the folds' mean probabilities, each photo a person of its own; None without tables or labels."""
-    tables = read_tables(run_dir / task.name, checkpoints.EVAL, task)
+    tables = read_tables(run_dir / task.name, EVAL, task)
     known = known_of_eval(read_run(run_dir), task, truth_path)
     if not tables or not known:
         return None
@@ -66,7 +66,7 @@ def score_eval(run_dir: Path, task: Task, truth_path: Path | None) -> dict | Non
 
 def score_held_out(run_dir: Path, task: Task) -> dict | None:
     """Scores of the folds that are trained, each on the people it held out; None where there is none."""
-    tables = read_tables(run_dir / task.name, checkpoints.OOF, task)
+    tables = read_tables(run_dir / task.name, OOF, task)
     if not tables:
         return None
     run = read_run(run_dir)

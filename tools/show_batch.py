@@ -15,26 +15,26 @@ from pathlib import Path
 
 import numpy as np
 
-from core import checkpoints
-from core.config import PROFILES, Config, add_flags, from_dict, resolve, typed_settings
-from core.crops import load_crops
-from core.folds import make_folds, person_strata, plan_folds
-from core.label_fixes import training_crops
-from core.photos import write_photo
-from core.runtime import UserError, command_parser, run_cli
+from core.cli import UserError, command_parser, run_cli
+from core.contact_sheet import Cell, contact_sheet
+from core.images import write_photo
 from core.tasks import Task, task_named, task_names
 from dataset import Draw
-from features import is_frozen, looks_of, views_to_train_on
-from fold_data import FoldData
-from fold_training import FoldTraining, epoch_sampler, refuse_unusable
-from tools.contact import Cell, contact_sheet
+from storage.crops import load_crops
+from storage.folds import make_folds, person_strata, plan_folds
+from storage.label_corrections import training_crops
+from storage.run_dir import CONFIG, fold_dir_of, read_config_of
 from tools.places import add_places, crop_dir_of, has_run, refuse_no_crops
+from training.config import PROFILES, Config, add_flags, from_dict, resolve, typed_settings
+from training.feature_cache import is_frozen, looks_of, views_to_train_on
+from training.fold import FoldTraining, epoch_sampler, refuse_unusable
+from training.fold_data import FoldData
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     task = task_named(args.task)
-    fold_dir = checkpoints.fold_dir_of(args.run_dir, task.name, args.fold)
+    fold_dir = fold_dir_of(args.run_dir, task.name, args.fold)
     config = chosen_settings(args, fold_dir)
     refuse_unusable(task, config)
     data = fold_data(args, task, config)
@@ -62,8 +62,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def chosen_settings(args: argparse.Namespace, fold_dir: Path) -> Config:
     """The fold's own settings or the profile's, with what was typed on top; on the CPU, with random weights."""
     typed = typed_settings(args)
-    if has_run(args) and (fold_dir / checkpoints.CONFIG).exists():
-        config = from_dict(checkpoints.read_config_of(fold_dir, args.task)["settings"] | typed)
+    if has_run(args) and (fold_dir / CONFIG).exists():
+        config = from_dict(read_config_of(fold_dir, args.task)["settings"] | typed)
     else:
         config = resolve(args.task, args.profile, typed)
     if not 0 <= args.fold < config.folds:

@@ -1,0 +1,1 @@
+"""Networks whose weights come as packages, registered with timm under names of their own."""

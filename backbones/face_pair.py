@@ -1,0 +1,182 @@
+"""Two networks trained to tell people apart, looking at the same face, as a timm backbone: `face_pair`.
+
+They are the ResNet of face_resnet.py and the MobileNet of sface.py, which tell where they come from and under what
+licence; what one overlooks the other may see. Each gets the face where it learned to expect it: the first one the
+crop as it is, the second one a view of it. A small network of two layers reads the features of both.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backbones import face_resnet, sface
+from core.alignment import FACE, FACE_LANDMARKS
+from core.boxes import crop_window
+from core.cropping import CropSettings
+
+SIZE = 150
+"""Height of the crops that the view is made for, in pixels; of others it is as much larger or smaller."""
+VIEW_SIZE, SMALLEST_VIEW = 112, 16
+VIEW_LANDMARKS = np.array([
+    (38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)
+])  # fmt: skip
+"""Where SFace learned to expect the landmarks, in pixels of a view of VIEW_SIZE: those of OpenCV's FaceRecognizerSF,
+which are ArcFace's (Deng et al. 2019, arXiv:1801.07698)."""
+HIDDEN = 256
+
+default_cfgs = generate_default_cfgs({
+    "face_pair": {
+        "input_size": (3, SIZE, SIZE),
+        "fixed_input_size": True,
+        "mean": face_resnet.MEAN,
+        "std": face_resnet.STD,
+        "first_conv": ("resnet.stem", "sface.conv_1.conv"),
+        "classifier": "head.fc",
+    },
+})  # fmt: skip
+
+
+class View(nn.Module):
+    """Crops (N, 3, H, W) as face_resnet29 takes them, to what SFace takes, (N, 3, side, side), `size` being (H, W).
+
+    Crops are taken to be aligned, with the default margin, so that one shift and scale serves them all. Resizing is
+    linear, so it is a product with two fixed matrices. Where the view reaches out of the crop, its border is repeated.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        height, width = size
+        self.side = max(SMALLEST_VIEW, round(VIEW_SIZE * height / SIZE))
+        scale, shift = _face_to_view()
+        face_height = height / crop_window(FACE, CropSettings.margin, width / height).height
+        # Middles of the view's pixels: in pixels of the template, then in those of the crop.
+        middles = (np.arange(self.side) + 0.5)[:, None] * (VIEW_SIZE / self.side)
+        x, y = ((middles - shift) / scale * face_height + (width / 2, height / 2)).T
+        self.register_buffer("rows", _resampling(height, y), persistent=False)
+        self.register_buffer("columns", _resampling(width, x).T.contiguous(), persistent=False)
+        before, after = (torch.tensor([part.MEAN, part.STD])[..., None, None] for part in (face_resnet, sface))
+        self.register_buffer("scale", before[1] / after[1], persistent=False)
+        self.register_buffer("shift", (before[0] - after[0]) / after[1], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.matmul(torch.matmul(self.rows, x), self.columns) * self.scale + self.shift
+
+
+class Standardised(nn.BatchNorm1d):
+    """Batch normalisation without weights, (N, F) to (N, F), that can be exported: ONNX's own asks for weights."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features, affine=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(features)
+        return (features - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
+
+
+class Head(nn.Module):
+    """Features (N, F) to logits (N, num_classes), by way of one hidden layer."""
+
+    def __init__(self, num_features: int, num_classes: int, drop_rate: float) -> None:
+        super().__init__()
+        self.norm = Standardised(num_features)
+        self.drop = nn.Dropout(drop_rate)
+        self.hidden = nn.Linear(num_features, HIDDEN)
+        self.hidden_norm = nn.BatchNorm1d(HIDDEN)
+        self.fc = nn.Linear(HIDDEN, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = F.relu(self.hidden_norm(self.hidden(self.drop(self.norm(features)))))
+        return self.fc(self.drop(hidden))
+
+
+class FacePair(nn.Module):
+    """Images (N, 3, H, W) of `img_size` (H, W) to logits (N, num_classes), by way of 5120 features."""
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        img_size: tuple[int, int] = (SIZE, SIZE),
+    ) -> None:
+        super().__init__()
+        if in_chans != 3:
+            raise ValueError(f"face_pair: in_chans {in_chans}, must be 3 (RGB)")
+        self.num_classes = num_classes
+        self.resnet = face_resnet.FaceResNet(num_classes=0)
+        self.view = View(img_size)
+        self.sface = sface.SFace()
+        self.num_features = self.head_hidden_size = 4 * (self.resnet.num_features + sface.NUM_FEATURES)
+        self.head = Head(self.num_features, num_classes, drop_rate)
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer."""
+        return self.head.fc
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Features (N, 5120) float32: of the ResNet 4 × 256, then of SFace 4 × 1024."""
+        maps = self.resnet.forward_features(x), self.sface(self.view(x))
+        return torch.cat([quadrants(each) for each in maps], dim=1).float()
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits of the features; with `pre_logits` the features themselves."""
+        return features if pre_logits else self.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+@register_model
+def face_pair(pretrained: bool = False, **options: Any) -> FacePair:
+    """The networks with random weights; `model.build_model` fills in the packaged ones."""
+    return build_model_with_cfg(FacePair, "face_pair", pretrained, **options)
+
+
+def quadrants(maps: Tensor) -> Tensor:
+    """Means (N, 4 C) over the quarters of maps (N, C, h, w): top left, top right, bottom left, bottom right.
+
+    An odd row or column in the middle belongs to both its neighbours.
+    """
+    rows, columns = (((0, (length + 1) // 2), (length // 2, length)) for length in maps.shape[2:])
+    parts = [maps[:, :, top:bottom, left:right] for top, bottom in rows for left, right in columns]
+    return torch.cat([part.mean(dim=(2, 3)) for part in parts], dim=1)
+
+
+def read_weights(resnet_path: Path, sface_path: Path) -> dict[str, Tensor]:
+    """All tensors of the model but its head, float32, from both packages' files."""
+    return {
+        **_prefixed("resnet", face_resnet.read_weights(resnet_path)),
+        **_prefixed("sface", sface.read_weights(sface_path)),
+    }
+
+
+def _prefixed(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{key}": tensor for key, tensor in state.items()}
+
+
+def _face_to_view() -> tuple[float, np.ndarray]:
+    """Scale and shift (2,) from face coordinates to pixels of the template, with the least squared error."""
+    from_middle, to_middle = FACE_LANDMARKS.mean(axis=0), VIEW_LANDMARKS.mean(axis=0)
+    before, after = FACE_LANDMARKS - from_middle, VIEW_LANDMARKS - to_middle
+    scale = float((before * after).sum() / (before**2).sum())
+    return scale, to_middle - scale * from_middle
+
+
+def _resampling(length: int, middles: np.ndarray) -> Tensor:
+    """The matrix (len(middles), length) that gives an axis' values about these places, evenly spaced, in its pixels.
+
+    Weights fall linearly with the distance, down to zero at one step, or at one pixel where the steps are smaller.
+    """
+    reach = max(1.0, middles[1] - middles[0])
+    pixels = np.arange(np.floor(middles[0] - reach), np.ceil(middles[-1] + reach), dtype=int)
+    weights = np.maximum(0, 1 - np.abs(pixels + 0.5 - middles[:, None]) / reach)
+    matrix = np.zeros((length, len(middles)))
+    np.add.at(matrix, pixels.clip(0, length - 1), weights.T)
+    return torch.from_numpy((matrix / matrix.sum(axis=0)).T.astype(np.float32))

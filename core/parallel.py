@@ -1,0 +1,125 @@
+"""Work on many photos at once: over processes, with memory that does not grow with their number.
+
+Processes are spawned, not forked: a forked copy of a process that has threads (onnxruntime, OpenCV) can hang.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+import cv2
+
+from core.cli import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CHUNK = 8
+"""Photos handed to a process at once: enough to hide the hand-over, few enough to end soon after Ctrl-C."""
+TOO_FEW_FOR_PROCESSES = 48
+"""So few photos are done before the processes have started."""
+WAITING = 4
+"""Chunks handed out for each process."""
+
+FLUSH_SECONDS = 10.0
+"""How much finished work a power cut can cost; Ctrl-C costs none."""
+
+_work: Callable | None = None
+
+
+def spread(
+    start: Callable[[], Callable[[Item], Result]],
+    items: Sequence[Item],
+    workers: int,
+    *,
+    large: bool = False,
+) -> Generator[Result, None, None]:
+    """Yield `start()(item)` for all items, in whatever order they finish.
+
+    `start` runs once in each process (it loads what the work needs) and must be importable there, as must the items be
+    picklable. UserError if a process dies. Closing the iterator, as Ctrl-C does, ends the processes, in the middle of
+    what they do. Items that are `large` pieces of work, of minutes, are handed out one by one.
+    """
+    chunk, too_few = (1, 2) if large else (CHUNK, TOO_FEW_FOR_PROCESSES)
+    if workers == 1 or len(items) < too_few:
+        work = start()
+        yield from map(work, items)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_set_up, initargs=(start,))
+    unfinished = True
+    try:
+        yield from _flow(pool, [items[first : first + chunk] for first in range(0, len(items), chunk)], workers)
+        unfinished = False
+    except BrokenProcessPool:
+        hint = "run again with fewer processes at once (--jobs or --workers)"
+        raise UserError(f"a worker process died, perhaps for lack of memory; {hint}") from None
+    finally:
+        if unfinished:
+            for process in multiprocessing.active_children():
+                process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def keeping(results: Generator[Result, None, None], keep: Callable[[], None]) -> Generator[Result, None, None]:
+    """Yield the results, calling `keep` every few seconds and at the end, however that comes (use with `closing`)."""
+    kept = time.monotonic()
+    try:
+        for result in results:
+            yield result
+            if time.monotonic() - kept > FLUSH_SECONDS:
+                keep()
+                kept = time.monotonic()
+    finally:
+        results.close()
+        keep()
+
+
+def _flow(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[Item]], workers: int) -> Iterator[Result]:
+    """Keep a few chunks for each process handed out, never more, and yield what comes back."""
+    rest = iter(chunks)
+    with _interrupts_held_back():
+        pending: set[Future] = {pool.submit(_run_chunk, chunk) for chunk in islice(rest, workers * WAITING)}
+    while pending:
+        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for future in finished:
+            yield from future.result()
+        pending |= {pool.submit(_run_chunk, chunk) for chunk in islice(rest, len(finished))}
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes started in here ignore Ctrl-C, which a terminal sends to all of them; the parent ends the work."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _set_up(start: Callable[[], Callable]) -> None:
+    global _work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)
+    _work = start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its processes, which would wait for work for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _run_chunk(items: Sequence[Item]) -> list[Result]:
+    return [_work(item) for item in items]

@@ -1,0 +1,128 @@
+"""A run's networks with their preprocessing as one torch module that can be exported: crops in, answers out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import head_on_features
+from serving.onnx_model import value_output
+from serving.torch_model import Averaging, TrainedRun
+from storage.crop_cache import shrink
+from training.predictor import Predictor
+
+
+class Shrink(nn.Module):
+    """Crops (N, h, w, 3) uint8 RGB to pixels (N, 3, H, W) float32 of 0 to 255, as storage.crop_cache.shrink makes them.
+
+    Resizing is linear, so it is a product with two fixed matrices, which are found by shrinking identity matrices.
+    """
+
+    def __init__(self, crop: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__()
+        # OpenCV halves both sides by a rule of its own, which rounds halves up; all else it rounds to even.
+        self.halves_up = crop == (2 * size[0], 2 * size[1])
+        self.register_buffer("rows", _resizing(crop[0], size[0]))
+        self.register_buffer("columns", _resizing(crop[1], size[1]).T.contiguous())
+
+    def forward(self, crops: Tensor) -> Tensor:
+        pixels = crops.permute(0, 3, 1, 2).to(torch.float32)
+        shrunk = torch.matmul(torch.matmul(self.rows, pixels), self.columns)
+        # Rounded, since the pixels that training saw were whole grey levels.
+        return torch.floor(shrunk + 0.5) if self.halves_up else shrunk.round()
+
+
+def _resizing(length: int, to: int) -> Tensor:
+    """The matrix (to, length) that resizes an axis."""
+    return torch.from_numpy(shrink(np.eye(length, dtype=np.float32), (to, length)))
+
+
+class TaskGraph(nn.Module):
+    """What its folds are fed with to log-probabilities (N, C), averaged over them, and maybe expected values (N,).
+
+    A fold with a frozen backbone is its head alone, fed with features; any other is the whole network, fed with pixels.
+    """
+
+    def __init__(self, predictors: Sequence[Predictor], averaging: Averaging) -> None:
+        super().__init__()
+        first = predictors[0]
+        self.averaging = averaging
+        self.head, self.flip = first.head, first.config.tta == "flip"
+        self.sources = [source_of(predictor) for predictor in predictors]
+        self.models = nn.ModuleList(
+            head_on_features(predictor.model.network) if predictor.frozen else predictor.model
+            for predictor in predictors
+        )
+
+    def forward(self, fed: Mapping[str, "Views"]) -> tuple[Tensor, ...]:
+        outputs = [self._outputs(model, fed[source]) for model, source in zip(self.models, self.sources, strict=True)]
+        logits = torch.stack([self.head.class_logits(each) for each in outputs]) / self.averaging.temperature
+        averaged = AVERAGES[self.averaging.average](logits)
+        values = [self.head.values(each) for each in outputs if self.head.bins is not None]
+        return (averaged, torch.stack(values).mean(dim=0)) if values else (averaged,)
+
+    def _outputs(self, model: nn.Module, views: "Views") -> Tensor:
+        plain, mirrored = views
+        return (model(plain) + model(mirrored)) / 2 if self.flip else model(plain)
+
+
+Views = tuple[Tensor, Tensor]
+"""Of the crops, and of their mirror images."""
+
+
+def source_of(predictor: Predictor) -> str:
+    """The name of what a fold is fed with: pixels of its size, or the features of a frozen backbone."""
+    frozen = predictor.frozen
+    return f"{_key(predictor.size)}-{frozen.weights.stem}" if frozen else _key(predictor.size)
+
+
+def _mean_logits(stack: Tensor) -> Tensor:
+    return torch.log_softmax(stack.mean(dim=0), dim=1)
+
+
+def _mean_probs(stack: Tensor) -> Tensor:
+    # The sums of the probabilities add up to M: a further softmax divides by it.
+    return torch.log_softmax(torch.logsumexp(torch.log_softmax(stack, dim=2), dim=0), dim=1)
+
+
+AVERAGES = {"logit": _mean_logits, "log_prob": _mean_probs}
+"""The torch side of evaluation.logits.AVERAGES: (M, N, C) logits of M models to (N, C) log-probabilities."""
+
+
+class ServingGraph(nn.Module):
+    """Crops (N, h, w, 3) uint8 RGB to all outputs of all tasks, in the order of `output_names`."""
+
+    def __init__(self, tasks: Mapping[str, TaskGraph], predictors: Sequence[Predictor], crop: tuple[int, int]) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleDict(tasks)
+        sizes = sorted({predictor.size for predictor in predictors})
+        self.shrinks = nn.ModuleDict({_key(size): Shrink(crop, size) for size in sizes})
+        frozen = {source_of(predictor): predictor for predictor in predictors if predictor.frozen}
+        self.backbones = nn.ModuleDict({source: predictor.model for source, predictor in frozen.items()})
+        self.size_of = {source: _key(predictor.size) for source, predictor in frozen.items()}
+
+    @property
+    def output_names(self) -> list[str]:
+        names = []
+        for name, task in self.tasks.items():
+            names += [name] + ([] if task.head.bins is None else [value_output(name, task.head.task.value.name)])
+        return names
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        fed = {key: (pixels, pixels.flip(-1)) for key, shrunk in self.shrinks.items() for pixels in [shrunk(crops)]}
+        for source, backbone in self.backbones.items():
+            plain, mirrored = fed[self.size_of[source]]
+            fed[source] = (backbone.features(plain), backbone.features(mirrored))
+        return tuple(output for task in self.tasks.values() for output in task(fed))
+
+
+def _key(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def serving_graph(run: TrainedRun) -> ServingGraph:
+    """The graph of all tasks and folds of a run, on the CPU, ready to be exported."""
+    tasks = {task: TaskGraph(predictors, run.averaging[task]) for task, predictors in run.folds.items()}
+    every = [predictor for predictors in run.folds.values() for predictor in predictors]
+    return ServingGraph(tasks, every, (run.crop.size, run.crop.width)).cpu().eval()

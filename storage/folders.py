@@ -1,0 +1,85 @@
+"""What lies in the folders of a data root. Nothing outside of it is looked at; names that would do harm are refused."""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from core.cli import UserError
+from core.files import read_csv, require_unique
+from core.images import is_photo_name
+
+
+@dataclass(frozen=True)
+class Search:
+    """A scan under way. `ignored` takes what was passed over; `faults`, if it is a list, what does not fit."""
+
+    root: Path
+    ignored: list[str]
+    faults: list[str] | None = None
+
+    @contextmanager
+    def forgiving(self) -> Iterator[None]:
+        """Where there is a list of faults, put a UserError there and go on after the block; otherwise let it pass."""
+        try:
+            yield
+        except UserError as error:
+            if self.faults is None:
+                raise
+            self.faults.append(str(error))
+
+    def entries(self, folder: Path) -> list[os.DirEntry]:
+        """What lies in a folder, by name. UserError if it cannot be read, or for a name or link not allowed."""
+        entries = []
+        with self.forgiving():
+            for entry in _listed(self.root, folder):
+                with self.forgiving():
+                    self._refuse(entry)
+                    entries.append(entry)
+        return entries
+
+    def _refuse(self, entry: os.DirEntry) -> None:
+        """UserError for a photo or folder that may not be here. Other things are passed over, whatever they are."""
+        if entry.name.startswith(".") or not (is_folder(entry) or is_photo_name(entry.name)):
+            return
+        if "\\" in entry.name or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in entry.name):
+            # They would break tables, messages and terminals.
+            place = f"folder {Path(entry.path).parent}: name {entry.name!a}"
+            raise UserError(f"{place} has a backslash or control characters, or is not UTF-8; rename it")
+        if entry.is_symlink():
+            refuse_outside(self.root, Path(entry.path))
+
+    def table(self, path: Path, columns: Sequence[str], *, key: str) -> pd.DataFrame | None:
+        """A table of the data root as strings, with at least `columns`, `key` unique; None where there is none."""
+        if not path.exists():
+            return None
+        with self.forgiving():
+            refuse_outside(self.root, path)
+            frame = read_csv(path, columns)
+            require_unique(path, frame, key)
+            return frame
+        return None
+
+
+def _listed(root: Path, folder: Path) -> list[os.DirEntry]:
+    refuse_outside(root, folder)
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"folder {folder}: {error.strerror}") from None
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    # DirEntry.is_dir raises for a link that leads in a circle, Path.is_dir does not.
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def refuse_outside(root: Path, path: Path) -> None:
+    """UserError for what lies elsewhere: a link in data from strangers could show any file of this machine."""
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(os.path.realpath(root)):
+        raise UserError(f"{path} leads out of the data folder {root}, to {target}; put the files themselves there")

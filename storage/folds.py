@@ -1,0 +1,110 @@
+"""Folds: whole persons, stratified over gender x age group, written once and audited at every use."""
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from core import files
+from core.cli import UserError, name_some
+from core.tasks import AgeEdges, task_named
+from storage.crops import Crops
+
+STRATA_TASKS = ("gender", "age")
+
+
+def folds_path(run_dir: Path) -> Path:
+    return run_dir / "folds.csv"
+
+
+def load_or_make_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
+    """Fold of every person. Made and written at first use; later read, and refused if it does not fit the crops."""
+    path = folds_path(run_dir)
+    assignment = plan_folds(run_dir, crops, folds=folds, seed=seed, age_edges=age_edges)
+    if not path.exists():
+        files.write_csv(path, pd.DataFrame(sorted(assignment.items()), columns=["person", "fold"]))
+    return assignment
+
+
+def plan_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
+    """The folds that `load_or_make_folds` would return; writes nothing."""
+    path = folds_path(run_dir)
+    if path.exists():
+        assignment = read_folds(path)
+    else:
+        assignment = make_folds(person_strata(crops, age_edges), folds=folds, seed=seed)
+    audit_folds(path, assignment, set(crops.frame["person"]), folds)
+    return assignment
+
+
+def read_folds(path: Path) -> dict[str, int]:
+    """Fold of every person from folds.csv; UserError for a person who stands twice or a fold that is no number."""
+    frame = files.read_csv(path, ("person", "fold"))
+    files.require_unique(path, frame, "person")
+    for person, fold in zip(frame["person"], frame["fold"], strict=True):
+        if not fold.isdecimal():
+            raise UserError(f"{path}: fold {fold!r} of {person} is not a whole number from 0 on")
+    return dict(zip(frame["person"], frame["fold"].astype(int), strict=True))
+
+
+def audit_folds(path: Path, assignment: Mapping[str, int], persons: set[str], folds: int) -> None:
+    """UserError unless exactly these persons are in exactly these folds, each held out once, no fold empty.
+
+    That nobody is in two folds follows from `read_folds`, which refuses a person who stands twice.
+    """
+    remedy = "folds of other data? give another --run-dir"
+    if persons - set(assignment):
+        raise UserError(f"{path}: person {name_some(sorted(persons - set(assignment)))} has no fold; {remedy}")
+    if set(assignment) - persons:
+        raise UserError(f"{path}: person {name_some(sorted(set(assignment) - persons))} has no photos; {remedy}")
+    if set(assignment.values()) != set(range(folds)):
+        found = ", ".join(map(str, sorted(set(assignment.values()))))
+        raise UserError(f"{path}: holds folds {found}, but --folds is {folds}; give another --run-dir to split anew")
+
+
+def person_strata(crops: Crops, age_edges: AgeEdges) -> dict[str, tuple[int, ...]]:
+    """Gender and age group of every person; UserError for a person whose photos disagree."""
+    labels = [crops.labels(task_named(name), age_edges) for name in STRATA_TASKS]
+    strata: dict[str, tuple[int, ...]] = {}
+    for person, *stratum in zip(crops.frame["person"], *labels, strict=True):
+        if strata.setdefault(person, tuple(stratum)) != tuple(stratum):
+            raise UserError(f"person {person}: photos with different {' or '.join(STRATA_TASKS)}; one person has one")
+    return strata
+
+
+def make_folds(strata: Mapping[str, tuple[int, ...]], *, folds: int, seed: int) -> dict[str, int]:
+    """Split persons into folds whose sizes, and numbers of every stratum, differ by one at most.
+
+    Persons are dealt out like cards, stratum after stratum. A class made of neighbouring strata is dealt evenly too, so
+    orders of the strata are tried until every class that has enough persons is in every fold.
+    """
+    if len(strata) < folds:
+        raise UserError(f"{len(strata)} persons are too few for --folds {folds}; give --folds {len(strata)} or less")
+    shuffled = np.random.default_rng(seed).permutation(sorted(strata)).tolist()
+    orders = permutations(sorted(set(strata.values())))
+    deals = (_deal(shuffled, strata, order, folds) for order in orders)
+    first = next(deals)
+    return (
+        first if covers(strata, first, folds) else next((deal for deal in deals if covers(strata, deal, folds)), first)
+    )
+
+
+def _deal(
+    shuffled: Sequence[str], strata: Mapping[str, tuple[int, ...]], order: Sequence[tuple[int, ...]], folds: int
+) -> dict[str, int]:
+    by_stratum = sorted(shuffled, key=lambda person: order.index(strata[person]))
+    return {person: position % folds for position, person in enumerate(by_stratum)}
+
+
+def covers(strata: Mapping[str, tuple[int, ...]], assignment: Mapping[str, int], folds: int) -> bool:
+    """Whether every fold has every class of every stratifying task that has enough persons."""
+    for position in range(len(STRATA_TASKS)):
+        persons_of: dict[int, list[str]] = {}
+        for person, stratum in strata.items():
+            persons_of.setdefault(stratum[position], []).append(person)
+        enough = (persons for persons in persons_of.values() if len(persons) >= folds)
+        if any(len({assignment[person] for person in persons}) < folds for persons in enough):
+            return False
+    return True

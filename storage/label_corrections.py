@@ -1,0 +1,140 @@
+"""Corrections of training labels, laid over the data without touching it.
+
+    image_id,person,mask,gender,age,drop
+    ,000017_female_White_31,,,27,          all photos of a person: another age
+    000020_male_Black_40/mask3.jpg,,,,,1   one photo: not learned from
+
+A row names a photo or a person; empty cells change nothing, and a row of nothing else may name any photo. A run keeps
+its own copy, so that every later step sees the labels that training saw, and the hash of the training crops, which fold
+and run carry, covers them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from core import files
+from core.cli import UserError, name_some
+from storage.crops import CROP_COLUMNS, FACE_COLUMNS, LANDMARKS, Crops, load_crops
+from storage.run_dir import run_path
+
+KEYS, DROP, YES_NO = ("image_id", "person"), "drop", ("", "0", "1")
+NO_FACTS = frozenset((*FACE_COLUMNS, *CROP_COLUMNS, LANDMARKS)) - {"mask", "gender", "age"}
+
+
+def overlay_path(run_dir: Path) -> Path:
+    return run_dir / "label_fixes.csv"
+
+
+def training_crops(run_dir: Path, crop_dir: Path) -> Crops:
+    """The training crops as the run learned from them: with its corrections, if it has any."""
+    crops, kept = load_crops(crop_dir, "train"), overlay_path(run_dir)
+    return apply(crops, kept) if kept.exists() else crops
+
+
+def crops_to_train(run_dir: Path, crops: Crops, given: Path | None) -> Crops:
+    """The crops with the corrections of a file, or of the run if none is given. Writes nothing.
+
+    UserError if the run was begun with other corrections, or without any.
+    """
+    kept = overlay_path(run_dir)
+    if given and run_path(run_dir).exists() and not _same(kept, given):
+        before = f"those in {kept}" if kept.exists() else "none"
+        raise UserError(f"--label-fixes {given}: run folder {run_dir} was begun with {before}; give another --run-dir")
+    path = given or (kept if kept.exists() else None)
+    if path is None:
+        return crops
+    fixed = apply(crops, path)
+    print(f"label fixes of {path}: {count_changes(crops, fixed)}")
+    return fixed
+
+
+def remember(run_dir: Path, given: Path | None) -> None:
+    """Keep the corrections in the run folder. To be called before run.json is written."""
+    if given and not _same(overlay_path(run_dir), given):
+        files.write_text(overlay_path(run_dir), given.read_text(encoding="utf-8-sig"))
+
+
+def apply(crops: Crops, path: Path) -> Crops:
+    """The crops with the corrections in `path`. A photo's own row goes before that of its person.
+
+    UserError naming a column, photo, person or value that the training part does not have.
+    """
+    fixes = read_fixes(path, crops.frame, unread=crops.missing)
+    frame = crops.frame.assign(**{DROP: ""})
+    for key in reversed(KEYS):
+        for target, changes in fixes[key].items():
+            rows = frame[key] == target
+            for column, value in changes.items():
+                frame.loc[rows, column] = value
+    kept = frame.pop(DROP) != "1"
+    return replace(crops, frame=frame[kept].reset_index(drop=True))
+
+
+def read_fixes(path: Path, frame: pd.DataFrame, *, unread: Sequence[str] = ()) -> dict[str, dict[str, dict[str, str]]]:
+    """For image_id and person: by its value, the new value of each column to change. UserError as `apply` says.
+
+    `unread` are training photos that have no crop, and so nothing that could be changed.
+    """
+    table = files.read_csv(path, ())
+    facts = [column for column in frame.columns if column not in NO_FACTS]
+    unknown = [column for column in table.columns if column not in (*KEYS, DROP, *facts)]
+    if unknown or not set(KEYS) & set(table.columns):
+        raise UserError(
+            f"{path}: columns {', '.join(table.columns)}; allowed are image_id, person, drop, {', '.join(facts)}"
+        )
+    known = {key: set(frame[key]) for key in KEYS}
+    known["image_id"].update(unread)
+    fixes: dict[str, dict[str, dict[str, str]]] = {key: {} for key in KEYS}
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        where = f"{path}: line {number}"
+        key, target = _target_of(where, row)
+        if target in fixes[key]:
+            raise UserError(f"{where}: {key} {target!r} stands in more than one row")
+        fixes[key][target] = _changes_of(where, row, frame)
+        if fixes[key][target] and target not in known[key]:
+            raise UserError(f"{where}: {key} {target!r} is not in the training part")
+    return fixes
+
+
+def count_changes(before: Crops, after: Crops) -> str:
+    """'3 photos of 1 people changed, 1 dropped'."""
+    old = before.frame.set_index("image_id").loc[after.image_ids]
+    new = after.frame.set_index("image_id")
+    changed = new[(new != old).any(axis=1)]
+    dropped = len(before.frame) - len(after.frame)
+    return f"{len(changed)} photos of {changed['person'].nunique()} people changed, {dropped} dropped"
+
+
+def _target_of(where: str, row: Mapping[str, str]) -> tuple[str, str]:
+    named = [(key, row[key]) for key in KEYS if row.get(key)]
+    if len(named) != 1:
+        raise UserError(f"{where}: names {len(named)} of image_id and person; allowed is one of them")
+    return named[0]
+
+
+def _changes_of(where: str, row: Mapping[str, str], frame: pd.DataFrame) -> dict[str, str]:
+    """The cells that say something; UserError for a value no training photo could have."""
+    changes = {column: value for column, value in row.items() if column not in KEYS and value}
+    if changes.get(DROP, "") not in YES_NO:
+        raise UserError(f"{where}: drop {changes[DROP]!r}; allowed are 1, 0 or empty")
+    for column in changes.keys() - {DROP}:
+        _refuse_foreign_value(where, column, changes[column], frame)
+    return changes
+
+
+def _refuse_foreign_value(where: str, column: str, value: str, frame: pd.DataFrame) -> None:
+    """Numbers stay numbers, and names stay among those that the training part has."""
+    known = sorted(set(frame[column]))
+    numeric = all(name.isdecimal() for name in known)
+    if not (value.isdecimal() if numeric else value in known):
+        raise UserError(f"{where}: {column} {value!r}; allowed are {'whole numbers' if numeric else name_some(known)}")
+
+
+def _same(kept: Path, given: Path) -> bool:
+    """UserError if the given file is not there."""
+    if not given.is_file():
+        raise UserError(f"--label-fixes {given}: no such file")
+    return kept.exists() and kept.read_text(encoding="utf-8") == given.read_text(encoding="utf-8-sig")

@@ -1,0 +1,188 @@
+"""The run folder and the fold folders in it: what each was made from, so that later steps need no flags.
+
+run.json                 data root, crops and split of all trainings of the run
+backbones/               weights of frozen backbones, shared by all folds
+<task>/fold<k>/
+    config.json          identity: task, fold, settings, hashes of data and folds; written first
+    history.csv          one row an epoch
+    state.safetensors    model and optimiser after the last epoch; removed when the fold is done
+    model.safetensors    weights of the kept epoch; with a frozen backbone those of the head alone
+    oof.csv, eval.csv    logit tables
+    DONE                 result as JSON; written last
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from core import files
+from core.cli import UserError
+from core.tasks import AgeEdges, task_names
+from storage.crops import Crops
+
+FORMAT = 1
+CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, DONE = (
+    *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv", "DONE"),
+)
+BACKBONES = "backbones"
+"""Folder in a run folder: weights that folds share, as none of them changes them."""
+BACKBONE_FILE = "backbone_file"
+"""Entry of config.json where the backbone is frozen."""
+_IDENTITY: Mapping[str, type] = MappingProxyType({
+    **{"format": int, "task": str, "classes": list, "fold": int, "settings": dict},
+    **{"crop": dict, "normalisation": dict, "data_hash": str, "folds_hash": str},
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """The data root, crops and split that all trainings of a run share. Paths are absolute."""
+
+    data_root: str
+    layout: str
+    crop_dir: str
+    train_hash: str
+    folds: int
+    fold_seed: int
+    age_edges: AgeEdges
+
+
+_ENTRIES = {entry.name: entry.type if entry.type in (str, int) else list for entry in fields(Run)}
+"""Of run.json, where the tuple of ages is a list."""
+_CALLED = {
+    **{"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges"},
+    **{"data_root": "data root", "train_hash": "training crops of hash"},
+}
+
+
+def run_path(run_dir: Path) -> Path:
+    return run_dir / "run.json"
+
+
+def describe_run(crops: Crops, *, folds: int, fold_seed: int, age_edges: AgeEdges) -> Run:
+    source = crops.source
+    crop_dir = str(crops.crop_dir.resolve())
+    return Run(source["data_root"], source["layout"], crop_dir, crops.hash, folds, fold_seed, tuple(age_edges))
+
+
+def begin_run(run_dir: Path, run: Run) -> None:
+    """Write run.json at first use; later refuse other data or another split by name."""
+    refuse_other_run(run_dir, run)
+    if not run_path(run_dir).exists():
+        files.write_json(run_path(run_dir), asdict(run))
+
+
+def refuse_other_run(run_dir: Path, run: Run) -> None:
+    """UserError if the run folder was begun with other data or another split; nothing if it is new."""
+    if not run_path(run_dir).exists():
+        return
+    before, now = asdict(read_run(run_dir)), asdict(run)
+    for name in now:
+        if name != "crop_dir" and before[name] != now[name]:
+            called = _CALLED.get(name, name)
+            raise UserError(
+                f"run folder {run_dir} was begun with {called} {before[name]}, not {now[name]}; give another --run-dir"
+            )
+
+
+def read_run(run_dir: Path) -> Run:
+    """run.json of a run; UserError if there is none or it lacks an entry."""
+    if not run_path(run_dir).exists():
+        raise UserError(f"run folder {run_dir}: no run in it; run train.py first, or give --run-dir")
+    stored = files.read_json(run_path(run_dir), _ENTRIES)
+    return Run(**{entry.name: stored[entry.name] for entry in fields(Run)} | {"age_edges": tuple(stored["age_edges"])})
+
+
+def trained_tasks(run_dir: Path) -> list[str]:
+    """Names of the tasks of which a run has a finished fold."""
+    return [name for name in task_names() if finished_folds(run_dir / name)]
+
+
+def last_run(outputs: Path) -> Path:
+    """The run folder in `outputs` that finished a fold last; UserError if none has."""
+    markers = list(outputs.glob(f"*/*/fold*/{DONE}"))
+    if not markers:
+        raise UserError(f"{outputs}: no trained run in it yet; run train.py first, or give --run-dir")
+    return max(markers, key=lambda marker: marker.stat().st_mtime).parents[2]
+
+
+def finished_folds(task_dir: Path) -> list[Path]:
+    """Folders of a task's finished folds, by number."""
+    found = [marker.parent for marker in task_dir.glob(f"fold*/{DONE}") if marker.parent.name[4:].isdigit()]
+    return sorted(found, key=lambda folder: int(folder.name[4:]))
+
+
+def fold_dir_of(run_dir: Path, task: str, fold: int) -> Path:
+    return run_dir / task / f"fold{fold}"
+
+
+def backbone_path(fold_dir: Path, config: Mapping) -> Path | None:
+    """The file of a fold's frozen backbone; None if the fold has weights of its own for all of its network."""
+    name = config.get(BACKBONE_FILE)
+    return fold_dir.parents[1] / BACKBONES / name if name else None
+
+
+def is_done(fold_dir: Path) -> bool:
+    return (fold_dir / DONE).exists()
+
+
+def remove_spent_states(run_dir: Path) -> None:
+    """Remove the states of folds that are done, which a training killed in its last moment leaves."""
+    for marker in run_dir.glob(f"*/fold*/{DONE}"):
+        (marker.parent / STATE).unlink(missing_ok=True)
+
+
+def read_config(fold_dir: Path) -> dict:
+    """config.json of a fold; UserError if it is missing, of another format, or lacks an entry."""
+    config = files.read_json(fold_dir / CONFIG)
+    if config.get("format") != FORMAT:
+        raise UserError(f"{fold_dir / CONFIG}: format {config.get('format')!r}, this version reads format {FORMAT}")
+    files.require_entries(fold_dir / CONFIG, config, _IDENTITY)
+    return config
+
+
+def read_config_of(fold_dir: Path, task: str) -> dict:
+    """config.json of a fold; UserError also if it is of another task."""
+    config = read_config(fold_dir)
+    if config["task"] != task:
+        raise UserError(f"{fold_dir}: a checkpoint of task {config['task']!r}, not of {task!r}")
+    return config
+
+
+def begin_fold(fold_dir: Path, config: dict) -> None:
+    """Write config.json, or, where one is there, refuse to go on under another identity."""
+    refuse_other_identity(fold_dir, config)
+    if not (fold_dir / CONFIG).exists():
+        files.write_json(fold_dir / CONFIG, config)
+
+
+def refuse_other_identity(fold_dir: Path, config: dict) -> None:
+    """UserError if the fold was begun with another task, setting, crop, data or split; nothing if it was not begun."""
+    path = fold_dir / CONFIG
+    if not path.exists():
+        return
+    before, now = read_config(fold_dir), json.loads(json.dumps(config))
+    # Before training is set up nobody knows the backbone's weights.
+    difference = first_difference(before, {BACKBONE_FILE: before.get(BACKBONE_FILE), **now})
+    if difference:
+        name, before, now = difference
+        raise UserError(
+            f"{path}: trained with {name} {before!r}, now {now!r}; give another --run-dir, or --overwrite to train anew"
+        )
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Name and both values of the first identity entry (settings one by one) that differs."""
+    before, now = _flat(before), _flat(now)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            return name, before.get(name), now.get(name)
+    return None
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    identity = {name: config.get(name) for name in (*_IDENTITY, BACKBONE_FILE)}
+    return {**identity.pop("settings"), **identity}

@@ -1,0 +1,1 @@
+"""A data set built from face photos: `python -m synthesis.builder.build`."""

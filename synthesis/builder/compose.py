@@ -1,0 +1,141 @@
+"""The photo around a face: a crop of whatever size becomes a portrait of 384 x 512 pixels.
+
+    shot = random_shot(rng)
+    scene, points = compose(photo, landmarks, box, shot)
+
+The picture is turned, stretched and placed at random; where it ends, a background goes on with a soft seam. A shot is
+drawn without knowledge of any mask, and masks are put on afterwards, so that nothing but the mask tells of the mask.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from core.boxes import carry_points
+from synthesis.builder.backgrounds import BACKGROUNDS, Scene, background_named, original_places, paint_background
+
+HEIGHT, WIDTH = 512, 384
+FACE_WIDTHS = (0.46, 0.76)
+SAMPLES_PER_PIXEL = 1.6
+"""A photo with more than this is made smaller once, before it is placed."""
+ROOM_ABOVE, ROOM_BESIDE = 0.2, 0.15
+"""A photo with less than this around the face, as shares of the face, ends at the head."""
+CROWN, CHEEK = 0.16, 0.06
+"""How far the top and the sides of a head may be made up, as shares of the face's height and width."""
+Points = np.ndarray
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """How one photo is composed. Lengths are shares of the photo's width, heights of its height, angles in degrees.
+
+    face_width, x, y  size and middle of the face's box in the photo
+    stretch           height over width, as a factor on that of the original
+    turn              clockwise
+    background        a name in synthesis.builder.backgrounds.BACKGROUNDS, drawn with the seed `detail`
+    hue, light, blur  its colour (0 to 180, 0 to 1) and how far it is out of focus
+    seam              width of the fade from picture to background, as a share of the face's width
+    cut_out           whether the head is cut out of a photo that ends at it; it always is before a foreign background
+    roundness         of that cut: half its width over the face's width
+    """
+
+    face_width: float
+    x: float
+    y: float
+    stretch: float
+    turn: float
+    background: str
+    hue: float
+    light: float
+    blur: float
+    detail: int
+    seam: float
+    cut_out: bool
+    roundness: float
+
+
+def random_shot(rng: np.random.Generator) -> Shot:
+    """The composition of one photo."""
+    return Shot(
+        face_width=float(rng.uniform(*FACE_WIDTHS)),
+        x=float(np.clip(rng.normal(0.49, 0.035), 0.38, 0.62)),
+        y=float(np.clip(rng.normal(0.53, 0.03), 0.45, 0.61)),
+        stretch=float(np.clip(rng.normal(1.05, 0.05), 0.94, 1.2)),
+        turn=float(rng.normal(0, 3.0)),
+        background=BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))].name,
+        hue=float(rng.uniform(0, 180)),
+        light=float(rng.uniform(0.15, 0.95)),
+        blur=float(rng.uniform(1.5, 7)),
+        detail=int(rng.integers(2**31)),
+        seam=float(rng.uniform(0.05, 0.16)),
+        cut_out=bool(rng.random() < 0.6),
+        roundness=float(rng.uniform(0.62, 0.78)),
+    )
+
+
+def shrunk(photo: np.ndarray, box: Box) -> tuple[np.ndarray, float]:
+    """The photo no larger than any shot needs it, and the factor by which it got smaller (1: not at all)."""
+    factor = min(1.0, SAMPLES_PER_PIXEL * FACE_WIDTHS[1] * WIDTH / (box[2] - box[0]))
+    if factor > 0.8:
+        return photo, 1.0
+    size = (max(1, round(photo.shape[1] * factor)), max(1, round(photo.shape[0] * factor)))
+    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA), factor
+
+
+def compose(photo: np.ndarray, landmarks: Points, box: Box, shot: Shot) -> tuple[np.ndarray, Points]:
+    """Place a face's photo (H, W, 3) uint8 RGB into a portrait (512, 384, 3), and its landmarks (N, 2) with it.
+
+    `box` is the face's, x1, y1, x2, y2 in pixels of the photo. Equal arguments, equal pixels.
+    """
+    place = placement(box, shot)
+    scene = cv2.warpAffine(photo, place, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    kept = _kept(photo.shape[:2], box, shot, place)
+    if kept.min() < 1:
+        backdrop = Scene(photo, place, shot.hue, shot.light, shot.blur, np.random.default_rng(shot.detail))
+        behind = paint_background(_background(photo.shape[:2], box, shot), backdrop, np.reshape(box, (2, 2)))
+        behind = cv2.resize(behind, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+        kept = cv2.resize(kept, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+        scene = cv2.blendLinear(scene, behind, kept, 1 - kept)
+    return scene, carry_points(place, landmarks).astype(np.float32)
+
+
+def _is_tight(size: tuple[int, int], box: Box) -> bool:
+    """Whether a photo of that height and width ends at the head."""
+    beside = min(box[0], size[1] - box[2])
+    return box[1] < ROOM_ABOVE * (box[3] - box[1]) or beside < ROOM_BESIDE * (box[2] - box[0])
+
+
+def _background(size: tuple[int, int], box: Box, shot: Shot) -> str:
+    """Before a foreign background a head is cut out, which a photo with room around it is too good for."""
+    foreign = background_named(shot.background).foreign
+    return "reflected" if foreign and not _is_tight(size, box) else shot.background
+
+
+def placement(box: Box, shot: Shot) -> np.ndarray:
+    """The affine map (2, 3) float64 from pixels of the original to pixels of the portrait."""
+    across = shot.face_width * WIDTH / (box[2] - box[0])
+    turn = math.radians(shot.turn)
+    turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    linear = turned @ np.diag([across, across * shot.stretch])
+    middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+    return np.column_stack([linear, np.array([shot.x * WIDTH, shot.y * HEIGHT]) - linear @ middle])
+
+
+def _kept(size: tuple[int, int], box: Box, shot: Shot, place: np.ndarray) -> np.ndarray:
+    """How much of the picture is kept, (128, 96) float32 over the portrait: 0 where it has ended."""
+    x, y = original_places(place)
+    face, tall = box[2] - box[0], box[3] - box[1]
+    fade = shot.seam * face
+    beside = np.minimum(x, size[1] - 1 - x)
+    above, below = y, size[0] - 1 - y
+    if _is_tight(size, box) and (shot.cut_out or background_named(shot.background).foreign):
+        across = (x - (box[0] + box[2]) / 2) / (shot.roundness * face)
+        down = (y - (box[1] + box[3]) / 2) / ((0.5 + CROWN) * tall)
+        # The top and the sides of a head at which the photo ends are made up by what is next to them, mirrored.
+        above, beside = above + CROWN * tall + fade, beside + CHEEK * face
+        beside = np.minimum(beside, (1 - np.hypot(across, down)) * shot.roundness * face + fade / 2)
+    inside = np.clip(np.minimum(np.minimum(above, below), beside) / fade, 0, 1).astype(np.float32)
+    return inside * inside * (3 - 2 * inside)

@@ -1,0 +1,1 @@
+"""Drawn people: `python -m synthesis.drawn.sample`."""

@@ -1,0 +1,274 @@
+"""What a mask can be: rows of kinds, colours, patterns and ways to wear it.
+
+A new kind, colour or way is one row here. Rows whose `pools` lack "train" appear only in evaluation data, so that a
+score on them tells how a model copes with masks it has never seen.
+
+Units: heights are measured down the face in eye-to-mouth distances (0 = eyes, 1 = mouth, about 1.75 = chin), with the
+tip of the nose at NOSE_HEIGHT; angles are degrees around the head, 0 = the line of the nose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from core.cli import UserError
+
+Row = TypeVar("Row")
+Range = tuple[float, float]
+RGB = tuple[int, int, int]
+
+BOTH = ("train", "eval")
+EVAL_ONLY = ("eval",)
+POOLS = BOTH
+NOSE_HEIGHT = 0.62
+EDGE_KNOTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # places along an edge, from the middle of the mask to its side
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One cut of mask. `top` and `bottom` are edge heights at EDGE_KNOTS, `span` the half width in degrees."""
+
+    name: str
+    relief: str
+    span: float
+    top: tuple[float, ...]
+    bottom: tuple[float, ...]
+    colours: tuple[str, ...]
+    patterns: tuple[str, ...] = ("plain",)
+    straps: tuple[str, ...] = ("ear", "ear", "none")
+    rounding: float = 0.04  # how far corners and the chin point are rounded, as a share of the half width
+    pools: tuple[str, ...] = BOTH
+
+
+@dataclass(frozen=True)
+class Colour:
+    name: str
+    rgb: RGB
+    pools: tuple[str, ...] = BOTH
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """`weave` names the function that draws it (synthesis.masks.texture), `grain` the repeats across a face."""
+
+    name: str
+    grain: Range
+    pools: tuple[str, ...] = BOTH
+
+
+@dataclass(frozen=True)
+class Wear:
+    """One way to wear a mask: ranges from which the fit of one mask is drawn.
+
+    top, bottom   heights of the middle of the upper and the lower edge
+    bend          how far the upper edge keeps its cut: 1 as cut, 0 flat, below 0 sides higher than the middle
+    width         factor on the kind's span
+    shift         degrees around the head (one_side: where the inner edge stops, counted from the nose)
+    tilt          degrees in the plane of the face
+    placement     names the function that lays the cloth (synthesis.masks.shape)
+    """
+
+    name: str
+    top: Range
+    bottom: Range
+    bend: Range
+    width: Range
+    shift: Range
+    tilt: Range
+    placement: str = "wrap"
+    pools: tuple[str, ...] = BOTH
+
+
+@dataclass(frozen=True)
+class Strap:
+    """`width` in distances between the eyes."""
+
+    name: str
+    width: float
+
+
+SURGICAL_COLOURS = ("white", "sky", "sky", "teal", "black", "pink", "grey", "lavender", "navy")
+FILTER_COLOURS = ("white", "white", "black", "grey", "charcoal", "beige", "coral")
+CLOTH_COLOURS = (
+    "white",
+    "black",
+    "charcoal",
+    "grey",
+    "navy",
+    "royal",
+    "plum",
+    "wine",
+    "red",
+    "rose",
+    "mustard",
+    "olive",
+    "forest",
+    "teal",
+    "sky",
+    "beige",
+    "brown",
+    "mint",
+    "orange",
+)
+CLOTH_PATTERNS = ("plain", "plain", "stripes", "checks", "gingham", "dots", "floral", "zigzag", "camouflage")
+
+KINDS = (
+    Kind(
+        "surgical",
+        "pleats",
+        64,
+        (0.34, 0.42, 0.52, 0.58, 0.61, 0.63),
+        (1.80, 1.79, 1.75, 1.66, 1.50, 1.22),
+        SURGICAL_COLOURS,
+    ),
+    Kind(
+        "kf94", "panels", 70, (0.34, 0.37, 0.47, 0.60, 0.72, 0.82), (1.84, 1.82, 1.76, 1.60, 1.36, 1.10), FILTER_COLOURS
+    ),
+    Kind(
+        "kn95",
+        "ridge",
+        66,
+        (0.32, 0.42, 0.54, 0.60, 0.60, 0.66),
+        (1.93, 1.82, 1.70, 1.56, 1.38, 1.14),
+        FILTER_COLOURS,
+        rounding=0.02,
+    ),
+    Kind(
+        "n95",
+        "cup",
+        46,
+        (0.26, 0.30, 0.40, 0.53, 0.70, 0.92),
+        (1.73, 1.72, 1.68, 1.59, 1.45, 1.20),
+        ("white", "white", "white", "grey", "mint"),
+        straps=("head", "head", "none"),
+        rounding=0.08,
+    ),
+    Kind(
+        "cloth",
+        "seam",
+        72,
+        (0.32, 0.40, 0.52, 0.60, 0.62, 0.60),
+        (1.88, 1.85, 1.76, 1.60, 1.36, 1.00),
+        CLOTH_COLOURS,
+        CLOTH_PATTERNS,
+    ),
+    Kind(
+        "cloth_flat",
+        "pleats",
+        66,
+        (0.36, 0.41, 0.48, 0.54, 0.58, 0.60),
+        (1.80, 1.79, 1.76, 1.67, 1.51, 1.22),
+        CLOTH_COLOURS,
+        CLOTH_PATTERNS,
+    ),
+    Kind(
+        "sponge",
+        "smooth",
+        74,
+        (0.34, 0.42, 0.54, 0.62, 0.66, 0.72),
+        (1.86, 1.83, 1.73, 1.55, 1.28, 0.98),
+        ("black", "black", "charcoal", "grey", "rose", "beige", "navy"),
+    ),
+    Kind(
+        "duckbill",
+        "panels",
+        56,
+        (0.36, 0.38, 0.44, 0.52, 0.60, 0.66),
+        (1.74, 1.73, 1.70, 1.62, 1.50, 1.34),
+        ("white", "sky", "teal", "mint"),
+        straps=("head", "ear"),
+        pools=EVAL_ONLY,
+    ),
+    Kind(
+        "valved",
+        "valve",
+        62,
+        (0.30, 0.40, 0.52, 0.60, 0.64, 0.72),
+        (1.86, 1.78, 1.66, 1.50, 1.32, 1.10),
+        ("white", "grey", "black", "charcoal"),
+        straps=("head", "ear"),
+        pools=EVAL_ONLY,
+    ),
+    Kind(
+        "bandana",
+        "smooth",
+        84,
+        (0.36, 0.39, 0.44, 0.49, 0.53, 0.55),
+        (2.45, 2.25, 2.00, 1.75, 1.45, 1.10),
+        CLOTH_COLOURS,
+        CLOTH_PATTERNS,
+        straps=("none",),
+        pools=EVAL_ONLY,
+    ),
+)
+
+COLOURS = (
+    Colour("white", (238, 240, 242)),
+    Colour("sky", (118, 184, 228)),
+    Colour("teal", (118, 196, 186)),
+    Colour("mint", (190, 224, 204)),
+    Colour("black", (34, 34, 37)),
+    Colour("charcoal", (72, 73, 77)),
+    Colour("grey", (150, 152, 156)),
+    Colour("pink", (240, 182, 196)),
+    Colour("rose", (204, 120, 136)),
+    Colour("red", (190, 44, 50)),
+    Colour("wine", (112, 34, 52)),
+    Colour("plum", (122, 92, 122)),
+    Colour("navy", (38, 50, 92)),
+    Colour("royal", (58, 128, 190)),
+    Colour("beige", (214, 194, 168)),
+    Colour("brown", (122, 86, 62)),
+    Colour("mustard", (216, 170, 74)),
+    Colour("forest", (46, 92, 66)),
+    Colour("lavender", (186, 172, 220), EVAL_ONLY),
+    Colour("coral", (240, 142, 122), EVAL_ONLY),
+    Colour("olive", (118, 120, 70), EVAL_ONLY),
+    Colour("orange", (228, 128, 50), EVAL_ONLY),
+)
+
+PATTERNS = (
+    Pattern("plain", (1, 1)),
+    Pattern("stripes", (8, 22)),
+    Pattern("checks", (5, 14)),
+    Pattern("gingham", (8, 22)),
+    Pattern("dots", (8, 18)),
+    Pattern("floral", (5, 12)),
+    Pattern("zigzag", (6, 14), EVAL_ONLY),
+    Pattern("camouflage", (4, 8), EVAL_ONLY),
+)
+
+WEARS = (
+    Wear("worn", (0.20, 0.54), (1.60, 2.00), (0.30, 1.10), (0.80, 1.08), (-5, 5), (-4, 4)),
+    Wear("below_nose", (0.73, 0.86), (1.70, 2.02), (-0.1, 0.3), (0.75, 1.05), (-5, 5), (-4, 4)),
+    Wear("below_lip", (1.21, 1.38), (1.74, 2.10), (-0.3, 0.5), (0.42, 1.02), (-5, 5), (-4, 4)),
+    Wear("chin", (1.40, 1.58), (1.78, 2.20), (-0.8, 0.5), (0.36, 1.00), (-6, 6), (-6, 6)),
+    Wear("one_side", (0.30, 0.50), (1.66, 1.92), (0.6, 1.0), (0.85, 1.0), (-12, 6), (-10, 10), "aside"),
+    Wear("hanging", (0.55, 0.85), (2.0, 2.4), (0.6, 1.0), (0.70, 1.0), (0, 0), (-8, 8), "hang", EVAL_ONLY),
+)
+
+STRAPS = (Strap("ear", 0.028), Strap("head", 0.05), Strap("none", 0.0))
+
+WRONG_WAYS = tuple(row.name for row in WEARS if row.name != "worn")
+
+
+def find(rows: Iterable[Row], name: str) -> Row:
+    """The row of that name; UserError listing the names there are when it is missing."""
+    named: Mapping[str, Row] = {row.name: row for row in rows}
+    if name not in named:
+        raise UserError(f"mask: no such name {name!r}, allowed: {', '.join(named)}")
+    return named[name]
+
+
+def in_pool(rows: Iterable[Row], pool: str) -> tuple[Row, ...]:
+    """The rows that a pool may use; UserError when there is no pool of that name."""
+    if pool not in POOLS:
+        raise UserError(f"mask pool: no such name {pool!r}, allowed: {', '.join(POOLS)}")
+    return tuple(row for row in rows if pool in row.pools)
+
+
+def wrong_ways(pool: str) -> tuple[str, ...]:
+    """Names of the wrong ways to wear a mask that a pool shows."""
+    return tuple(row.name for row in in_pool(WEARS, pool) if row.name != "worn")

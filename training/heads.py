@@ -1,0 +1,96 @@
+"""What a network's outputs mean for a task: one output per class, or one per value (each year of age) of which a class
+is a range. The outputs are an affair of training; what is written to disk are always the logits of the classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from core.cli import UserError
+from core.tasks import AgeEdges, Task
+from storage.crops import Crops
+
+
+@dataclass(frozen=True)
+class ClassHead:
+    """One output per class."""
+
+    task: Task
+    edges: AgeEdges
+
+    @property
+    def outputs(self) -> int:
+        return len(self.task.classes)
+
+    @property
+    def bins(self) -> None:
+        """Outputs are no values."""
+
+    def targets(self, crops: Crops, labels: Sequence[int]) -> Tensor:
+        """(N,) int64: the labels."""
+        return torch.tensor(labels, dtype=torch.int64)
+
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """(N, C) as they are."""
+        return outputs
+
+    def values(self, outputs: Tensor) -> Tensor | None:
+        """Nothing: classes have no value."""
+        return None
+
+
+@dataclass(frozen=True)
+class ValueHead:
+    """One output per whole value of the task, from `low` to `high`: a class is the sum of its values' probabilities.
+
+    After Rothe et al. 2018 (DEX, doi:10.1007/s11263-016-0940-3): age as a softmax over years, and its expectation.
+    """
+
+    task: Task
+    edges: AgeEdges
+
+    def __post_init__(self) -> None:
+        if self.task.value is None:
+            raise UserError(f"--head values: task {self.task.name} has no values, only classes; allowed is classes")
+
+    @cached_property
+    def bins(self) -> Tensor:
+        """(K,) float32: the value that each output stands for."""
+        return torch.arange(self.task.value.low, self.task.value.high + 1, dtype=torch.float32)
+
+    @cached_property
+    def class_of_bin(self) -> Tensor:
+        """(K,) int64."""
+        return torch.tensor([self.task.value.class_of(int(value), self.edges) for value in self.bins])
+
+    @property
+    def outputs(self) -> int:
+        return len(self.bins)
+
+    def targets(self, crops: Crops, labels: Sequence[int]) -> Tensor:
+        """(N,) float32: the exact values, those beyond the range at its end."""
+        values = [self.task.value.read(facts) for facts in crops.frame.to_dict("records")]
+        return torch.tensor(values, dtype=torch.float32).clamp(self.bins[0], self.bins[-1])
+
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """(N, K) to (N, C): the logarithm of the classes' summed exponentials, so softmax gives their probabilities."""
+        classes = range(len(self.task.classes))
+        return torch.stack([outputs[:, self.class_of_bin == label].logsumexp(dim=1) for label in classes], dim=1)
+
+    def values(self, outputs: Tensor) -> Tensor:
+        """(N, K) to (N,): the expected value."""
+        return outputs.softmax(dim=1) @ self.bins
+
+
+Head = ClassHead | ValueHead
+HEADS = MappingProxyType({"classes": ClassHead, "values": ValueHead})
+
+
+def build_head(name: str, task: Task, edges: AgeEdges) -> Head:
+    """The head of that name; UserError lists the names there are, or says that the task has no values."""
+    if name not in HEADS:
+        raise UserError(f"--head {name!r} is unknown; the heads are {', '.join(HEADS)}")
+    return HEADS[name](task, edges)

@@ -1,0 +1,68 @@
+"""The table of launchers, and the flags that choose one.
+
+A launcher spreads items over what it has and yields `start()(item)` for each, in whatever order they finish. `start`
+loads what the work needs, wherever some of it is done. Where a machine is lost, work is done again, which must do no
+harm: a fold goes on after its last whole epoch, a search is a row of a table.
+"""
+
+import argparse
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from core import parallel
+from core.cli import positive_int
+from core.tables import row_named
+from training.launcher_types import Item, Resources, Result, Start
+
+
+@dataclass(frozen=True)
+class Launcher:
+    name: str
+    spread: Callable[[Start, Sequence[Item], Resources], Generator[Result, None, None]]
+
+
+def _spread_here(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
+    return parallel.spread(start, items, resources.processes, large=resources.shard == 1)
+
+
+def _spread_over_ray(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
+    # Ray is an extra: whoever does not ask for it need not have it.
+    from training.ray_cluster import spread
+
+    return spread(start, items, resources)
+
+
+LOCAL = "local"
+LAUNCHERS = (Launcher(LOCAL, _spread_here), Launcher("ray", _spread_over_ray))
+
+
+def launcher_named(name: str) -> Launcher:
+    """The launcher's row; UserError lists the names there are."""
+    return row_named(LAUNCHERS, name, what="launcher")
+
+
+def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where it runs (all machines of a cluster must see the same folders)")
+    names = [launcher.name for launcher in LAUNCHERS]
+    group.add_argument("--launcher", choices=names, default=LOCAL, help="ray: a cluster, or many jobs on this machine")
+    group.add_argument("--ray-address", default="", help="a Ray cluster that runs already, such as auto or host:6379")
+    group.add_argument("--job-cpus", type=positive_int, default=1, help="ray: cores for each piece of work")
+    group.add_argument("--job-gpus", type=float, default=0.0, help="ray: GPUs for each; 0.25 lets four share one")
+
+
+def launch(
+    args: argparse.Namespace, start: Start, items: Sequence[Item], *, processes: int = 1, shard: int = 1
+) -> Generator[Result, None, None]:
+    """Spread the items as the flags say. `processes` is for the local launcher, `shard` for the others.
+
+    Use it with `closing`, so that Ctrl-C ends the work.
+    """
+    resources = Resources(processes, args.job_cpus, args.job_gpus, args.ray_address, shard)
+    return launcher_named(args.launcher).spread(start, items, resources)
+
+
+def launch_all(args: argparse.Namespace, start: Start, items: Sequence[Item], *, processes: int = 1) -> list[Result]:
+    """All results of `launch`, in whatever order they finish."""
+    with closing(launch(args, start, items, processes=processes)) as results:
+        return list(results)

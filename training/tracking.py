@@ -1,0 +1,200 @@
+"""Learning curves for whoever likes to watch them. history.csv and config.json remain the truth.
+
+What can draw them is a row of TRACKERS; `module:function` names one of your own, which is called as
+`function(fold_dir, settings)` and returns an object with `log(row)` and `close()`. A tracker that fails says so once
+and is left out from then on: no training ends because of it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from core.cli import UserError
+from core.files import write_text
+from core.tables import row_named
+
+Settings = Mapping[str, Any]
+PROJECT = "mask-gender-age"
+NONE = "none"
+AUTO = "auto"
+"""TensorBoard if it is installed, else nothing."""
+
+
+class Tracks(Protocol):
+    """What takes the rows of a history.csv as they are made: "epoch", and a number for every other name."""
+
+    def log(self, row: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoTracker:
+    """Tracks nothing, so that training has one code path."""
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Take no notice of a row."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class TensorBoardTracker:
+    """Event files in <fold>/tensorboard, one curve a number."""
+
+    def __init__(self, fold_dir: Path, _: Settings) -> None:
+        self._writer = import_module("torch.utils.tensorboard").SummaryWriter(fold_dir / "tensorboard")
+
+    def log(self, row: Mapping[str, float]) -> None:
+        for name, value in _curves(row).items():
+            self._writer.add_scalar(name, value, row["epoch"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandbTracker:
+    """A Weights & Biases run for each fold, grouped by run folder. Its own variables, as WANDB_MODE, say where it goes.
+
+    A fold that goes on after a stop goes on in the same run, whose id is kept beside its weights.
+    """
+
+    def __init__(self, fold_dir: Path, settings: Settings) -> None:
+        wandb = import_module("wandb")
+        self._run = wandb.init(
+            project=PROJECT,
+            group=_run_name(fold_dir),
+            name=_fold_name(fold_dir),
+            dir=str(fold_dir.resolve()),
+            config=dict(settings),
+            id=_remembered(fold_dir / "wandb_run.txt", wandb.util.generate_id),
+            resume="allow",
+        )
+
+    def log(self, row: Mapping[str, float]) -> None:
+        self._run.log(_curves(row), step=row["epoch"])
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class MlflowTracker:
+    """An MLflow run for each fold. MLFLOW_TRACKING_URI says where it goes; one that goes on keeps its run."""
+
+    def __init__(self, fold_dir: Path, settings: Settings) -> None:
+        # The client, and no active run: that is one for the whole process, where folds follow each other.
+        self._client = import_module("mlflow").MlflowClient()
+        self._run_id = _remembered(fold_dir / "mlflow_run.txt", lambda: self._create_run(fold_dir, settings))
+
+    def _create_run(self, fold_dir: Path, settings: Settings) -> str:
+        experiment = self._client.get_experiment_by_name(PROJECT)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(PROJECT)
+        run = self._client.create_run(experiment_id, run_name=f"{_run_name(fold_dir)}/{_fold_name(fold_dir)}")
+        for name, value in settings.items():
+            self._client.log_param(run.info.run_id, name, value)
+        return run.info.run_id
+
+    def log(self, row: Mapping[str, float]) -> None:
+        for name, value in _curves(row).items():
+            self._client.log_metric(self._run_id, name, value, step=row["epoch"])
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run_id)
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A row of the table: what opens it for a fold, and the package it needs ("" for none)."""
+
+    name: str
+    open: Callable[[Path, Settings], Tracks]
+    package: str = ""
+
+
+TRACKERS: tuple[Tracker, ...] = (
+    Tracker(NONE, lambda fold_dir, settings: NoTracker()),
+    Tracker("tensorboard", TensorBoardTracker, "tensorboard"),
+    Tracker("wandb", WandbTracker, "wandb"),
+    Tracker("mlflow", MlflowTracker, "mlflow"),
+)
+
+
+def tracker_named(choice: str) -> Tracker:
+    """The row of that name, of `auto`, or of `module:function`. UserError if it is unknown or not installed."""
+    if choice == AUTO:
+        choice = "tensorboard" if find_spec("tensorboard") else NONE
+    if ":" in choice:
+        return Tracker(choice, _function_named(choice))
+    tracker = row_named(TRACKERS, choice, what="tracker")
+    if tracker.package and not find_spec(tracker.package):
+        raise UserError(f"tracker {choice!r} needs a package that is not installed: pip install {tracker.package}")
+    return tracker
+
+
+def _function_named(choice: str) -> Callable[[Path, Settings], Tracks]:
+    module_name, _, name = choice.partition(":")
+    try:
+        module = import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"tracker {choice!r}: cannot import {module_name!r} ({error})") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"tracker {choice!r}: {module_name} has no function {name!r}")
+    return function
+
+
+def open_tracker(fold_dir: Path, choice: str = AUTO, settings: Settings | None = None) -> "Guarded":
+    """Open a tracker for a fold. UserError for a choice that is none; whatever else goes wrong is said and survived."""
+    return Guarded(tracker_named(choice), fold_dir, settings or {})
+
+
+class Guarded:
+    """A tracker whose first error is printed, and its last."""
+
+    def __init__(self, tracker: Tracker, fold_dir: Path, settings: Settings) -> None:
+        self._name = tracker.name
+        self._tracks: Tracks = NoTracker()
+        with self:
+            self._tracks = tracker.open(fold_dir, settings)
+
+    def log(self, row: Mapping[str, float]) -> None:
+        with self:
+            self._tracks.log(row)
+
+    def close(self) -> None:
+        with self:
+            self._tracks.close()
+
+    def __enter__(self) -> None:
+        """Begin a call of the tracker."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        # Trackers raise whatever the network, their server and their user's code raise. Ctrl-C is not theirs.
+        if not isinstance(error, Exception):
+            return False
+        reason = " ".join(str(error).split()) or kind.__name__
+        print(f"tracker {self._name!r} failed and is left out from now on ({reason}); history.csv has every number")
+        self._tracks = NoTracker()
+        return True
+
+
+def _curves(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name != "epoch"}
+
+
+def _run_name(fold_dir: Path) -> str:
+    return fold_dir.resolve().parents[1].name
+
+
+def _fold_name(fold_dir: Path) -> str:
+    return f"{fold_dir.resolve().parent.name}/{fold_dir.name}"
+
+
+def _remembered(path: Path, make: Callable[[], str]) -> str:
+    """The id in a file of the fold's folder, made at first use; it goes with the folder when training begins anew."""
+    if not path.exists():
+        write_text(path, make())
+    return path.read_text(encoding="utf-8").strip()
