@@ -1,10 +1,15 @@
 """A contact sheet with captions: many pictures side by side, what they are written below each."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+from core.cli import positive_int
+from core.images import EXTENSIONS
 
 ACROSS = 8
 CELL_WIDTH, CELL_HEIGHT = 192, 224
@@ -33,6 +38,19 @@ def contact_sheet(cells: Sequence[Cell], across: int = ACROSS) -> np.ndarray:
     drawn = [_drawn(cell, line_count) for cell in cells]
     drawn += [np.full_like(drawn[0], GROUND)] * (-len(cells) % across)
     return np.vstack([np.hstack(drawn[start : start + across]) for start in range(0, len(drawn), across)])
+
+
+def add_sheet_flags(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add --count and --out, whose default is `out`, to a command that writes a contact sheet."""
+    parser.add_argument("--count", type=positive_int, default=32, help="crops at most")
+    parser.add_argument("--out", type=_image_path, metavar="FILE", default=Path(out), help="image to write")
+
+
+def _image_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in EXTENSIONS:
+        raise argparse.ArgumentTypeError(f"{text}: allowed endings are {', '.join(EXTENSIONS)}")
+    return path
 
 
 def fitted(text: str) -> str:

@@ -6,25 +6,15 @@ import numpy as np
 
 from core.tasks import Task
 from evaluation.logits import LogitTable
-from evaluation.results import known_values
-from reporting.load import Answers, Split
+from evaluation.predictions import TaskPredictions
+from evaluation.scores import known_values
+from reporting.load import Split
 
 NEAR = 5
 """Years of which an expected age is called near."""
 
 
-def worst_mistakes(answers: Answers, count: int) -> list[int]:
-    """Rows of the wrong answers that were surest of themselves, one a person, the worst first."""
-    rows = np.arange(len(answers.image_ids))
-    certainty = answers.probs[rows, answers.predicted] - answers.probs[rows, answers.truth]
-    wrong = np.flatnonzero(answers.predicted != answers.truth)
-    worst: dict[str, int] = {}
-    for row in sorted(wrong.tolist(), key=lambda row: (-certainty[row], row)):
-        worst.setdefault(answers.persons[row], row)
-    return list(worst.values())[:count]
-
-
-def least_sure(answers: Answers, count: int) -> list[int]:
+def least_sure(answers: TaskPredictions, count: int) -> list[int]:
     """Rows of the answers with the lowest confidence, the least sure first."""
     return np.argsort(answers.probs.max(axis=1), kind="stable")[:count].tolist()
 

@@ -8,13 +8,12 @@ import numpy as np
 
 from core.tasks import combined_class_count, combined_class_name, task_named
 from evaluation.calibration import expected_calibration_error, reliability
-from evaluation.decision_rules import combine_labels
-from evaluation.groups import FEWEST_PEOPLE, score_groups, weakest
+from evaluation.combined_class import COMBINED, combine_labels
 from evaluation.metrics import confusion_matrix
-from evaluation.results import value_errors
-from evaluation.scores import COMBINED, Labels, majority, score
+from evaluation.predictions import TaskPredictions, worst_mistakes
+from evaluation.scores import FEWEST_PEOPLE, Labels, majority, score, score_groups, value_errors, weakest
 from reporting import analysis, figures, gradcam
-from reporting.load import Answers, RunData, Split
+from reporting.load import RunData, Split
 from reporting.pictures import embed, thumbnail
 
 Context = dict[str, Any]
@@ -51,7 +50,7 @@ def _score_rows(data: RunData, split: Split) -> list[Context]:
     return rows + [_score_row(data, {name: answers}, name) for name, answers in split.scored.items()]
 
 
-def _score_row(data: RunData, answers: Mapping[str, Answers], name: str) -> Context:
+def _score_row(data: RunData, answers: Mapping[str, TaskPredictions], name: str) -> Context:
     """The scores of one task or of the combined class, and of always giving the commonest training class."""
     found, naive = _record(answers, _predicted(answers)), None
     if data.oof.crops.image_ids:
@@ -61,15 +60,15 @@ def _score_row(data: RunData, answers: Mapping[str, Answers], name: str) -> Cont
     return {"name": name, "found": of_name[0], "naive": of_name[1]}
 
 
-def _record(answers: Mapping[str, Answers], predicted: Labels) -> dict:
+def _record(answers: Mapping[str, TaskPredictions], predicted: Labels) -> dict:
     return score(_true(answers), predicted, next(iter(answers.values())).persons)
 
 
-def _true(answers: Mapping[str, Answers]) -> Labels:
+def _true(answers: Mapping[str, TaskPredictions]) -> Labels:
     return {name: of_task.truth.tolist() for name, of_task in answers.items()}
 
 
-def _predicted(answers: Mapping[str, Answers]) -> Labels:
+def _predicted(answers: Mapping[str, TaskPredictions]) -> Labels:
     return {name: of_task.predicted.tolist() for name, of_task in answers.items()}
 
 
@@ -144,7 +143,7 @@ def calibration_section(data: RunData) -> Context:
                       for split in data.scored_splits]}  # fmt: skip
 
 
-def _reliability(answers: Answers) -> Context:
+def _reliability(answers: TaskPredictions) -> Context:
     name, labels = answers.task.name, answers.truth.tolist()
     bins = reliability(answers.probs, labels, BINS)
     columns = ([row[column] for row in bins] for column in ("confidence", "accuracy", "photos"))
@@ -194,7 +193,7 @@ def unsure_section(data: RunData) -> Context:
     return {"tasks": [_unsure(data.eval, answers) for answers in data.eval.answers.values()]}
 
 
-def _unsure(split: Split, answers: Answers) -> Context:
+def _unsure(split: Split, answers: TaskPredictions) -> Context:
     counts = np.bincount(answers.predicted, minlength=len(answers.task.classes)).tolist()
     total = max(sum(counts), 1)
     return {
@@ -205,7 +204,7 @@ def _unsure(split: Split, answers: Answers) -> Context:
     }  # fmt: skip
 
 
-def _card(split: Split, answers: Answers, row: int) -> Context:
+def _card(split: Split, answers: TaskPredictions, row: int) -> Context:
     """One photo with the task's probabilities, the truth if it is known, and no heat yet."""
     image_id = answers.image_ids[row]
     probs = list(zip(answers.task.classes, answers.probs[row].tolist(), strict=True))
@@ -224,7 +223,7 @@ def mistakes_section(data: RunData, *, count: int, looks: gradcam.Looks | None) 
     parts = []
     for split in data.scored_splits:
         for answers in split.scored.values():
-            rows = analysis.worst_mistakes(answers, count)
+            rows = worst_mistakes(answers, count)
             cards = [_card(split, answers, row) for row in rows]
             if looks and cards:
                 _add_heat(cards, looks, data, split, (answers, rows))
@@ -234,7 +233,7 @@ def mistakes_section(data: RunData, *, count: int, looks: gradcam.Looks | None) 
 
 
 def _add_heat(
-    cards: list[Context], looks: gradcam.Looks, data: RunData, split: Split, mistakes: tuple[Answers, list[int]]
+    cards: list[Context], looks: gradcam.Looks, data: RunData, split: Split, mistakes: tuple[TaskPredictions, list[int]]
 ) -> None:
     """Put the mean heat of the models that gave the answer into each card: out of fold one, on eval photos all."""
     answers, rows = mistakes

@@ -25,11 +25,12 @@ import submission
 from core.cli import UserError
 from core.files import read_json, write_json
 from core.tasks import task_named
-from evaluation import groups
+from evaluation import scores
+from evaluation.predictions import TaskPredictions, worst_mistakes
 from reporting import __main__ as report
 from reporting import analysis, gradcam
 from reporting.data_sections import folds_section
-from reporting.load import Answers, RunData, gather
+from reporting.load import RunData, gather
 from reporting.result_sections import groups_section, scores_section, years_section
 
 pytest_plugins = ("toy_fixtures",)
@@ -48,11 +49,12 @@ def section(page: str, name: str) -> str:
     return " ".join(re.sub("<[^>]+>", " ", inside).split())
 
 
-def answers(probs: list[list[float]], truth: list[int], persons: str) -> Answers:
-    """Answers of the gender task; `persons` has one letter a photo."""
+def answers(probs: list[list[float]], truth: list[int], persons: str) -> TaskPredictions:
+    """Predictions of the gender task; `persons` has one letter a photo."""
     table = np.array(probs)
     ids = tuple(f"{person}/{row}" for row, person in enumerate(persons))
-    return Answers(task_named("gender"), ids, tuple(persons), table, table.argmax(axis=1), np.array(truth))
+    arrays = np.log(table), table.argmax(axis=1), np.array(truth), np.full(len(truth), np.nan)
+    return TaskPredictions(task_named("gender"), ids, tuple(persons), *arrays)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +152,7 @@ class TestTheNumbers:
         self, gone: str, run_copy: ToyRun
     ) -> None:
         raw = gather(run_copy.run_dir)
-        submission.main(["--run-dir", str(run_copy.run_dir), "--decision", "prior"])
+        submission.main(["--run-dir", str(run_copy.run_dir), "--decision", "tuned"])
         (run_copy.run_dir / gone).unlink()
         found = gather(run_copy.run_dir)
         part = "oof" if "oof" in gone else "eval"
@@ -166,7 +168,7 @@ class TestTheNumbers:
         assert [table["weakest"] for table in rest] == [[], []]  # none has ten people
 
     def test_the_weakest_group_is_named(self, toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(groups, "FEWEST_PEOPLE", 2)
+        monkeypatch.setattr(scores, "FEWEST_PEOPLE", 2)
         tables = groups_section(gather(toy_run.run_dir))["tables"]
         of_strata = next(table for table in tables if table["by"] != "race" and table["split"] == "oof")
         (named,) = of_strata["weakest"]
@@ -189,8 +191,8 @@ class TestTheNumbers:
 
     def test_worst_mistakes_are_one_a_person_and_the_surest_first(self) -> None:
         found = answers([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.45, 0.55], [0.99, 0.01]], [0, 0, 0, 0, 1], "abbcd")
-        assert analysis.worst_mistakes(found, 9) == [4, 1, 3]
-        assert analysis.worst_mistakes(found, 1) == [4]
+        assert worst_mistakes(found, 9) == [4, 1, 3]
+        assert worst_mistakes(found, 1) == [4]
         assert analysis.least_sure(found, 2) == [3, 2]
 
     def test_errors_in_years(self) -> None:

@@ -12,6 +12,9 @@ removed from one folder stays in the other. --copy makes files of their own. Unt
 joined.unfinished; the same command goes on from there.
 """
 
+if not __package__:
+    raise SystemExit("run this as a module: python -m tools.join")
+
 import argparse
 import errno
 import os
