@@ -103,7 +103,7 @@ def view_drawn(training: FoldTraining, draw: Draw, config: Config) -> np.ndarray
     crops, _ = training.data.part(held_out=False)
     image_id = crops.image_ids[draw.index]
     (row,) = training.store.rows([image_id])
-    return looks_of(config).of(training.store.pictures[row], image_id)[draw.seed % views_to_train_on(config)]
+    return looks_of(config).of(training.store.images[row], image_id)[draw.seed % views_to_train_on(config)]
 
 
 if __name__ == "__main__":
