@@ -15,7 +15,7 @@ from pathlib import Path
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, run_cli
-from core.locks import holding
+from core.files import holding
 from core.tasks import Task, task_named, task_names
 from evaluation.calibration import fit_temperature
 from evaluation.logits import (
@@ -31,7 +31,7 @@ from evaluation.logits import (
 )
 from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults
 from storage.folds import folds_path
-from storage.label_corrections import overlay_path
+from storage.label_corrections import corrections_path
 from storage.run_dir import CONFIG, EVAL, begin_run, finished_folds, first_difference, read_config_of, read_run
 
 
@@ -83,7 +83,7 @@ def has_results(task_dir: Path) -> bool:
 def open_run(run_dir: Path, made_from: Path) -> None:
     """Begin the run folder, or refuse it, and copy the folds and label corrections of the run it is made from."""
     begin_run(run_dir, read_run(made_from))
-    for path_in in (folds_path, overlay_path):
+    for path_in in (folds_path, corrections_path):
         source, target = path_in(made_from), path_in(run_dir)
         if source.exists() and not target.exists():
             files.write_text(target, source.read_text(encoding="utf-8"))

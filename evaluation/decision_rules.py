@@ -12,8 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from core.cli import UserError
-from core.tables import row_named
+from core.cli import UserError, row_named
 from core.tasks import combined_class_count, combined_tasks
 from evaluation.calibration import Mix, estimate_mix, fit_temperature, knows_mix, negative_log_likelihood
 from evaluation.combined_class import combine_labels, combined_log_probs, has_combined_tasks, split_labels

@@ -27,7 +27,7 @@ from evaluation.logits import (
 from evaluation.predictions import TaskPredictions
 from evaluation.scores import known_values
 from storage.crops import Crops
-from storage.eval_labels import Truth, find_truth
+from storage.eval_labels import EvalLabels, find_eval_labels
 from storage.folds import audit_folds, folds_path, read_folds
 from storage.label_corrections import training_crops
 from storage.run_dir import Run, read_config_of, read_run
@@ -129,9 +129,9 @@ class RunResults:
         return training_crops(self.run_dir, Path(self.run.crop_dir))
 
     @cached_property
-    def eval_labels(self) -> Truth | None:
+    def eval_labels(self) -> EvalLabels | None:
         """Labels and facts of the eval photos, for scoring alone; None where they are not known."""
-        return find_truth(self.truth_path, self.run)
+        return find_eval_labels(self.truth_path, self.run)
 
     @cached_property
     def train_facts(self) -> list[Facts]:
