@@ -18,8 +18,8 @@ from core.cli import UserError, command_parser, name_some, run_cli
 from core.contact_sheet import Cell, contact_sheet
 from core.images import UnreadablePhoto, read_photo, write_photo
 from core.tasks import AgeEdges, task_named, task_names
-from reporting.analysis import worst_mistakes
 from reporting.load import Answers, gather
+from reporting.result_sections import worst_mistakes
 from storage.crops import Crops, load_crops
 from tools.places import add_places, crop_dir_of, has_run, refuse_no_crops
 from training.config import Config
