@@ -1,22 +1,24 @@
-"""The table of checks, in the order they are told."""
+"""Table of checks in printed order, and their findings as text and as JSON."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from check_data import data_checks, environment_checks, picture_checks
-from check_data.findings import Finding
-from check_data.scan import Survey
+from check_data.findings import PROBLEM, WARNING, Finding, counted
+from check_data.scan import DataScan
 
 DATA, PICTURES, ENVIRONMENT = SECTIONS = ("data", "pictures", "environment")
+DETAILS_SHOWN = 5
+_INDENT = " " * 23
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question. `online` marks what asks the network, which is done only if the user says so."""
+    """One check of a section of the output. An `online` check needs a network and runs only on request."""
 
     name: str
     section: str
-    examine: Callable[[Survey], Finding]
+    find: Callable[[DataScan], Finding]
     online: bool = False
 
 
@@ -46,6 +48,57 @@ CHECKS = (
 )
 
 
-def examine(survey: Survey, *, online: bool) -> dict[Check, Finding]:
-    """What every check says; those that ask the network only if `online`."""
-    return {check: check.examine(survey) for check in CHECKS if online or not check.online}
+Findings = Mapping[Check, Finding]
+
+
+def run_checks(data: DataScan, *, online: bool) -> dict[Check, Finding]:
+    """Run every check; those that need a network only if `online`."""
+    return {check: check.find(data) for check in CHECKS if online or not check.online}
+
+
+def is_fit(findings: Findings) -> bool:
+    return not _count(findings, PROBLEM)
+
+
+def _count(findings: Findings, severity: str) -> int:
+    return sum(finding.severity == severity for finding in findings.values())
+
+
+def as_text(data: DataScan, findings: Findings) -> str:
+    """Format one line per check by section, the first few details below each, and the verdict at the end."""
+    lines = []
+    for section in SECTIONS:
+        lines += ["", section]
+        for check, finding in findings.items():
+            if check.section == section:
+                lines += [f"  {finding.severity:8} {check.name:11} {finding.summary}", *_details(finding.details)]
+    return "\n".join([*lines[1:], "", _verdict(data, findings)])
+
+
+def _details(details: Sequence[str]) -> list[str]:
+    lines = [_INDENT + detail for detail in details[:DETAILS_SHOWN]]
+    rest = len(details) - DETAILS_SHOWN
+    return lines + ([f"{_INDENT}and {rest} more (--json has all)"] if rest > 0 else [])
+
+
+def _verdict(data: DataScan, findings: Findings) -> str:
+    purpose = "train on" if data.train or not is_fit(findings) else "predict, not to train on"
+    counts = f"{counted(_count(findings, PROBLEM), 'problem')}, {counted(_count(findings, WARNING), 'warning')}"
+    return f"{'fit' if is_fit(findings) else 'not fit'} to {purpose}: {counts}"
+
+
+def as_json(data: DataScan, findings: Findings) -> dict:
+    """Return all findings with all details and numbers."""
+    checks = [
+        {
+            "name": check.name,
+            "section": check.section,
+            "severity": finding.severity,
+            "summary": finding.summary,
+            "details": list(finding.details),
+            "numbers": dict(finding.numbers),
+        }
+        for check, finding in findings.items()
+    ]
+    root = str(data.dataset.root.resolve())
+    return {"data_root": root, "layout": data.dataset.layout, "fit": is_fit(findings), "checks": checks}

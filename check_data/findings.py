@@ -1,17 +1,17 @@
-"""What a check says, and how grave it is."""
+"""Result of a check and its severity."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 OK, WARNING, PROBLEM = ("ok", "warning", "problem")
 """A problem stops a run or makes its scores false; a warning costs accuracy or time, or is worth a look."""
-GRAVE_SHARE = 0.01
-"""A fault of so large a share of the photos or people is no longer a few bad apples."""
+PROBLEM_FRACTION = 0.01
+"""Fraction of the photos or people above which a fault is a problem rather than a warning."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`summary` is one line; `details` name what is meant, one a line; `numbers` are for machines."""
+    """Result of one check: a one-line `summary`, `details` one per line, and `numbers` for the JSON output."""
 
     severity: str
     summary: str
@@ -19,13 +19,13 @@ class Finding:
     numbers: Mapping[str, object] = field(default_factory=dict)
 
 
-def by_share(bad: int, total: int) -> str:
-    """ok for none, a warning for a few, a problem for more than GRAVE_SHARE."""
+def severity_of(bad: int, total: int) -> str:
+    """Return OK for no faults, WARNING for up to PROBLEM_FRACTION of `total`, PROBLEM above."""
     if not bad:
         return OK
-    return PROBLEM if bad > GRAVE_SHARE * total else WARNING
+    return PROBLEM if bad > PROBLEM_FRACTION * total else WARNING
 
 
 def counted(count: int, thing: str, things: str | None = None) -> str:
-    """'1 photo', '2 photos', '1 person', '2 people'."""
+    """Format a count with its noun: '1 photo', '2 photos', '1 person', '2 people'."""
     return f"{count} {thing if count == 1 else things or thing + 's'}"

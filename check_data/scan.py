@@ -1,4 +1,4 @@
-"""What the doctor knows of a data set: every photo looked at once, over processes."""
+"""Read every photo of a data set once, over processes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -16,28 +16,31 @@ from storage.layouts import Dataset, Photo
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a photo's pixels say: its upright size, hashes of its bytes and of its picture; or why it is unreadable."""
+class PhotoScan:
+    """Upright size of one photo, hashes of its bytes and of its image; `reason` is set if it cannot be read."""
 
     path: str
     width: int = 0
     height: int = 0
     digest: str = ""
-    looks: str = ""
+    image_hash: str = ""
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A data set and what a run over it would be asked for. `faults` are names and rows that do not fit the layout."""
+class DataScan:
+    """Input of all checks: a data set, its scanned photos by path, and the settings of the planned run.
+
+    `faults` are messages about names and rows that do not fit the layout.
+    """
 
     dataset: Dataset
     faults: tuple[str, ...]
-    looks: Mapping[str, Look]
+    photo_scans: Mapping[str, PhotoScan]
     age_edges: AgeEdges
     folds: int
-    folder: Path
-    """Where crops and runs go."""
+    crop_dir: Path
+    layout_is_forced: bool = False
 
     @cached_property
     def train(self) -> list[Photo]:
@@ -49,30 +52,30 @@ class Survey:
 
     @cached_property
     def facts_of(self) -> dict[str, dict[str, str]]:
-        """Facts of every training person, from any of the photos."""
+        """Facts of every training person, taken from one of the person's photos."""
         return {photo.person: photo.facts for photo in self.train}
 
     @cached_property
-    def readable(self) -> list[tuple[Photo, Look]]:
-        looks = ((photo, self.looks[photo.path]) for photo in self.dataset.photos)
-        return [(photo, look) for photo, look in looks if not look.reason]
+    def readable(self) -> list[tuple[Photo, PhotoScan]]:
+        scans = ((photo, self.photo_scans[photo.path]) for photo in self.dataset.photos)
+        return [(photo, scanned) for photo, scanned in scans if not scanned.reason]
 
 
-def look_at_all(root: Path, photos: Sequence[Photo], workers: int) -> dict[str, Look]:
-    """Looks by path, relative to the root."""
+def scan_photos(root: Path, photos: Sequence[Photo], workers: int) -> dict[str, PhotoScan]:
+    """Read all photos; return their scans by path relative to the root."""
     paths = [photo.path for photo in photos]
-    with closing(run_parallel(partial(_looker, root), paths, workers)) as looks:
-        return {look.path: look for look in progress(looks, title="photos", total=len(paths))}
+    with closing(run_parallel(partial(_scanner, root), paths, workers)) as scans:
+        return {scanned.path: scanned for scanned in progress(scans, title="photos", total=len(paths))}
 
 
-def _looker(root: Path) -> Callable[[str], Look]:
-    return partial(_look, root)
+def _scanner(root: Path) -> Callable[[str], PhotoScan]:
+    return partial(_scan_photo, root)
 
 
-def _look(root: Path, path: str) -> Look:
+def _scan_photo(root: Path, path: str) -> PhotoScan:
     try:
-        photo = read_photo(root / path)
+        image = read_photo(root / path)
     except UnreadablePhoto as error:
-        return Look(path, reason=error.reason)
-    height, width = photo.shape[:2]
-    return Look(path, width, height, file_sha256(root / path), image_hash(photo))
+        return PhotoScan(path, reason=error.reason)
+    height, width = image.shape[:2]
+    return PhotoScan(path, width, height, file_sha256(root / path), image_hash(image))

@@ -1,1 +1,1 @@
-"""The report: what a run folder holds, counted (gathering, analysis), drawn (figures, pictures) and put on one page."""
+"""HTML report of a run: `python -m reporting`."""

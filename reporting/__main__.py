@@ -1,31 +1,34 @@
-"""One page about a run: what it was made from, how it learned, how good it is and where it is wrong.
+"""Write one HTML page about a run: its data, training, scores and mistakes.
 
     python -m reporting                                      outputs/default/report/index.html
     python -m reporting --run-dir outputs/first --language en
 
-The page is one file that opens from disk, without a network. Parts that the run has not got say so. It holds small
-pictures of the photos, so pass it on only to those who may see them.
+The page is one file that opens without a network. Sections whose files are missing say so. The page contains small
+photos of people: give it only to those who may see them.
 """
 
 import argparse
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core import files
 from core.cli import add_run_dir, command_parser, positive_int, run_cli
-from reporting import gradcam
-from reporting.i18n import CHOICES, voice_of
-from reporting.load import gather
-from reporting.page import render
+from reporting.i18n import CHOICES, INSTALL_GRADCAM, translator_for
+
+if TYPE_CHECKING:
+    from reporting.gradcam import HeatMaps
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    # Imported here: --help and a mistyped flag need not wait for scipy.
+    from reporting.load import gather
+    from reporting.page import render
+
     data = gather(args.run_dir, args.truth)
-    looks = gradcam.Looks() if args.heat and gradcam.is_installed() else None
-    if args.heat and looks is None:
-        print(f"no heat over the mistakes: it needs a further package ({gradcam.INSTALL})")
-    page = render(data, voice_of(args.language), mistakes=args.mistakes, looks=looks)
+    page = render(data, translator_for(args.language), mistakes=args.mistakes, heat_maps=_heat_maps(wanted=args.heat))
     path = args.run_dir / "report" / "index.html"
     files.write_text(path, page)
     print(f"{path}: {len(page.encode()) / 1e6:.1f} MB, opens in any browser")
@@ -35,12 +38,24 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     add_run_dir(parser)
     parser.add_argument("--language", choices=CHOICES, default="both", help="both puts a switch on the page")
-    parser.add_argument("--mistakes", type=positive_int, default=8, help="wrong answers shown per task")
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with ImageID and ans of the eval photos")
+    parser.add_argument("--mistakes", type=positive_int, default=8, help="wrong predictions shown per task")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="eval labels: a CSV with ImageID and ans")
     parser.add_argument(
-        "--heat", action=argparse.BooleanOptionalAction, default=True, help="show where the models looked"
+        "--heat", action=argparse.BooleanOptionalAction, default=True, help="Grad-CAM heat over the mistakes"
     )
     return parser.parse_args(argv)
+
+
+def _heat_maps(*, wanted: bool) -> "HeatMaps | None":
+    if not wanted:
+        return None
+    if importlib.util.find_spec("pytorch_grad_cam") is None:
+        print(f"no heat over the mistakes: the package grad-cam is not installed ({INSTALL_GRADCAM})")
+        return None
+    # Imported here: torch takes seconds, and a page without heat does not need it.
+    from reporting.gradcam import HeatMaps
+
+    return HeatMaps()
 
 
 if __name__ == "__main__":

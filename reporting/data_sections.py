@@ -1,7 +1,7 @@
-"""What the sections about photos, faces, folds, training and settings show: plain values for their templates."""
+"""Template values of the sections about photos, faces, folds, training and settings."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,23 @@ from core.cli import UserError
 from core.files import text_hash
 from core.tasks import combined_class_count, combined_tasks, decode, task_named
 from evaluation.combined_class import combine_labels
-from reporting.figures import column_chart, line_chart, round_range
+from reporting.figures import column_chart, line_chart, round_range, thumbnail
 from reporting.load import RunData, TrainedFold
-from reporting.pictures import thumbnail
 from storage.crops import STATUSES, read_source
 from storage.folds import STRATA_TASKS, audit_folds, folds_path
 
 Context = dict[str, Any]
-EXAMPLES = 3
-"""Photos shown of each class."""
-SAMPLE = 12
-"""Photos shown of a part without labels."""
+EXAMPLES_PER_CLASS = 3
+EVAL_EXAMPLES = 12
 MOST_DOUBTS = 24
 AGE_STEP = 5
+"""Years per column of the age chart."""
+HELD_OUT_LOSS = {"head": "classes", "loss": "cross_entropy", "class_weights": "none", "mixup": 0}
+"""Settings under which the training loss is of the same kind as the held-out loss: plain cross-entropy of classes."""
 
 
 def photos_section(data: RunData) -> Context:
-    """People and photos, classes with examples, groups of people, ages."""
+    """Return counts of people and photos, classes with example crops, races and ages."""
     people = data.oof.crops.frame.drop_duplicates("person")
     return {
         "splits": _split_rows(data.faces),
@@ -36,7 +36,7 @@ def photos_section(data: RunData) -> Context:
         "classes": _examples_of_classes(data),
         "races": _counts(people["race"]) if "race" in people else [],
         "ages": _age_chart(people["age"]),
-        "sample": _evenly(list(data.eval.path_of.items()), SAMPLE),
+        "sample": _evenly(list(data.eval.path_of.items()), EVAL_EXAMPLES),
         "edges": data.run.age_edges,
     }
 
@@ -47,7 +47,7 @@ def _split_rows(faces: pd.DataFrame) -> list[Context]:
 
 
 def _class_rows(data: RunData) -> list[Context]:
-    """For each task its classes with their photos and people in training, and their photos in a labelled eval part."""
+    """Return the classes of each task with their training photos and people, and eval photos where labels exist."""
     rows = []
     for name, labels in data.train_labels.items():
         people = {pair for pair in zip(data.oof.crops.frame["person"], labels, strict=True)}
@@ -66,7 +66,7 @@ def _class_rows(data: RunData) -> list[Context]:
 
 
 def _examples_of_classes(data: RunData) -> list[Context]:
-    """Every combined class with its number of training photos and some of them; empty without training photos."""
+    """Return every combined class with its number of training photos and some of them; empty without any."""
     crops = data.oof.crops
     if not crops.image_ids:
         return []
@@ -75,24 +75,24 @@ def _examples_of_classes(data: RunData) -> list[Context]:
     for number, image_id, path in zip(labels, crops.image_ids, crops.paths, strict=True):
         members[number].append((image_id, path))
     return [{"number": number, "names": _names_of(number), "photos": len(of_class),
-             "pictures": _evenly(of_class, EXAMPLES)} for number, of_class in members.items()]  # fmt: skip
+             "pictures": _evenly(of_class, EXAMPLES_PER_CLASS)} for number, of_class in members.items()]  # fmt: skip
 
 
 def _names_of(number: int) -> list[str]:
-    """The names of a combined class's parts."""
+    """Return the class names that make up a combined class."""
     labels = decode(number)
     return [task.classes[labels[task.name]] for task in combined_tasks()]
 
 
 def _evenly(photos: Sequence[tuple[str, Path]], count: int) -> list[Context]:
-    """Some of the photos, spread over all of them."""
+    """Return up to `count` photos, evenly spaced."""
     places = np.linspace(0, len(photos) - 1, min(len(photos), count)).round().astype(int)
     return [{"image_id": photos[place][0], "picture": thumbnail(photos[place][1])} for place in places]
 
 
 def _counts(values: pd.Series) -> list[Context]:
     counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
-    return [{"name": name, "count": count, "share": count / len(values)} for name, count in counted]
+    return [{"name": name, "count": count, "fraction": count / len(values)} for name, count in counted]
 
 
 def _age_chart(ages: pd.Series) -> str | None:
@@ -105,7 +105,7 @@ def _age_chart(ages: pd.Series) -> str | None:
 
 
 def faces_section(data: RunData) -> Context:
-    """Statuses by part, and the photos a person should look at: those not found at once, and those of review.csv."""
+    """Return statuses by split, and the crops to review: fallback, missing, and those of review.csv."""
     faces = data.faces
     table = [
         {"status": status, **{name: _count(faces, name, status) for name in ("train", "eval")}} for status in STATUSES
@@ -131,7 +131,7 @@ def _doubt(data: RunData, row: Mapping[str, str]) -> Context:
 
 
 def folds_section(data: RunData) -> Context:
-    """Who is in which fold, and whether everything that depends on it agrees."""
+    """Return the sizes and classes of the folds, and the results of the audit."""
     if data.fold_of is None:
         return {"rows": [], "checks": []}
     frame = data.oof.crops.frame
@@ -163,7 +163,7 @@ def _fold_row(
 
 
 def _persons_agree(data: RunData) -> str:
-    """What is wrong with folds.csv, or nothing."""
+    """Return the fault of folds.csv, or an empty string."""
     try:
         audit_folds(folds_path(data.run_dir), data.fold_of, set(data.oof.crops.frame["person"]), data.run.folds)
     except UserError as error:
@@ -171,7 +171,7 @@ def _persons_agree(data: RunData) -> str:
     return ""
 
 
-def _held_out_agree(data: RunData) -> str:
+def _out_of_fold_agree(data: RunData) -> str:
     person_of = dict(zip(data.oof.crops.image_ids, data.oof.crops.frame["person"], strict=True))
     leaked = [
         f"{trained.folder}: {image_id}"
@@ -194,11 +194,11 @@ def _crops_agree(data: RunData) -> str:
 
 AUDIT: tuple[tuple[str, Callable[[RunData], str]], ...] = (
     ("persons", _persons_agree),
-    ("held_out", _held_out_agree),
+    ("held_out", _out_of_fold_agree),
     ("folds", _folds_agree),
     ("crops", _crops_agree),
 )
-"""Checks by name, each of which returns what is wrong, or an empty text."""
+"""Checks by name. Each returns the fault it found, or an empty string."""
 
 
 def _all_folds(data: RunData) -> list[TrainedFold]:
@@ -206,23 +206,31 @@ def _all_folds(data: RunData) -> list[TrainedFold]:
 
 
 def training_section(data: RunData) -> Context:
-    """Learning curves of every task and fold, what each fold came to, and how long it took."""
+    """Return learning curves, scores and durations of every task and fold."""
     return {"tasks": [_curves(name, folds, data.run.folds) for name, folds in data.trained.items()]}
 
 
 def _curves(name: str, folds: Sequence[TrainedFold], expected: int) -> Context:
     scores = [_points(fold, "macro_f1") for fold in folds]
-    losses = [_points(fold, column) for column in ("train_loss", "loss") for fold in folds]
-    seen = [y for line in losses for _, y in line]
+    losses = {column: [_points(fold, column) for fold in folds] for column in ("train_loss", "loss")}
+    settings = folds[0].identity["settings"]
+    same_kind = all(settings.get(setting) == value for setting, value in HELD_OUT_LOSS.items())
+    ranges = {column: _range_of(losses.values() if same_kind else [losses[column]]) for column in losses}
     return {
         "task": name,
         "missing": expected - len(folds),
+        "keeps_last": settings.get("keep") == "last",
+        "same_kind_of_loss": same_kind,
         "f1": line_chart(scores, label=f"{name} macro-F1", y_range=(0, 1)),
-        "train_loss": line_chart(losses[: len(folds)], label=f"{name} training loss", y_range=round_range(seen)),
-        "loss": line_chart(losses[len(folds) :], label=f"{name} held-out loss", y_range=round_range(seen)),
+        "train_loss": line_chart(losses["train_loss"], label=f"{name} training loss", y_range=ranges["train_loss"]),
+        "loss": line_chart(losses["loss"], label=f"{name} held-out loss", y_range=ranges["loss"]),
         "folds": [_fold_result(fold) for fold in folds],
         "seconds": sum(float(fold.history["seconds"].sum()) for fold in folds),
     }
+
+
+def _range_of(charts: Iterable[Sequence[Sequence[tuple[float, float]]]]) -> tuple[float, float]:
+    return round_range([y for lines in charts for line in lines for _, y in line])
 
 
 def _points(fold: TrainedFold, column: str) -> list[tuple[float, float]]:
@@ -243,7 +251,7 @@ def _fold_result(fold: TrainedFold) -> Context:
 
 
 def settings_section(data: RunData) -> Context:
-    """Settings side by side, with those that differ between tasks marked, and versions."""
+    """Return the settings of the tasks side by side, those that differ marked, and the versions."""
     first = {name: folds[0].identity for name, folds in data.trained.items()}
     names = sorted({setting for identity in first.values() for setting in identity["settings"]})
     rows = []

@@ -1,23 +1,30 @@
-"""Small drawings as inline SVG. Colours are classes that the page's style sheet fills in, so both themes fit them.
+"""Charts as inline SVG and photos as data URIs.
 
-Texts in a drawing are numbers; what the axes mean is said beside it, in the reader's language.
+Colours of charts are CSS classes, so that they follow the page's theme. Texts in a chart are numbers; captions beside
+it name the axes in the reader's language.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 from markupsafe import Markup, escape
+
+from core.images import UnreadablePhoto, data_uri, read_photo
 
 LEFT, RIGHT, TOP, BOTTOM = 34, 8, 8, 20
 TICK_STEPS = (1, 2, 2.5, 5, 10)
 SERIES_COLOURS = 6
-"""How many colours the style sheet has for lines; further lines begin anew."""
+"""Number of line colours in the style sheet. Further lines reuse them."""
+THUMBNAIL_HEIGHT = 112
+JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True)
 class Axes:
-    """A drawing area in pixels over value ranges; y grows upwards."""
+    """Drawing area in pixels over ranges of values. y grows upwards."""
 
     x_range: tuple[float, float]
     y_range: tuple[float, float]
@@ -34,7 +41,7 @@ class Axes:
 
 
 def line_chart(lines: Sequence[Sequence[tuple[float, float]]], *, label: str, y_range: tuple[float, float]) -> Markup:
-    """Lines of (x, y) points over whole x, such as epochs. A line of one point is a dot."""
+    """Draw lines of (x, y) points over integer x, such as epochs. A line of one point is a dot."""
     last = max((x for line in lines for x, _ in line), default=1)
     axes = Axes((1, max(last, 2)), y_range)
     drawn = [_line(axes, line, f"s{number % SERIES_COLOURS}") for number, line in enumerate(lines)]
@@ -45,7 +52,7 @@ def line_chart(lines: Sequence[Sequence[tuple[float, float]]], *, label: str, y_
 def reliability_chart(
     confidence: Sequence[float], accuracy: Sequence[float], counts: Sequence[int], *, label: str
 ) -> Markup:
-    """Accuracy over confidence with the diagonal of perfect calibration; a dot's area grows with its photos."""
+    """Draw accuracy over confidence, with the diagonal of perfect calibration. A dot's area grows with its count."""
     axes = Axes((0, 1), (0, 1), 240, 220)
     most = max(counts)
     diagonal = f'<path class="ideal" d="{_path(axes, [(0, 0), (1, 1)])}"/>'
@@ -59,12 +66,12 @@ def reliability_chart(
 
 
 def density_chart(x: np.ndarray, y: np.ndarray, *, step: float, label: str) -> Markup:
-    """How many of the points (P,), (P,) fall into each square of side `step`, over the diagonal x = y."""
+    """Draw how many points `x` (P,), `y` (P,) fall into each square of side `step`, with the diagonal x = y."""
     low, high = _span(np.concatenate([x, y]), step)
     axes = Axes((low, high), (low, high), 300, 280)
     cells, counts = np.unique(np.floor(np.column_stack([x, y]) / step) * step, axis=0, return_counts=True)
     squares = [
-        _square(axes, corner, step, share=count / counts.max(), title=f"{count}")
+        _square(axes, corner, step, fraction=count / counts.max(), title=f"{count}")
         for corner, count in zip(cells.tolist(), counts.tolist(), strict=True)
     ]
     diagonal = f'<path class="ideal" d="{_path(axes, [(low, low), (high, high)])}"/>'
@@ -73,7 +80,7 @@ def density_chart(x: np.ndarray, y: np.ndarray, *, step: float, label: str) -> M
 
 
 def column_chart(values: Sequence[float], counts: Sequence[int], *, step: float, label: str) -> Markup:
-    """Counts as columns of width `step`, each beginning at its value."""
+    """Draw counts as columns of width `step`, each starting at its value."""
     _, highest = round_range([0, *counts])
     axes = Axes((min(values), max(values) + step), (0, highest), 640, 180)
     columns = [
@@ -86,7 +93,7 @@ def column_chart(values: Sequence[float], counts: Sequence[int], *, step: float,
 
 
 def round_range(values: Sequence[float]) -> tuple[float, float]:
-    """A range of round numbers about the values; (0, 1) for none."""
+    """Return a range of round numbers that contains the values; (0, 1) for no values."""
     low, high = min(values, default=0), max(values, default=1)
     step = _step(low, high if high > low else low + 1)
     return float(np.floor(low / step) * step), float(max(np.ceil(high / step), np.floor(low / step) + 1) * step)
@@ -122,29 +129,46 @@ def _dot(axes: Axes, point: tuple[float, float], colour: str, *, radius: float, 
     return f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{title}</title></circle>'
 
 
-def _square(axes: Axes, corner: Sequence[float], step: float, *, share: float, title: str) -> str:
-    """A square of values that begins at its lower left corner (x, y), the darker the larger its share."""
+def _square(axes: Axes, corner: Sequence[float], step: float, *, fraction: float, title: str) -> str:
+    """Draw a square by its lower left corner (x, y) in values; opacity grows with `fraction`, from 0 to 1."""
     left, bottom = corner
     x, y = axes.x(left), axes.y(bottom + step)
     sides = f'width="{axes.x(left + step) - x:.1f}" height="{axes.y(bottom) - y:.1f}"'
-    shade = f'opacity="{0.15 + 0.85 * share:.2f}"'
+    shade = f'opacity="{0.15 + 0.85 * fraction:.2f}"'
     return f'<rect class="cell" x="{x:.1f}" y="{y:.1f}" {sides} {shade}><title>{title}</title></rect>'
 
 
 def _span(values: np.ndarray, step: float) -> tuple[float, float]:
-    """Multiples of the step below and above all values."""
+    """Return the multiples of the step below and above all values."""
     return float(np.floor(values.min() / step) * step), float((np.floor(values.max() / step) + 1) * step)
 
 
 def _step(low: float, high: float, at_most: int = 6) -> float:
-    """A round distance that cuts low .. high into fewer than `at_most` parts."""
+    """Return a round step that divides low..high into fewer than `at_most` parts."""
     raw = (high - low) / (at_most - 1)
     power = 10.0 ** np.floor(np.log10(raw))
     return next(factor * power for factor in TICK_STEPS if factor * power >= raw * (1 - 1e-9))
 
 
 def _ticks(low: float, high: float, at_most: int = 6) -> list[float]:
-    """Round numbers from low to high, few enough to read."""
+    """Return up to `at_most` round numbers from low to high."""
     step = _step(low, high, at_most)
     first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
     return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
+
+
+def thumbnail(path: Path) -> str | None:
+    """Return the photo at `path` as a data URI, None if it cannot be read."""
+    try:
+        return embed(read_photo(path))
+    except UnreadablePhoto:
+        return None
+
+
+def embed(rgb: np.ndarray) -> str:
+    """Return an image (H, W, 3) uint8 RGB as a JPEG data URI, scaled down to THUMBNAIL_HEIGHT where it is higher."""
+    height, width = rgb.shape[:2]
+    if height > THUMBNAIL_HEIGHT:
+        size = max(1, round(width * THUMBNAIL_HEIGHT / height)), THUMBNAIL_HEIGHT
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return data_uri(rgb, JPEG_QUALITY)

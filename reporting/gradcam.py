@@ -1,83 +1,98 @@
-"""Where a model looked: Grad-CAM heat over a crop, through the optional package grad-cam."""
+"""Grad-CAM heat maps over crops (doi:10.1109/ICCV.2017.74), with the optional package grad-cam."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.image import show_cam_on_image
 from torch import Tensor, nn
 
 from core.images import read_photo
 from storage.crop_cache import shrink
 from training.predictor import Predictor, load_predictor
 
-INSTALL = "pip install -r requirements-report.txt"
+
+@dataclass(frozen=True)
+class MapLayer:
+    """Module whose output is the last feature map: (N, C, H, W), or (N, H, W, C) if `channels_last`."""
+
+    module: nn.Module
+    channels_last: bool
 
 
-def is_installed() -> bool:
-    return importlib.util.find_spec("pytorch_grad_cam") is not None
-
-
-class Looks:
-    """Heat maps of folds' models, each model loaded once. All on the CPU: there are only a few photos."""
+class HeatMaps:
+    """Heat maps of fold models on the CPU. Each model is loaded once."""
 
     def __init__(self) -> None:
         self._predictors: dict[Path, Predictor] = {}
 
     def heat(self, fold_dir: Path, task: str, paths: Sequence[Path], classes: Sequence[int]) -> np.ndarray | None:
-        """(N, H, W) float32 from 0 to 1: what spoke for the class `classes[i]` in the crop `paths[i]`.
+        """Return (N, H, W) float32 from 0 to 1: the regions of crop `paths[i]` that speak for class `classes[i]`.
 
-        None for a network without feature maps.
+        None for a network without feature maps, such as a vision transformer.
         """
         if fold_dir not in self._predictors:
             self._predictors[fold_dir] = load_predictor(fold_dir, task)
             self._predictors[fold_dir].model.cpu().eval().requires_grad_(False)
         predictor = self._predictors[fold_dir]
-        pictures = np.stack([shrink(read_photo(path), predictor.size) for path in paths])
-        images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-        layer = _last_feature_map(predictor.model, images[:1])
+        crops = np.stack([shrink(read_photo(path), predictor.size) for path in paths])
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+        layer = find_map_layer(predictor.model.network, images[:1])
         return None if layer is None else _grad_cam(predictor, layer, images, classes)
 
-
-def overlay(path: Path, heat: np.ndarray) -> np.ndarray:
-    """The crop with the heat (H, W) laid over it, (h, w, 3) uint8."""
-    from pytorch_grad_cam.utils.image import show_cam_on_image
-
-    rgb = read_photo(path)
-    spread = cv2.resize(heat, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return show_cam_on_image(rgb.astype(np.float32) / 255, spread.clip(0, 1), use_rgb=True, image_weight=0.6)
+    @staticmethod
+    def overlay(path: Path, heat: np.ndarray) -> np.ndarray:
+        """Return the crop with the heat (H, W) laid over it, (h, w, 3) uint8."""
+        rgb = read_photo(path)
+        resized = cv2.resize(heat, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_LINEAR)
+        return show_cam_on_image(rgb.astype(np.float32) / 255, resized.clip(0, 1), use_rgb=True, image_weight=0.6)
 
 
-def _last_feature_map(model: nn.Module, image: Tensor) -> nn.Module | None:
-    """The last module that gives maps (1, C, H, W) of more than one place."""
-    found: list[nn.Module] = []
+def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
+    """Find the last module that outputs the feature map of one image (1, 3, H, W); None if the network has none.
+
+    timm networks state their features: `forward_features` gives a map, or tokens (N, L, C) in a vision transformer,
+    whose attention matrices look like maps but are none. `output_fmt` is "NHWC" for maps with the channels last.
+    """
+    outputs: list[tuple[nn.Module, torch.Size]] = []
 
     def note(module: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-            found.append(module)
+        if isinstance(output, Tensor) and output.ndim == 4:
+            outputs.append((module, output.shape))
 
-    leaves = [module for module in model.modules() if not list(module.children())]
+    leaves = [module for module in network.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(note) for module in leaves]
     with torch.inference_mode():
-        model(image)
+        features = network.forward_features(image) if hasattr(network, "forward_features") else network(image)
     for hook in hooks:
         hook.remove()
-    return found[-1] if found else None
+    if not isinstance(features, Tensor) or features.ndim == 3:
+        return None
+    channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+
+    def has_places(shape: torch.Size) -> bool:
+        return len(shape) == 4 and min(shape[1:3] if channels_last else shape[2:]) > 1
+
+    # Pooled features (face_pair) and maps of a single place come after a larger map; take that one.
+    found = [module for module, shape in outputs if has_places(shape)
+             if not has_places(features.shape) or shape == features.shape]  # fmt: skip
+    return MapLayer(found[-1], channels_last) if found else None
 
 
-def _grad_cam(predictor: Predictor, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> np.ndarray:
-    from pytorch_grad_cam import GradCAM
-
-    # Gradients begin at the maps: those of the layers before and of the weights would cost most of the time.
-    hook = layer.register_forward_hook(lambda _module, _inputs, maps: maps.detach().requires_grad_().clone())
-    with GradCAM(model=predictor.model, target_layers=[layer]) as cam:
+def _grad_cam(predictor: Predictor, layer: MapLayer, images: Tensor, classes: Sequence[int]) -> np.ndarray:
+    # Gradients start at the maps: those of earlier layers and of the weights would take most of the time.
+    hook = layer.module.register_forward_hook(lambda _module, _inputs, maps: maps.detach().requires_grad_().clone())
+    to_channels_first = (lambda maps: maps.permute(0, 3, 1, 2)) if layer.channels_last else None
+    with GradCAM(predictor.model, target_layers=[layer.module], reshape_transform=to_channels_first) as cam:
         heat = cam(input_tensor=images, targets=[_logit_of(predictor, label) for label in classes])
     hook.remove()
     return heat
 
 
 def _logit_of(predictor: Predictor, label: int) -> Callable[[Tensor], Tensor]:
-    """From a network's outputs (K,) for a photo to the logit of a class, whatever the outputs stand for."""
+    """Return the function from the network's outputs (K,) for a photo to the logit of a class."""
     return lambda outputs: predictor.head.class_logits(outputs[None])[0, label]

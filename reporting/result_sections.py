@@ -1,8 +1,9 @@
-"""What the sections about scores, groups, mistakes and probabilities show: plain values for their templates."""
+"""Template values of the sections about scores, groups, mistakes and probabilities."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,29 +12,40 @@ from evaluation.calibration import expected_calibration_error, reliability
 from evaluation.combined_class import COMBINED, combine_labels
 from evaluation.metrics import confusion_matrix
 from evaluation.predictions import TaskPredictions, worst_mistakes
-from evaluation.scores import FEWEST_PEOPLE, Labels, majority, score, score_groups, value_errors, weakest
-from reporting import analysis, figures, gradcam
+from evaluation.scores import (
+    FEWEST_PEOPLE,
+    Labels,
+    known_values,
+    majority,
+    score,
+    score_groups,
+    value_errors,
+    weakest,
+)
+from reporting.figures import density_chart, embed, reliability_chart, thumbnail
+from reporting.i18n import INSTALL_GRADCAM
 from reporting.load import RunData, Split
-from reporting.pictures import embed, thumbnail
+
+if TYPE_CHECKING:
+    from reporting.gradcam import HeatMaps
 
 Context = dict[str, Any]
 MOST_SUSPECTS = 24
 LEAST_SURE = 8
-BINS = 10
-"""Of the reliability curves."""
-YEARS_STEP = 5
+CALIBRATION_BINS = 10
+NEAR_YEARS = 5  # errors up to this count as near
+YEARS_STEP = 5  # years per square of the density chart
 DECADE = 10
 
 
 def scores_section(data: RunData) -> Context:
-    """Macro-F1 and accuracy with intervals, beside the commonest class; whether both parts agree; decision rules."""
+    """Return scores with confidence intervals and those of the commonest class, and compare decision rules."""
     parts = [{"split": split.name, "rows": _score_rows(data, split), **_size(split)} for split in data.scored_splits]
-    found = {"agreement": _agreement(parts), "decisions": data.decisions, "mixes": _mixes(data)}
-    return {"parts": parts, **found}
+    return {"parts": parts, "agreement": _agreement(parts), "decisions": data.decisions, "mixes": _mixes(data)}
 
 
 def _mixes(data: RunData) -> list[Context]:
-    """Tasks of whose classes the eval photos seem to have other shares than the training photos."""
+    """Return the tasks whose estimated class priors on the eval photos differ from those of the training photos."""
     return [
         {"task": name, "rows": list(zip(task_named(name).classes, mix.learned, mix.found, strict=True))}
         for name, mix in data.decision.mixes.items()
@@ -51,7 +63,7 @@ def _score_rows(data: RunData, split: Split) -> list[Context]:
 
 
 def _score_row(data: RunData, answers: Mapping[str, TaskPredictions], name: str) -> Context:
-    """The scores of one task or of the combined class, and of always giving the commonest training class."""
+    """Return the scores of one task or of the combined class, and those of always giving the commonest class."""
     found, naive = _record(answers, _predicted(answers)), None
     if data.oof.crops.image_ids:
         learned = {task: data.train_labels[task] for task in answers}
@@ -73,7 +85,7 @@ def _predicted(answers: Mapping[str, TaskPredictions]) -> Labels:
 
 
 def _agreement(parts: Sequence[Context]) -> list[Context]:
-    """Of each row that both parts have, whether the intervals of macro-F1 overlap."""
+    """Compare the confidence intervals of macro-F1 of both splits, for each task that both have."""
     if len(parts) < 2:
         return []
     first, second = ({row["name"]: row["found"]["macro_f1"] for row in part["rows"]} for part in parts)
@@ -85,7 +97,7 @@ def _overlap(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 
 def confusion_section(data: RunData) -> Context:
-    """Confusion matrices of every task and of the combined class, with its F1 per class."""
+    """Return the confusion matrices of every task and of the combined class, with F1 per combined class."""
     return {"parts": [_confusions(split) for split in data.scored_splits]}
 
 
@@ -96,14 +108,14 @@ def _confusions(split: Split) -> Context:
     ]
     if not split.has_combined_class:
         return {"split": split.name, "tasks": tasks, "combined": None, "classes": []}
-    names = [combined_class_name(number) for number in range(combined_class_count())]
+    names = list(map(combined_class_name, range(combined_class_count())))
     true, predicted = (combine_labels(labels(split.shared)) for labels in (_true, _predicted))
     classes = _record(split.shared, _predicted(split.shared))["classes"]
     return {"split": split.name, "tasks": tasks, "combined": _matrix(true, predicted, names), "classes": classes}
 
 
 def _matrix(truth: Sequence[int], predicted: Sequence[int], names: Sequence[str]) -> list[Context]:
-    """Rows of the truth: name, photos, and for each predicted class its count and share of the row."""
+    """Return one row per true class: name, photos, and for each predicted class its count and fraction of the row."""
     counts = confusion_matrix(truth, predicted, len(names))
     totals = counts.sum(axis=1)
     return [
@@ -113,7 +125,7 @@ def _matrix(truth: Sequence[int], predicted: Sequence[int], names: Sequence[str]
 
 
 def groups_section(data: RunData) -> Context:
-    """Scores per group of people, with the weakest group of each table named."""
+    """Return the scores of each group of people, and the weakest group of each table."""
     tables = [table for split in data.scored_splits for table in _group_tables(split)]
     return {"tables": sorted(tables, key=lambda table: table["by"] != "race"), "smallest": FEWEST_PEOPLE}
 
@@ -138,32 +150,32 @@ def _group_tables(split: Split) -> list[Context]:
 
 
 def calibration_section(data: RunData) -> Context:
-    """Reliability curves and expected calibration errors."""
+    """Return reliability curves and expected calibration errors."""
     return {"parts": [{"split": split.name, "tasks": [_reliability(answers) for answers in split.scored.values()]}
                       for split in data.scored_splits]}  # fmt: skip
 
 
 def _reliability(answers: TaskPredictions) -> Context:
     name, labels = answers.task.name, answers.truth.tolist()
-    bins = reliability(answers.probs, labels, BINS)
+    bins = reliability(answers.probs, labels, CALIBRATION_BINS)
     columns = ([row[column] for row in bins] for column in ("confidence", "accuracy", "photos"))
     return {
         "task": name,
-        "chart": figures.reliability_chart(*columns, label=f"{name} calibration"),
-        "ece": expected_calibration_error(answers.probs, labels, BINS),
+        "chart": reliability_chart(*columns, label=f"{name} calibration"),
+        "ece": expected_calibration_error(answers.probs, labels, CALIBRATION_BINS),
         "confidence": float(answers.probs.max(axis=1).mean()),
         "accuracy": float((answers.probs.argmax(axis=1) == answers.truth).mean()),
     }
 
 
 def years_section(data: RunData) -> Context:
-    """Error of the expected age in years, over all people and by decade of their true age."""
+    """Return the errors of the expected age in years, over all people and by decade of the true age."""
     parts = [_years(data, split, name) for split in (data.oof, data.eval) for name in split.values]
     return {"parts": [part for part in parts if part]}
 
 
 def _years(data: RunData, split: Split, name: str) -> Context | None:
-    """None where nobody knows the true numbers."""
+    """Return the errors of one split; None if no true values are known."""
     table, task = split.values[name], task_named(name)
     facts = [split.facts.get(image_id, {}) for image_id in table.image_ids]
     person_of = dict(zip(split.crops.image_ids, split.crops.frame["person"], strict=True))
@@ -176,20 +188,21 @@ def _years(data: RunData, split: Split, name: str) -> Context | None:
     )
     if not found:
         return None
-    true, expected = analysis.true_and_expected(split, task, table)
+    values = known_values(task, facts)
+    true, expected = np.array(list(values.values()), dtype=float), table.logits[list(values), 0]
     decades = true // DECADE * DECADE
     return {
         "split": split.name,
         "whole": found[name],
-        "near": analysis.count_errors(true, expected).near,
-        "decades": [(int(start), analysis.count_errors(true[decades == start], expected[decades == start]))
+        "near": count_errors(true, expected).near,
+        "decades": [(int(start), count_errors(true[decades == start], expected[decades == start]))
                     for start in np.unique(decades)],
-        "chart": figures.density_chart(true, expected, step=YEARS_STEP, label=f"{name} {task.value.name}"),
+        "chart": density_chart(true, expected, step=YEARS_STEP, label=f"{name} {task.value.name}"),
     }  # fmt: skip
 
 
 def unsure_section(data: RunData) -> Context:
-    """What was answered on the eval photos, and those of which each task is least sure."""
+    """Return how often each class was predicted on the eval photos, and the photos of lowest confidence."""
     return {"tasks": [_unsure(data.eval, answers) for answers in data.eval.answers.values()]}
 
 
@@ -198,14 +211,14 @@ def _unsure(split: Split, answers: TaskPredictions) -> Context:
     total = max(sum(counts), 1)
     return {
         "task": answers.task.name,
-        "counts": [{"name": name, "count": count, "share": count / total}
+        "counts": [{"name": name, "count": count, "fraction": count / total}
                    for name, count in zip(answers.task.classes, counts, strict=True)],
-        "cards": [_card(split, answers, row) for row in analysis.least_sure(answers, LEAST_SURE)],
+        "cards": [_card(split, answers, row) for row in least_sure(answers, LEAST_SURE)],
     }  # fmt: skip
 
 
 def _card(split: Split, answers: TaskPredictions, row: int) -> Context:
-    """One photo with the task's probabilities, the truth if it is known, and no heat yet."""
+    """Return one photo with the task's probabilities and its label if known, without heat."""
     image_id = answers.image_ids[row]
     probs = list(zip(answers.task.classes, answers.probs[row].tolist(), strict=True))
     return {
@@ -218,45 +231,71 @@ def _card(split: Split, answers: TaskPredictions, row: int) -> Context:
     }
 
 
-def mistakes_section(data: RunData, *, count: int, looks: gradcam.Looks | None) -> Context:
-    """The surest wrong answers of each task, one a person, with the heat of where the models looked."""
+def mistakes_section(data: RunData, *, count: int, heat_maps: "HeatMaps | None") -> Context:
+    """Return the most confident wrong predictions of each task, one per person, with heat maps if available."""
     parts = []
     for split in data.scored_splits:
         for answers in split.scored.values():
             rows = worst_mistakes(answers, count)
             cards = [_card(split, answers, row) for row in rows]
-            if looks and cards:
-                _add_heat(cards, looks, data, split, (answers, rows))
+            if heat_maps and cards:
+                _add_heat(cards, heat_maps, data, split, (answers, rows))
             wrong = int((answers.predicted != answers.truth).sum())
             parts.append({"split": split.name, "task": answers.task.name, "cards": cards, "wrong": wrong})
-    return {"parts": parts, "with_heat": looks is not None, "install": gradcam.INSTALL}
+    return {"parts": parts, "with_heat": heat_maps is not None, "install": INSTALL_GRADCAM}
 
 
 def _add_heat(
-    cards: list[Context], looks: gradcam.Looks, data: RunData, split: Split, mistakes: tuple[TaskPredictions, list[int]]
+    cards: list[Context],
+    heat_maps: "HeatMaps",
+    data: RunData,
+    split: Split,
+    mistakes: tuple[TaskPredictions, list[int]],
 ) -> None:
-    """Put the mean heat of the models that gave the answer into each card: out of fold one, on eval photos all."""
+    """Add to each card the mean heat of the models that predicted it: one out of fold, all on eval photos."""
     answers, rows = mistakes
     heats: dict[int, list[np.ndarray]] = {row: [] for row in rows}
     for trained in data.trained.get(answers.task.name, ()):
-        held_out = set(trained.oof_ids)
-        mine = [row for row in rows if split.name == "eval" or answers.image_ids[row] in held_out]
-        if not mine:
+        out_of_fold = set(trained.oof_ids)
+        predicted = [row for row in rows if split.name == "eval" or answers.image_ids[row] in out_of_fold]
+        if not predicted:
             continue
-        paths = [split.path_of[answers.image_ids[row]] for row in mine]
-        maps = looks.heat(trained.folder, answers.task.name, paths, answers.predicted[mine].tolist())
-        for row, heat in zip(mine, () if maps is None else maps, strict=maps is not None):
+        paths = [split.path_of[answers.image_ids[row]] for row in predicted]
+        maps = heat_maps.heat(trained.folder, answers.task.name, paths, answers.predicted[predicted].tolist())
+        for row, heat in zip(predicted, () if maps is None else maps, strict=maps is not None):
             heats[row].append(heat)
     for card, row in zip(cards, rows, strict=True):
         path: Path = split.path_of[answers.image_ids[row]]
-        card["heat"] = embed(gradcam.overlay(path, np.mean(heats[row], axis=0))) if heats[row] else None
+        card["heat"] = embed(heat_maps.overlay(path, np.mean(heats[row], axis=0))) if heats[row] else None
 
 
 def suspects_section(data: RunData) -> Context:
-    """Labels that another command found to be probably wrong, as far as their list is there."""
+    """Return the first rows of label_suspects.csv, if there is one."""
     if data.suspects is None:
         return {"found": None, "rows": []}
     rows = data.suspects.head(MOST_SUSPECTS).to_dict("records")
     paths = data.oof.path_of
     shown = [row | {"picture": thumbnail(paths[row["image_id"]]) if row["image_id"] in paths else None} for row in rows]
     return {"found": len(data.suspects), "rows": shown}
+
+
+def least_sure(answers: TaskPredictions, count: int) -> list[int]:
+    """Return the rows of the predictions of lowest confidence, the lowest first."""
+    return np.argsort(answers.probs.max(axis=1), kind="stable")[:count].tolist()
+
+
+@dataclass(frozen=True)
+class ValueErrors:
+    """Errors of expected values: mean absolute error, fraction within NEAR_YEARS, and mean signed error."""
+
+    photos: int
+    mean_absolute: float
+    near: float
+    bias: float
+
+
+def count_errors(true: np.ndarray, expected: np.ndarray) -> ValueErrors:
+    """Compare true and expected values, both (N,) float."""
+    signed = expected - true
+    size = np.abs(signed)
+    return ValueErrors(len(signed), float(size.mean()), float((size <= NEAR_YEARS).mean()), float(signed.mean()))

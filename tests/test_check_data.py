@@ -1,4 +1,4 @@
-"""The doctor on data sets that were hurt in one place each: what it finds, how grave it calls it, how it exits."""
+"""check_data on data sets with one fault each: findings, severities and exit codes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from toy_data import draw_train, edit_csv, make_competition, make_photos, refusa
 from check_data import __main__ as check_data
 from check_data import environment_checks
 from check_data.checks import CHECKS
-from check_data.findings import OK, PROBLEM, WARNING, by_share
+from check_data.findings import OK, PROBLEM, WARNING, severity_of
 from check_data.picture_checks import COPY_BITS
 from core.cli import row_named, run_cli
 from core.images import is_photo_name, read_photo, write_photo
@@ -191,11 +191,35 @@ def test_the_printed_page(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[-1].startswith("not fit to train on: 1 problem, ")
 
 
-def test_photos_alone_are_fit_to_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = examined(make_photos(tmp_path / "data"), capsys)
-    assert code == 0
-    assert found["layout"]["severity"] == WARNING
+def test_photos_alone_are_fit_to_predict_where_that_layout_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_photos(tmp_path / "data")
+    code, found = examined(root, capsys, "--layout", "photos")
+    assert (code, found["layout"]["severity"]) == (0, WARNING)
     assert "nothing to train on" in found["layout"]["summary"]
+    check_data.main(["--data-dir", str(root), "--layout", "photos", "--workers", "1"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("fit to predict, not to train on: 0 problems")
+
+
+def test_class_folders_are_not_fit_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("with_mask", "without_mask")):
+        write_photo(tmp_path / "data" / name / "a.jpg", scene(number))
+    code, found = examined(tmp_path / "data", capsys)
+    assert (code, found["layout"]["severity"]) == (1, PROBLEM)
+    looked_for, hint = found["layout"]["details"]
+    assert f"{tmp_path / 'data'}/train/images (layout competition)" in looked_for
+    assert "id_gender_race_age" in hint and "--layout photos" in hint
+
+
+@pytest.mark.parametrize("given", ["..", "../..", "train", "train/images"])
+def test_a_folder_near_the_data_root_names_the_root(
+    sound: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str
+) -> None:
+    root = shutil.copytree(sound, tmp_path / "deep" / "data")
+    code, found = examined((root / given).resolve(), capsys)
+    assert code == 1
+    assert found["layout"]["details"][1] == f"give --data-dir {root}, which has the layout competition"
 
 
 def test_a_forced_layout(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,7 +302,7 @@ def test_a_disk_without_room(sound: Path, capsys: pytest.CaptureFixture[str], mo
 
 @pytest.mark.parametrize(("bad", "severity"), [(0, OK), (1, WARNING), (10, WARNING), (11, PROBLEM)])
 def test_a_few_bad_apples_are_a_warning(bad: int, severity: str) -> None:
-    assert by_share(bad, 1000) == severity
+    assert severity_of(bad, 1000) == severity
 
 
 def test_copies_are_told_from_other_pictures() -> None:

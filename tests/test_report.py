@@ -1,12 +1,15 @@
-"""report.py on finished, unfinished and odd runs: what the page says, and that it needs nothing but itself."""
+"""The report of finished, unfinished and odd runs: its texts, and that the page is self-contained."""
 
+import importlib
 import re
 import shutil
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from timm.models import SwinTransformer, VisionTransformer
 from toy_data import (
     Toy,
     ToyRun,
@@ -28,10 +31,16 @@ from core.tasks import task_named
 from evaluation import scores
 from evaluation.predictions import TaskPredictions, worst_mistakes
 from reporting import __main__ as report
-from reporting import analysis, gradcam
 from reporting.data_sections import folds_section
+from reporting.i18n import INSTALL_GRADCAM
 from reporting.load import RunData, gather
-from reporting.result_sections import groups_section, scores_section, years_section
+from reporting.result_sections import (
+    count_errors,
+    groups_section,
+    least_sure,
+    scores_section,
+    years_section,
+)
 
 pytest_plugins = ("toy_fixtures",)
 KOREAN = re.compile("[가-힣]")
@@ -47,6 +56,11 @@ def section(page: str, name: str) -> str:
     """One section's text in English, without tags."""
     inside = page.split(f'<section id="{name}">')[1].split("</section>")[0]
     return " ".join(re.sub("<[^>]+>", " ", inside).split())
+
+
+def gradcam_or_skip() -> ModuleType:
+    pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
+    return importlib.import_module("reporting.gradcam")
 
 
 def answers(probs: list[list[float]], truth: list[int], persons: str) -> TaskPredictions:
@@ -89,7 +103,7 @@ class TestThePage:
         english, korean = (page_of(run_copy.run_dir, "--language", language) for language in ("en", "ko"))
         assert not KOREAN.search(english)
         assert '<html lang="en">' in english
-        assert "학습 사람들의 나이" in korean
+        assert "학습용 인물의 나이" in korean
         assert "Ages of the training people" not in korean
         assert 'id="language"' not in english + korean
 
@@ -123,7 +137,7 @@ class TestTheNumbers:
         assert scores_section(gather(run_copy.run_dir))["mixes"] == []
         write_json(path, read_json(path) | {"rule": "shift", "mixes": {"age": mix}})
         shown = section(page_of(run_copy.run_dir, "--language", "en"), "scores")
-        assert "another mix of classes" in shown
+        assert "the class priors of the eval photos seem to differ" in shown
         assert "young 25% 10% middle 50% 20% old 25% 70%" in shown
 
     @pytest.mark.parametrize(
@@ -193,10 +207,10 @@ class TestTheNumbers:
         found = answers([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.45, 0.55], [0.99, 0.01]], [0, 0, 0, 0, 1], "abbcd")
         assert worst_mistakes(found, 9) == [4, 1, 3]
         assert worst_mistakes(found, 1) == [4]
-        assert analysis.least_sure(found, 2) == [3, 2]
+        assert least_sure(found, 2) == [3, 2]
 
     def test_errors_in_years(self) -> None:
-        found = analysis.count_errors(np.array([20.0, 30.0, 40.0]), np.array([25.0, 28.0, 50.0]))
+        found = count_errors(np.array([20.0, 30.0, 40.0]), np.array([25.0, 28.0, 50.0]))
         assert (found.photos, found.near) == (3, pytest.approx(2 / 3))
         assert (found.mean_absolute, found.bias) == (pytest.approx(17 / 3), pytest.approx(13 / 3))
 
@@ -226,7 +240,7 @@ class TestTheAudit:
         path = run_dir / "run.json"
         path.write_text(path.read_text().replace(str(toy_run.crop_dir), str(data_copy.crop_dir)))
         assert self.troubles(gather(run_dir))["crops"].endswith("fold0")
-        assert "Not so:" in section(page_of(run_dir), "folds")
+        assert "Failed:" in section(page_of(run_dir), "folds")
 
 
 class TestMissingParts:
@@ -234,10 +248,11 @@ class TestMissingParts:
         train_toy(toy.crop_dir, tmp_path / "run", ("mask",), ("--fold", "0"))
         page = page_of(tmp_path / "run", "--language", "en")
         assert "Folds not trained yet: 1." in section(page, "training")
+        assert "memorising" in section(page, "training")
         assert "mask" in section(page, "scores")
         assert "No eval score" in section(page, "scores")
         assert "No 18 classes" in section(page, "confusion")
-        assert "No answers on eval photos" in section(page, "unsure")
+        assert "No predictions on eval photos" in section(page, "unsure")
         assert "no expected ages" in section(page, "years")
 
     def test_photos_of_another_data_set(self, toy_run: ToyRun, tmp_path: Path) -> None:
@@ -248,8 +263,8 @@ class TestMissingParts:
         assert "No training photos" in section(page, "photos")
         assert "Nothing can be scored" in section(page, "scores")
         assert "No folds.csv" in section(page, "folds")
-        assert "No labels to be wrong about" in section(page, "mistakes")
-        assert "Least sure" in section(page, "unsure")
+        assert "No labels to compare with" in section(page, "mistakes")
+        assert "Lowest confidence" in section(page, "unsure")
 
     def test_no_truth_at_hand(self, toy_run: ToyRun, tmp_path: Path) -> None:
         run_dir = shutil.copytree(toy_run.run_dir, tmp_path / "run")
@@ -314,22 +329,45 @@ class TestHeat:
     def test_without_the_package_the_page_says_how_to_get_it(
         self, run_copy: ToyRun, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gradcam, "is_installed", lambda: False)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         report.main(["--run-dir", str(run_copy.run_dir)])
-        assert gradcam.INSTALL in (run_copy.run_dir / "report" / "index.html").read_text(encoding="utf-8")
+        assert INSTALL_GRADCAM in (run_copy.run_dir / "report" / "index.html").read_text(encoding="utf-8")
 
     def test_heat_has_the_shape_of_the_input_and_differs_by_class(self, toy_run: ToyRun) -> None:
-        pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
+        gradcam = gradcam_or_skip()
         paths = gather(toy_run.run_dir).oof.crops.paths[:8]
-        looks = gradcam.Looks()
-        young, old = (looks.heat(toy_run.run_dir / "age" / "fold0", "age", paths, [label] * 8) for label in (0, 2))
+        heat_maps = gradcam.HeatMaps()
+        young, old = (heat_maps.heat(toy_run.run_dir / "age" / "fold0", "age", paths, [label] * 8) for label in (0, 2))
         assert young.shape == old.shape == (8, 32, 32)
         assert min(young.min(), old.min()) >= 0 and max(young.max(), old.max()) <= 1
         # On some of the photos: where nothing speaks for either class both are 0 everywhere.
         assert not np.array_equal(young, old)
         assert young.any() or old.any()
-        assert gradcam.overlay(paths[0], young[0]).shape == (32, 32, 3)
+        assert heat_maps.overlay(paths[0], young[0]).shape == (32, 32, 3)
 
     def test_a_network_without_maps_has_no_heat(self) -> None:
         flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
-        assert gradcam._last_feature_map(flat, torch.zeros(1, 3, 2, 2)) is None
+        assert gradcam_or_skip().find_map_layer(flat, torch.zeros(1, 3, 2, 2)) is None
+
+    def test_a_vision_transformer_has_no_heat(self) -> None:
+        network = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=1, num_heads=1)
+        assert gradcam_or_skip().find_map_layer(network, torch.zeros(1, 3, 32, 32)) is None
+
+    def test_maps_with_the_channels_last_are_read_as_such(self) -> None:
+        gradcam = gradcam_or_skip()
+        torch.manual_seed(0)
+        options = {"img_size": 64, "window_size": 4, "embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
+        network = SwinTransformer(num_classes=3, **options).eval().requires_grad_(False)
+        layer = gradcam.find_map_layer(network, torch.zeros(1, 3, 64, 64))
+        assert layer == gradcam.MapLayer(network.norm, channels_last=True)
+        # Mean pooling gives each place the gradient of its channel: here -1 for the first channel of class 1.
+        network.get_classifier().weight.copy_(-torch.eye(3, network.num_features).roll(1, dims=0))
+        images = torch.rand(2, 3, 64, 64)
+        predictor = SimpleNamespace(model=network, head=SimpleNamespace(class_logits=lambda outputs: outputs))
+        heat = gradcam._grad_cam(predictor, layer, images, [1, 1])
+        with torch.no_grad():
+            maps = network.forward_features(images)
+        expected = (-maps[..., 0]).clamp(min=0)
+        shrunk = torch.nn.functional.avg_pool2d(torch.from_numpy(heat)[None], 8)[0]
+        for found, wanted in zip(shrunk, expected, strict=True):
+            assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9

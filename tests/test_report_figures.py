@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from core.images import write_photo
 from reporting import figures
-from reporting.figures import Axes
-from reporting.i18n import CHOICES, voice_of
-from reporting.pictures import HEIGHT, embed, thumbnail
+from reporting.figures import THUMBNAIL_HEIGHT, Axes, embed, thumbnail
+from reporting.i18n import CHOICES, translator_for
 
 
 def parts_of(svg: str, tag: str, *, of_class: str = "") -> list[ElementTree.Element]:
@@ -82,7 +81,7 @@ class TestOtherCharts:
 
 class TestPictures:
     def test_a_large_picture_becomes_small_and_keeps_its_aspect(self) -> None:
-        assert decoded(embed(np.full((224, 180, 3), 90, np.uint8))).shape == (HEIGHT, 90, 3)
+        assert decoded(embed(np.full((224, 180, 3), 90, np.uint8))).shape == (THUMBNAIL_HEIGHT, 90, 3)
 
     def test_a_small_picture_stays_as_it_is_and_keeps_its_colours(self) -> None:
         shown = decoded(embed(np.full((32, 32, 3), (200, 30, 60), np.uint8)))
@@ -99,19 +98,19 @@ class TestPictures:
         assert decoded(thumbnail(tmp_path / "face.png")).shape == (16, 8, 3)
 
 
-class TestVoice:
+class TestTranslator:
     def test_values_are_escaped_and_texts_are_not(self) -> None:
-        said = voice_of("en").say("<b>{name}</b>", "{name}", name="<script>")
+        said = translator_for("en").say("<b>{name}</b>", "{name}", name="<script>")
         assert said == "<b>&lt;script&gt;</b>"
 
     def test_both_languages_stand_side_by_side(self) -> None:
-        assert voice_of("both").say("{n} people", "{n}명", n=3) == (
+        assert translator_for("both").say("{n} people", "{n}명", n=3) == (
             '<span lang="en">3 people</span><span lang="ko">3명</span>'
         )
 
     @pytest.mark.parametrize("choice", CHOICES)
     def test_a_name_without_a_translation_is_said_as_it_is(self, choice: str) -> None:
-        assert voice_of(choice).name("<glasses>") == "&lt;glasses&gt;"
+        assert translator_for(choice).name("<glasses>") == "&lt;glasses&gt;"
 
     def test_every_text_of_the_templates_is_in_both_languages(self) -> None:
         folder = Path(figures.__file__).parent / "templates"
