@@ -116,7 +116,7 @@ def shown(fold_dir: Path, data: "FoldData", config: Config, epoch: int) -> Itera
     for draw in sampler:
         image_id = crops.image_ids[draw.index]
         if is_frozen(config):  # the view whose features the head is shown
-            views = looks_of(config).of(training.store.pictures[training.store.rows([image_id])[0]], image_id)
+            views = looks_of(config).of(training.store.images[training.store.rows([image_id])[0]], image_id)
             picture = views[draw.seed % views_to_train_on(config)]
         else:
             picture = training.train_set[draw][0].numpy()
