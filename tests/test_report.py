@@ -146,6 +146,7 @@ class TestTheNumbers:
             ({"temperatures": None}, r"decision\.json: entry temperatures"),
             ({"rule": "best"}, "decision rule 'best' is unknown"),
             ({"biases": [0.0] * 3}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
+            ({"biases": [float("nan")] * 18}, r"decision\.json: "),
             ({"biases": ["0"] * 18}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
             (
                 {"mixes": {"age": {"learned": [0.5, 0.5], "found": [1, 0]}}},
@@ -160,6 +161,16 @@ class TestTheNumbers:
         write_json(path, read_json(path) | change)
         with pytest.raises(UserError, match=words):
             gather(run_copy.run_dir)
+
+    @pytest.mark.parametrize("rule", ["prior", "tuned_tasks"])
+    def test_a_decision_by_a_rule_of_an_earlier_version_still_loads(self, rule: str, run_copy: ToyRun) -> None:
+        raw, path = gather(run_copy.run_dir), run_copy.run_dir / "decision.json"
+        old_and_always = [9.0 if number % 3 == 2 else 0.0 for number in range(18)]
+        write_json(path, read_json(path) | {"rule": rule, "biases": old_and_always})
+        found = gather(run_copy.run_dir)
+        assert found.decision.rule == rule
+        assert set(found.eval.answers["age"].predicted) == {2}
+        assert (found.oof.answers["age"].predicted == raw.oof.answers["age"].predicted).all()
 
     @pytest.mark.parametrize("gone", ["age_oof.csv", "age.csv"])
     def test_a_decision_without_the_table_of_a_task_leaves_the_likeliest_classes(
