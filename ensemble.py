@@ -76,7 +76,7 @@ def find_task_dirs(run_dir: Path) -> dict[str, list[Path]]:
 
 
 def has_results(task_dir: Path) -> bool:
-    """Whether a fold is trained here, or, in a folder of predictions for other photos, predicted."""
+    """True if a fold is trained here, or, in a folder of predictions for other photos, predicted."""
     return bool(finished_folds(task_dir)) or any(task_dir.glob(f"fold*/{EVAL}"))
 
 

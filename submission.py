@@ -54,8 +54,6 @@ from storage.crops import Crops, load_crops, read_faces
 from storage.run_dir import Run
 
 COLUMNS = ["ImageID", "ans"]
-PhotoLabels = Mapping[str, Mapping[str, int]]
-"""Labels by image id and task."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     tables = {task.name: getattr(args, task.name) for task in combined_tasks() if getattr(args, task.name)}
     refuse_fit_on_other_models(args.decision, args.run_dir, tables)
-    train = results.train
     readable = read_eval_logits(results, tables)
     oof = results.out_of_fold()
     trials = compare(oof) if oof and oof.has_combined_class else []
     decision = decide(args.decision, oof, trials, readable.logits)
-    predicted = labels_by_photo(readable.image_ids, decision.labels(readable.logits))
-    usual = usual_labels(train, results.run.age_edges, predicted)
-    predicted = with_unreadable(predicted, image_ids, usual)
+    decided = {name: labels.tolist() for name, labels in decision.labels(readable.logits).items()}
+    usual = train_labels(results.train, results.run.age_edges) if results.train.image_ids else decided
+    predicted = with_unreadable(decided, readable.image_ids, image_ids, usual)
     path = args.out or args.run_dir / "submission.csv"
     is_new = write_submission(path, image_ids, predicted)
     validate_submission(path, image_ids)
@@ -164,32 +161,26 @@ def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial], logits: 
     return Decision.raw()
 
 
-def labels_by_photo(image_ids: Sequence[str], labels: Labels) -> PhotoLabels:
-    """Labels (N,) of each task as labels of each photo."""
-    rows = zip(*(of_task.tolist() for of_task in labels.values()), strict=True)
-    return {image_id: dict(zip(labels, row, strict=True)) for image_id, row in zip(image_ids, rows, strict=True)}
+def train_labels(train: Crops, age_edges: AgeEdges) -> Labels:
+    return {task.name: train.labels(task, age_edges) for task in combined_tasks()}
 
 
-def usual_labels(train: Crops, age_edges: AgeEdges, predicted: PhotoLabels) -> Labels:
-    """Labels of the training photos; for a data set that has none, those predicted for it."""
-    if train.image_ids:
-        return {task.name: train.labels(task, age_edges) for task in combined_tasks()}
-    return columns(sorted(predicted), predicted)
+def with_unreadable(decided: Labels, readable: Sequence[str], image_ids: Sequence[str], usual: Labels) -> Labels:
+    """Labels of all eval photos from those of the readable ones; the others get the commonest of the usual labels."""
+    row_of = {image_id: row for row, image_id in enumerate(readable)}
+    unreadable = [image_id for image_id in image_ids if image_id not in row_of]
+    if unreadable:
+        print(f"{len(unreadable)} unreadable photos get the commonest labels: {name_some(unreadable)}")
+    guess = {name: most_frequent(labels) for name, labels in usual.items()} if unreadable else {}
+    return {
+        name: [labels[row_of[image_id]] if image_id in row_of else guess[name] for image_id in image_ids]
+        for name, labels in decided.items()
+    }
 
 
-def with_unreadable(labels: PhotoLabels, image_ids: Sequence[str], usual: Labels) -> PhotoLabels:
-    """Labels of all eval photos: one that could not be read gets the commonest of the usual labels, and is named."""
-    unreadable = [image_id for image_id in image_ids if image_id not in labels]
-    if not unreadable:
-        return labels
-    guess = {name: most_frequent(values) for name, values in usual.items()}
-    print(f"{len(unreadable)} unreadable photos get the commonest labels: {name_some(unreadable)}")
-    return {**labels, **dict.fromkeys(unreadable, guess)}
-
-
-def write_submission(path: Path, image_ids: Sequence[str], labels: PhotoLabels) -> bool:
+def write_submission(path: Path, image_ids: Sequence[str], labels: Labels) -> bool:
     """Write the table; return whether it differs from the one that was there."""
-    frame = pd.DataFrame({"ImageID": image_ids, "ans": combine_labels(columns(image_ids, labels))})
+    frame = pd.DataFrame({"ImageID": image_ids, "ans": combine_labels(labels)})
     if path.exists() and path.read_bytes() == frame.to_csv(index=False).encode():
         return False
     files.write_csv(path, frame)
@@ -199,11 +190,6 @@ def write_submission(path: Path, image_ids: Sequence[str], labels: PhotoLabels) 
 def write_if_changed(path: Path, record: Mapping[str, object]) -> None:
     if not path.exists() or files.read_json(path) != json.loads(json.dumps(record)):
         files.write_json(path, record)
-
-
-def columns(image_ids: Sequence[str], labels: PhotoLabels) -> Labels:
-    """Labels by task, each in the order of the image ids."""
-    return {task.name: [labels[image_id][task.name] for image_id in image_ids] for task in combined_tasks()}
 
 
 def validate_submission(path: Path, image_ids: Sequence[str]) -> None:
@@ -243,15 +229,15 @@ def score_out_of_fold(results: RunResults, oof: OutOfFold, trials: Sequence[Tria
     return record
 
 
-def score_eval(results: RunResults, image_ids: Sequence[str], predicted: PhotoLabels, usual: Labels) -> dict:
+def score_eval(results: RunResults, image_ids: Sequence[str], predicted: Labels, usual: Labels) -> dict:
     """Scores of the submission. Every eval photo counts as a person of its own."""
     known = results.eval_labels
     unknown = sorted(set(image_ids) - set(known.labels))
     if unknown:
         raise UserError(f"truth: no row for {name_some(unknown)}, which the eval part has")
     facts = [known.facts.get(image_id, {}) for image_id in image_ids]
-    truth, found = columns(image_ids, known.labels), columns(image_ids, predicted)
-    record = score_beside_majority(truth, found, image_ids, learned_from=usual, facts=facts)
+    truth = {task.name: [known.labels[image_id][task.name] for image_id in image_ids] for task in combined_tasks()}
+    record = score_beside_majority(truth, predicted, image_ids, learned_from=usual, facts=facts)
     tables = read_averaged_values(results.run_dir, EVAL_PHOTOS)
     record["values"] = value_errors(tables, image_ids, facts, persons=image_ids, learned_from=results.train_facts)
     return record

@@ -139,7 +139,7 @@ def estimate_mix(log_probs: np.ndarray, learned: np.ndarray) -> Mix:
 
 
 def knows_mix(log_probs: np.ndarray, priors: np.ndarray) -> bool:
-    """Whether log_probs (N, C) estimate the class priors `priors` (C,) of photos with labels to within MISJUDGED."""
+    """True if log_probs (N, C) estimate the class priors `priors` (C,) of photos with labels to within MISJUDGED."""
     return bool(np.abs(_maximise(log_probs, priors, kept=0.0) - priors).max() <= MISJUDGED)
 
 

@@ -23,7 +23,7 @@ def _combined_label(facts: Facts, edges: AgeEdges) -> int:
 
 
 def has_combined_tasks(names: Iterable[str]) -> bool:
-    """Whether all tasks of the combined class are among these names."""
+    """True if all tasks of the combined class are among these names."""
     return {task.name for task in combined_tasks()} <= set(names)
 
 

@@ -177,7 +177,7 @@ class Trial:
 
     @property
     def pays(self) -> bool:
-        """Whether macro-F1 is above that of `raw` by more than chance: its interval lies above 0."""
+        """True if macro-F1 is above that of `raw` by more than chance: its interval lies above 0."""
         return self.over_raw["low"] > 0
 
     def as_json(self) -> dict:

@@ -129,7 +129,7 @@ def label_note(runs: RunPair) -> str:
     fixes = [path.read_bytes() if path.exists() else b"" for path in map(corrections_path, runs)]
     if fixes[0] == fixes[1] or len({load_crops(Path(run.crop_dir), "train").hash for run in (baseline, other)}) > 1:
         _refuse(runs, "training crops of hash", baseline.train_hash, other.train_hash)
-    return f"{runs[1]} learned from other label fixes than {runs[0]}; both are scored on the labels of {runs[0]}"
+    return f"{runs[1]} learned from other label corrections than {runs[0]}; both are scored on the labels of {runs[0]}"
 
 
 def _refuse(runs: RunPair, what: str, baseline: object, other: object) -> None:

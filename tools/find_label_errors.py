@@ -94,7 +94,7 @@ def find_suspects(oof: OutOfFold, image_ids: Sequence[str], task: Task) -> pd.Da
 
 
 def shared_by_persons(labels: np.ndarray, persons: np.ndarray) -> bool:
-    """Whether all photos of each person have one label. `persons` (N,) are whole numbers from 0 on."""
+    """True if all photos of each person have one label. `persons` (N,) are whole numbers from 0 on."""
     pairs = np.unique(np.stack([persons, labels]), axis=1)
     return pairs.shape[1] == persons.max() + 1
 

@@ -36,7 +36,7 @@ JOIN_VERSION = 1
 RECORD_NAME = "join.json"
 LAYOUT = layout_named("remade")
 NAMED_FACTS = {"gender", "race", "age", "mask"}
-"""What the name of a photo in that layout says."""
+"""Facts that the name of a photo in that layout holds."""
 
 _NAME = re.compile(r"[A-Za-z0-9]{1,20}")
 """Without the hyphen that ends it, so that a- with b-7 and a-b- with 7 are not both a-b-7."""
@@ -45,7 +45,7 @@ _NO_LINKS_HERE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errn
 
 @dataclass(frozen=True)
 class Member:
-    """One of the data sets that are joined, and what its people get in front of their folder names."""
+    """One of the data sets that are joined, with the prefix of its people's folder names."""
 
     name: str
     dataset: Dataset
@@ -94,7 +94,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def real(path: Path) -> Path:
-    """Where a path leads, links followed."""
+    """The path with links followed."""
     return Path(os.path.realpath(path))
 
 
@@ -162,7 +162,7 @@ def choose_eval(members: Sequence[Member], asked: Path | None) -> Member | None:
 
 
 def record_of(members: Sequence[Member], evaluation: Member | None, *, copies: bool) -> dict:
-    """What decides the joined data set, as JSON has it."""
+    """All that determines the joined data set, as JSON."""
     return {
         "join_version": JOIN_VERSION,
         "roots": [str(real(member.root)) for member in members],

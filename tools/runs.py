@@ -104,13 +104,13 @@ def read_record(run_dir: Path) -> RunRecord:
 
 
 def settings_of(task_dir: Path) -> dict[str, Any]:
-    """What a task is trained with; empty where no fold of it was begun."""
+    """Settings that a task is trained with; empty where no fold of it was begun."""
     configs = sorted(task_dir.glob(f"fold*/{CONFIG}"))
     return read_config_of(configs[0].parent, task_dir.name)["settings"] if configs else {}
 
 
 def average_of(noted_path: Path) -> dict[str, Any]:
-    """How ensemble.py averaged a task; empty where it has not."""
+    """Settings that ensemble.py averaged a task with; empty where it has not."""
     return {"average": files.read_json(noted_path).get("average")} if noted_path.exists() else {}
 
 
