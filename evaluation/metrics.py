@@ -219,6 +219,6 @@ def _means(sample: PeopleSums, name: str) -> tuple[float, np.ndarray]:
     """The mean of a measure over seeds, and (RESAMPLES,) that of every bootstrap sample."""
     seeds, people, _ = sample.sums.shape
     people_drawn, seeds_drawn = draw_counts(people, seeds)
-    totals = np.tensordot(people_drawn, sample.sums.transpose(1, 0, 2), axes=1)  # (R, S, K)
+    totals = np.einsum("rp,spk->rsk", people_drawn.astype(float), sample.sums, optimize=True)
     value = sample.measure(name, sample.sums.sum(axis=1)).mean()
     return float(value), (sample.measure(name, totals) * (seeds_drawn / seeds)).sum(axis=1)
