@@ -1,7 +1,7 @@
-"""What a mask can be: rows of kinds, colours, patterns and ways to wear it.
+"""Tables of mask kinds, colours, patterns, wears and straps.
 
-A new kind, colour or way is one row here. Rows whose `pools` lack "train" appear only in evaluation data, so that a
-score on them tells how a model copes with masks it has never seen.
+A new kind, colour or wear is one row. Rows whose `pools` lack "train" appear only in eval photos, so that their score
+shows how a model does on masks that were not in training.
 
 Units: heights are measured down the face in eye-to-mouth distances (0 = eyes, 1 = mouth, about 1.75 = chin), with the
 tip of the nose at NOSE_HEIGHT; angles are degrees around the head, 0 = the line of the nose.
@@ -28,7 +28,7 @@ EDGE_KNOTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # places along an edge, from the mi
 
 @dataclass(frozen=True)
 class Kind:
-    """One cut of mask. `top` and `bottom` are edge heights at EDGE_KNOTS, `span` the half width in degrees."""
+    """Cut of a mask. `top` and `bottom` are edge heights at EDGE_KNOTS, `span` the half width in degrees."""
 
     name: str
     relief: str
@@ -38,12 +38,12 @@ class Kind:
     colours: tuple[str, ...]
     patterns: tuple[str, ...] = ("plain",)
     straps: tuple[str, ...] = ("ear", "ear", "none")
-    rounding: float = 0.04  # how far corners and the chin point are rounded, as a share of the half width
+    rounding: float = 0.04  # how far corners and the chin point are rounded, as a fraction of the half width
     pools: tuple[str, ...] = BOTH
 
 
 @dataclass(frozen=True)
-class Colour:
+class ClothColour:
     name: str
     rgb: RGB
     pools: tuple[str, ...] = BOTH
@@ -51,7 +51,7 @@ class Colour:
 
 @dataclass(frozen=True)
 class Pattern:
-    """`weave` names the function that draws it (synthesis.masks.texture), `grain` the repeats across a face."""
+    """Pattern of the cloth; texture.WEAVES has its function. `grain` is the number of repeats across a face."""
 
     name: str
     grain: Range
@@ -60,10 +60,10 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Wear:
-    """One way to wear a mask: ranges from which the fit of one mask is drawn.
+    """Way to wear a mask: ranges from which the fit of one mask is drawn.
 
     top, bottom   heights of the middle of the upper and the lower edge
-    bend          how far the upper edge keeps its cut: 1 as cut, 0 flat, below 0 sides higher than the middle
+    bend          how much of its cut the upper edge keeps: 1 all, 0 flat, below 0 sides higher than the middle
     width         factor on the kind's span
     shift         degrees around the head (one_side: where the inner edge stops, counted from the nose)
     tilt          degrees in the plane of the face
@@ -83,7 +83,7 @@ class Wear:
 
 @dataclass(frozen=True)
 class Strap:
-    """`width` in distances between the eyes."""
+    """Kind of strap. `width` in distances between the eyes."""
 
     name: str
     width: float
@@ -205,28 +205,28 @@ KINDS = (
 )
 
 COLOURS = (
-    Colour("white", (238, 240, 242)),
-    Colour("sky", (118, 184, 228)),
-    Colour("teal", (118, 196, 186)),
-    Colour("mint", (190, 224, 204)),
-    Colour("black", (34, 34, 37)),
-    Colour("charcoal", (72, 73, 77)),
-    Colour("grey", (150, 152, 156)),
-    Colour("pink", (240, 182, 196)),
-    Colour("rose", (204, 120, 136)),
-    Colour("red", (190, 44, 50)),
-    Colour("wine", (112, 34, 52)),
-    Colour("plum", (122, 92, 122)),
-    Colour("navy", (38, 50, 92)),
-    Colour("royal", (58, 128, 190)),
-    Colour("beige", (214, 194, 168)),
-    Colour("brown", (122, 86, 62)),
-    Colour("mustard", (216, 170, 74)),
-    Colour("forest", (46, 92, 66)),
-    Colour("lavender", (186, 172, 220), EVAL_ONLY),
-    Colour("coral", (240, 142, 122), EVAL_ONLY),
-    Colour("olive", (118, 120, 70), EVAL_ONLY),
-    Colour("orange", (228, 128, 50), EVAL_ONLY),
+    ClothColour("white", (238, 240, 242)),
+    ClothColour("sky", (118, 184, 228)),
+    ClothColour("teal", (118, 196, 186)),
+    ClothColour("mint", (190, 224, 204)),
+    ClothColour("black", (34, 34, 37)),
+    ClothColour("charcoal", (72, 73, 77)),
+    ClothColour("grey", (150, 152, 156)),
+    ClothColour("pink", (240, 182, 196)),
+    ClothColour("rose", (204, 120, 136)),
+    ClothColour("red", (190, 44, 50)),
+    ClothColour("wine", (112, 34, 52)),
+    ClothColour("plum", (122, 92, 122)),
+    ClothColour("navy", (38, 50, 92)),
+    ClothColour("royal", (58, 128, 190)),
+    ClothColour("beige", (214, 194, 168)),
+    ClothColour("brown", (122, 86, 62)),
+    ClothColour("mustard", (216, 170, 74)),
+    ClothColour("forest", (46, 92, 66)),
+    ClothColour("lavender", (186, 172, 220), EVAL_ONLY),
+    ClothColour("coral", (240, 142, 122), EVAL_ONLY),
+    ClothColour("olive", (118, 120, 70), EVAL_ONLY),
+    ClothColour("orange", (228, 128, 50), EVAL_ONLY),
 )
 
 PATTERNS = (
@@ -255,7 +255,7 @@ WRONG_WAYS = tuple(row.name for row in WEARS if row.name != "worn")
 
 
 def find(rows: Iterable[Row], name: str) -> Row:
-    """The row of that name; UserError listing the names there are when it is missing."""
+    """Return the row of that name. UserError lists the known names."""
     named: Mapping[str, Row] = {row.name: row for row in rows}
     if name not in named:
         raise UserError(f"mask: no such name {name!r}, allowed: {', '.join(named)}")
@@ -263,12 +263,12 @@ def find(rows: Iterable[Row], name: str) -> Row:
 
 
 def in_pool(rows: Iterable[Row], pool: str) -> tuple[Row, ...]:
-    """The rows that a pool may use; UserError when there is no pool of that name."""
+    """Return the rows of a pool. UserError for an unknown pool."""
     if pool not in POOLS:
         raise UserError(f"mask pool: no such name {pool!r}, allowed: {', '.join(POOLS)}")
     return tuple(row for row in rows if pool in row.pools)
 
 
 def wrong_ways(pool: str) -> tuple[str, ...]:
-    """Names of the wrong ways to wear a mask that a pool shows."""
+    """Return the names of a pool's wrong ways to wear a mask."""
     return tuple(row.name for row in in_pool(WEARS, pool) if row.name != "worn")
