@@ -15,7 +15,7 @@ from synthesis.builder.select import (
     Candidate,
     Limits,
     Request,
-    Selection,
+    SelectedPeople,
     apportion,
     check_shares,
     remove_copies,
@@ -43,11 +43,11 @@ def even_crowd(each: int, **changes: object) -> list[Candidate]:
                   for race in ("Asian", "White")}, **changes)  # fmt: skip
 
 
-def chosen_by(candidates: Sequence[Candidate], request: Request, seed: int = 0) -> Selection:
+def chosen_by(candidates: Sequence[Candidate], request: Request, seed: int = 0) -> SelectedPeople:
     return select(candidates, request, np.random.default_rng(seed))
 
 
-def names(selection: Selection) -> tuple[list[str], list[str]]:
+def names(selection: SelectedPeople) -> tuple[list[str], list[str]]:
     return tuple([one.candidate.face.file for one in side] for side in (selection.train, selection.evaluation))
 
 

@@ -1,4 +1,4 @@
-"""Backgrounds by name for the area where a face's photo ends, with neck and shoulders.
+"""Backgrounds by name for the area where a face's image ends, with neck and shoulders.
 
 Painted at 96 x 128 pixels, a quarter of the portrait, since all of it is out of focus.
 """
@@ -15,21 +15,21 @@ from core.tables import row_named
 COARSE = 4
 WIDTH, HEIGHT = 96, 128
 BACK_OF_HEAD = 0.12
-"""Width of the strip at either side of a photo that shows its background, as a fraction of its width."""
+"""Width of the strip at either side of an image that shows its background, as a fraction of its width."""
 
 
 @dataclass(frozen=True)
 class Scene:
     """Inputs of a background.
 
-    photo       (H, W, 3) uint8
-    place       affine map (2, 3) from pixels of the photo to pixels of the portrait
+    image       (H, W, 3) uint8
+    place       affine map (2, 3) from pixels of the image to pixels of the portrait
     hue, light  colour of a wall, 0 to 180 and 0 to 1
     blur        standard deviation in pixels of the background
     rng         source of all other details
     """
 
-    photo: np.ndarray
+    image: np.ndarray
     place: np.ndarray
     hue: float
     light: float
@@ -45,7 +45,7 @@ def coarse_place(place: np.ndarray) -> np.ndarray:
 
 
 def original_places(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y of the photo for each pixel of the background, (128, 96) float32 each."""
+    """Return x and y of the image for each pixel of the background, (128, 96) float32 each."""
     back = cv2.invertAffineTransform(coarse_place(place)).astype(np.float32)
     down, across = np.ogrid[:HEIGHT, :WIDTH]
     x, y = (back[axis, 0] * across + back[axis, 1] * down + back[axis, 2] for axis in (0, 1))
@@ -53,24 +53,24 @@ def original_places(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _paint_reflected(scene: Scene) -> np.ndarray:
-    """Mirror the photo at its edges."""
+    """Mirror the image at its edges."""
     place = coarse_place(scene.place)
-    # Averaged before it is sampled, or the fine structure of the photo would alias.
+    # Averaged before it is sampled, or the fine structure of the image would alias.
     step = max(1, int(1 / max(float(np.abs(place[:, :2]).max()), 1e-3)))
     return cv2.warpAffine(
-        cv2.blur(scene.photo, (step, step)), place, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT_101
+        cv2.blur(scene.image, (step, step)), place, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT_101
     )
 
 
 def _paint_sides(scene: Scene) -> np.ndarray:
-    """Blend the mean columns at the left and the right edge of the photo into each other."""
-    photo = scene.photo
-    strip = max(1, round(BACK_OF_HEAD * photo.shape[1]))
-    left, right = (part.mean(axis=1, dtype=np.float32) for part in (photo[:, :strip], photo[:, -strip:]))
+    """Blend the mean columns at the left and the right edge of the image into each other."""
+    image = scene.image
+    strip = max(1, round(BACK_OF_HEAD * image.shape[1]))
+    left, right = (part.mean(axis=1, dtype=np.float32) for part in (image[:, :strip], image[:, -strip:]))
     x, y = original_places(scene.place)
     rows = np.abs(y).astype(int) % (2 * len(left))
     rows = np.minimum(rows, 2 * len(left) - 1 - rows)
-    weight = np.clip(x / photo.shape[1], 0, 1)[..., None]
+    weight = np.clip(x / image.shape[1], 0, 1)[..., None]
     return (left[rows] * (1 - weight) + right[rows] * weight).astype(np.uint8)
 
 
@@ -121,18 +121,18 @@ def background_named(name: str) -> Background:
 
 
 def paint_background(name: str, scene: Scene, box: np.ndarray) -> np.ndarray:
-    """Paint the named background and a body; `box` (2, 2) are the corners of the face in pixels of the photo."""
+    """Paint the named background and a body; `box` (2, 2) are the corners of the face in pixels of the image."""
     behind = cv2.GaussianBlur(background_named(name).paint(scene), (0, 0), scene.blur)
     return _with_body(behind, scene, box)
 
 
 def _with_body(behind: np.ndarray, scene: Scene, box: np.ndarray) -> np.ndarray:
-    """Paint neck and clothes below the face, in colours taken from the photo."""
+    """Paint neck and clothes below the face, in colours taken from the image."""
     corners = carry_points(scene.place, box)
     x, chin = np.array([corners[:, 0].mean(), corners[1, 1]]) / COARSE
     face, tall = np.ptp(corners, axis=0) / COARSE
     neck, drop, slope = scene.rng.uniform((0.30, 0.12, 0.25), (0.38, 0.3, 0.5))
-    skin, clothes = _skin_below(scene.photo, box), _clothes(scene)
+    skin, clothes = _skin_below(scene.image, box), _clothes(scene)
     throat = [(x - neck * face, chin - 0.4 * tall), (x + neck * face, chin - 0.4 * tall)]
     collar = [(x + 1.15 * neck * face, chin + drop * tall), (x - 1.15 * neck * face, chin + drop * tall)]
     fall = chin + (drop + slope) * tall
@@ -144,19 +144,19 @@ def _with_body(behind: np.ndarray, scene: Scene, box: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(body, (0, 0), 0.9)
 
 
-def _skin_below(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
+def _skin_below(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Return the darkened colour of the lower face, (3,) float."""
     (x1, y1), (x2, y2) = box
-    rows = slice(*(int(np.clip(y, 0, photo.shape[0] - 1)) for y in (y1 + 0.82 * (y2 - y1), y2)))
-    columns = slice(*(int(np.clip(x, 0, photo.shape[1] - 1)) for x in (x1 + 0.35 * (x2 - x1), x1 + 0.65 * (x2 - x1))))
-    area = photo[rows, columns].reshape(-1, 3)
-    return (np.median(area, axis=0) if len(area) else photo.reshape(-1, 3).mean(axis=0)) * 0.8
+    rows = slice(*(int(np.clip(y, 0, image.shape[0] - 1)) for y in (y1 + 0.82 * (y2 - y1), y2)))
+    columns = slice(*(int(np.clip(x, 0, image.shape[1] - 1)) for x in (x1 + 0.35 * (x2 - x1), x1 + 0.65 * (x2 - x1))))
+    area = image[rows, columns].reshape(-1, 3)
+    return (np.median(area, axis=0) if len(area) else image.reshape(-1, 3).mean(axis=0)) * 0.8
 
 
 def _clothes(scene: Scene) -> np.ndarray:
-    """Return the colour of the photo's lower left corner or a random one, (3,) float."""
+    """Return the colour of the image's lower left corner or a random one, (3,) float."""
     if scene.rng.random() < 0.5:
         return _colour(scene.rng.uniform(0, 180), scene.rng.uniform(0.1, 0.9), scene.rng.uniform(0, 0.5))
-    height, width = scene.photo.shape[:2]
-    corner = scene.photo[int(0.93 * height) :, : max(1, int(0.1 * width))]
+    height, width = scene.image.shape[:2]
+    corner = scene.image[int(0.93 * height) :, : max(1, int(0.1 * width))]
     return np.median(corner.reshape(-1, 3), axis=0)

@@ -40,7 +40,7 @@ from synthesis.builder.select import (
     Limits,
     Request,
     Selected,
-    Selection,
+    SelectedPeople,
     check_shares,
     remove_copies,
     select,
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     labels = read_labels(settings.labels, faults) if settings.labels else None
     if labels is not None:
         if faults:
-            print(f"{settings.labels}: {len(faults)} rows left out, the first: {next(iter(faults.values()))}")
+            print(f"{settings.labels}: rows left out: {len(faults)}; the first: {next(iter(faults.values()))}")
         check_files(settings.labels, labels.keys() | faults.keys(), settings.faces, names)
     record = settings.record(names)
     if already_made(args.out, RECORD_NAME, record, kind="built data set"):
@@ -153,7 +153,7 @@ def _select(
     faces: Sequence[MeasuredFace],
     labels: Mapping[str, Label] | None,
     faults: Mapping[str, str],
-) -> Selection:
+) -> SelectedPeople:
     """Select the people of the data set from the measured faces; the same for the same settings."""
     usable, unusable = split_usable(faces, labels, settings.limits, faults)
     single, copies = remove_copies(usable)
@@ -162,7 +162,7 @@ def _select(
     return selection
 
 
-def _report_selection(selection: Selection, request: Request, *, strict: bool) -> None:
+def _report_selection(selection: SelectedPeople, request: Request, *, strict: bool) -> None:
     """Print rejections, relaxed limits and missing people. UserError for an empty split, or a small one if `strict`."""
     reasons = Counter(one.reason for one in selection.rejected)
     if reasons:
@@ -184,7 +184,7 @@ def _report_selection(selection: Selection, request: Request, *, strict: bool) -
     )
 
 
-def plan_people(selection: Selection, settings: BuildSettings) -> list[PersonPlan]:
+def plan_people(selection: SelectedPeople, settings: BuildSettings) -> list[PersonPlan]:
     """Plan all people with their numbers, paths and seeds, train first."""
     layout = layout_named(settings.layout)
     train = sorted(selection.train, key=_file_of)
@@ -228,7 +228,7 @@ def _paint(faces_dir: Path, root: Path, people: Sequence[PersonPlan], workers: i
 
 
 def _write_tables(
-    root: Path, people: Sequence[PersonPlan], selection: Selection, settings: BuildSettings
+    root: Path, people: Sequence[PersonPlan], selection: SelectedPeople, settings: BuildSettings
 ) -> pd.DataFrame:
     """Write manifest.csv, rejected.csv and the tables of the layout; return the manifest."""
     manifest = pd.DataFrame([row for person in people for row in manifest_rows(person)])

@@ -1,9 +1,9 @@
-"""Compose a portrait of 384 x 512 pixels from a photo of a face of any size.
+"""Compose a portrait of 384 x 512 pixels from an image of a face of any size.
 
     composition = random_composition(rng)
-    scene, points = compose(photo, landmarks, box, composition)
+    scene, points = compose(image, landmarks, box, composition)
 
-The photo is turned, stretched and placed at random; where it ends, a background continues with a soft seam. A
+The image is turned, stretched and placed at random; where it ends, a background continues with a soft seam. A
 composition is drawn independently of the mask, which is put on afterwards, so that only the mask reveals its label.
 """
 
@@ -19,9 +19,9 @@ from synthesis.builder.backgrounds import BACKGROUNDS, Scene, background_named, 
 HEIGHT, WIDTH = 512, 384
 FACE_WIDTHS = (0.46, 0.76)
 SAMPLES_PER_PIXEL = 1.6
-"""Resolution above which a photo is scaled down once before it is placed."""
+"""Resolution above which an image is scaled down once before it is placed."""
 ROOM_ABOVE, ROOM_BESIDE = 0.2, 0.15
-"""Margins as fractions of the face below which a photo counts as ending at the head."""
+"""Margins as fractions of the face below which an image counts as ending at the head."""
 CROWN, CHEEK = 0.16, 0.06
 """Extent to which the top and the sides of a head may be filled in, as fractions of the face's height and width."""
 Points = np.ndarray
@@ -32,13 +32,13 @@ Box = tuple[float, float, float, float]
 class Composition:
     """Parameters of one composition. Lengths are fractions of the portrait's width or height, angles in degrees.
 
-    face_width, x, y  size and middle of the face's box in the photo
+    face_width, x, y  size and middle of the face's box in the image
     stretch           height over width, as a factor on that of the original
     turn              clockwise
     background        a name in synthesis.builder.backgrounds.BACKGROUNDS, drawn with the seed `detail`
     hue, light, blur  its colour (0 to 180, 0 to 1) and its blur in pixels
-    seam              width of the fade from photo to background, as a fraction of the face's width
-    cut_out           cut the head out of a photo that ends at it; always done before a foreign background
+    seam              width of the fade from image to background, as a fraction of the face's width
+    cut_out           cut the head out of an image that ends at it; always done before a foreign background
     roundness         half the width of that cut over the face's width
     """
 
@@ -76,27 +76,27 @@ def random_composition(rng: np.random.Generator) -> Composition:
     )
 
 
-def shrunk(photo: np.ndarray, box: Box) -> tuple[np.ndarray, float]:
-    """Scale a photo down to what compositions need; return it and the factor (1: unchanged)."""
+def shrunk(image: np.ndarray, box: Box) -> tuple[np.ndarray, float]:
+    """Scale an image down to what compositions need; return it and the factor (1: unchanged)."""
     factor = min(1.0, SAMPLES_PER_PIXEL * FACE_WIDTHS[1] * WIDTH / (box[2] - box[0]))
     if factor > 0.8:
-        return photo, 1.0
-    size = (max(1, round(photo.shape[1] * factor)), max(1, round(photo.shape[0] * factor)))
-    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA), factor
+        return image, 1.0
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), factor
 
 
-def compose(photo: np.ndarray, landmarks: Points, box: Box, composition: Composition) -> tuple[np.ndarray, Points]:
+def compose(image: np.ndarray, landmarks: Points, box: Box, composition: Composition) -> tuple[np.ndarray, Points]:
     """Place a face's image (H, W, 3) uint8 RGB into a portrait (512, 384, 3), and its landmarks (N, 2) with it.
 
     `box` is the face box x1, y1, x2, y2 in pixels of the image. Equal arguments give equal pixels.
     """
     place = placement(box, composition)
-    scene = cv2.warpAffine(photo, place, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    kept = _kept(photo.shape[:2], box, composition, place)
+    scene = cv2.warpAffine(image, place, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    kept = _kept(image.shape[:2], box, composition, place)
     if kept.min() < 1:
         rng = np.random.default_rng(composition.detail)
-        backdrop = Scene(photo, place, composition.hue, composition.light, composition.blur, rng)
-        behind = paint_background(_background(photo.shape[:2], box, composition), backdrop, np.reshape(box, (2, 2)))
+        backdrop = Scene(image, place, composition.hue, composition.light, composition.blur, rng)
+        behind = paint_background(_background(image.shape[:2], box, composition), backdrop, np.reshape(box, (2, 2)))
         behind = cv2.resize(behind, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
         kept = cv2.resize(kept, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
         scene = cv2.blendLinear(scene, behind, kept, 1 - kept)
@@ -104,7 +104,7 @@ def compose(photo: np.ndarray, landmarks: Points, box: Box, composition: Composi
 
 
 def _is_tight(size: tuple[int, int], box: Box) -> bool:
-    """Return True for a photo (height, width) that ends at the head."""
+    """Return True for an image (height, width) that ends at the head."""
     beside = min(box[0], size[1] - box[2])
     return box[1] < ROOM_ABOVE * (box[3] - box[1]) or beside < ROOM_BESIDE * (box[2] - box[0])
 
@@ -116,7 +116,7 @@ def _background(size: tuple[int, int], box: Box, composition: Composition) -> st
 
 
 def placement(box: Box, composition: Composition) -> np.ndarray:
-    """Return the affine map (2, 3) float64 from pixels of the photo to pixels of the portrait."""
+    """Return the affine map (2, 3) float64 from pixels of the image to pixels of the portrait."""
     across = composition.face_width * WIDTH / (box[2] - box[0])
     turn = math.radians(composition.turn)
     turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
@@ -126,7 +126,7 @@ def placement(box: Box, composition: Composition) -> np.ndarray:
 
 
 def _kept(size: tuple[int, int], box: Box, composition: Composition, place: np.ndarray) -> np.ndarray:
-    """Return the opacity of the photo over the portrait, (128, 96) float32: 0 where the photo has ended."""
+    """Return the opacity of the image over the portrait, (128, 96) float32: 0 where the image has ended."""
     x, y = original_places(place)
     face, tall = box[2] - box[0], box[3] - box[1]
     fade = composition.seam * face
@@ -135,7 +135,7 @@ def _kept(size: tuple[int, int], box: Box, composition: Composition, place: np.n
     if _is_tight(size, box) and (composition.cut_out or background_named(composition.background).foreign):
         across = (x - (box[0] + box[2]) / 2) / (composition.roundness * face)
         down = (y - (box[1] + box[3]) / 2) / ((0.5 + CROWN) * tall)
-        # Where the photo ends at the head, its mirror image fills in the top and the sides.
+        # Where the image ends at the head, its mirror image fills in the top and the sides.
         above, beside = above + CROWN * tall + fade, beside + CHEEK * face
         beside = np.minimum(beside, (1 - np.hypot(across, down)) * composition.roundness * face + fade / 2)
     inside = np.clip(np.minimum(np.minimum(above, below), beside) / fade, 0, 1).astype(np.float32)

@@ -163,7 +163,7 @@ def _of_face(seen: MeasuredFace, photo: np.ndarray, face: Face, label: Labeller 
 
 def find_faces(photo: np.ndarray, detect: Detect) -> list[Face]:
     """Detect the faces of an image (H, W, 3) uint8, in its pixels, with a margin for tight crops."""
-    picture, to_photo = take(photo, FACE_VIEW)
+    image, to_photo = take(photo, FACE_VIEW)
     # The view is neither turned nor stretched: two corners of the box are enough.
     return [
         Face(
@@ -171,7 +171,7 @@ def find_faces(photo: np.ndarray, detect: Detect) -> list[Face]:
             face.score,
             carry_points(to_photo, face.landmarks),
         )
-        for face in detect(picture, LEAST_SCORE)
+        for face in detect(image, LEAST_SCORE)
     ]
 
 

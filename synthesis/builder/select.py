@@ -79,7 +79,7 @@ class Selected:
 
 
 @dataclass
-class Selection:
+class SelectedPeople:
     """Selected people of both splits, rejected photos, and the groups with relaxed pose limits."""
 
     train: list[Selected] = field(default_factory=list)
@@ -142,14 +142,14 @@ def _copy_of(kept: Candidate, other: Candidate) -> Rejected:
     return Rejected(other.face.file, "copy" if same_bytes else "same picture", f"as {kept.face.file}")
 
 
-def select(candidates: Sequence[Candidate], request: Request, rng: np.random.Generator) -> Selection:
+def select(candidates: Sequence[Candidate], request: Request, rng: np.random.Generator) -> SelectedPeople:
     """Select the requested people, balanced over age, gender and race; with too few faces, proportionally fewer.
 
     The age x gender cells get the requested proportions as far as the faces allow; within a cell all races get equal
     numbers. Both splits have every group in the same proportion.
     """
     by_group = _grouped(candidates, request.age_edges, rng)
-    selection, picked = Selection(), []
+    selection, picked = SelectedPeople(), []
     for group, want in _group_sizes(by_group, request).items():
         members = by_group[group]
         limit = next((factor for factor in RELAXED if _within(members, factor) >= want), RELAXED[-1])
@@ -216,7 +216,7 @@ def apportion(total: int, shares: Sequence[float], supply: Sequence[int]) -> lis
     return given
 
 
-def _split(selection: Selection, picked: Sequence[Sequence[Selected]], request: Request) -> None:
+def _split(selection: SelectedPeople, picked: Sequence[Sequence[Selected]], request: Request) -> None:
     """Divide the people of every group between train and eval in the requested proportion."""
     count = sum(len(group) for group in picked)
     asked = request.train_people + request.eval_people

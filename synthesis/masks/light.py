@@ -1,4 +1,4 @@
-"""Measure light, blur and noise on a photo of a face, so that a mask can be drawn to match."""
+"""Measure light, blur and noise on an image of a face, so that a mask can be drawn to match."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synthesis.masks.shape import FaceFrame
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 WHITE_LEVEL = 215.0  # brightness of the lightest skin in a well exposed photo
 SKIN_TINT = np.array([1.22, 0.95, 0.80], np.float32)  # skin under neutral light, colour over brightness, all tones
-LEAST_SKIN_COLOUR = 0.1  # red over blue, in brightness: less than that and the photo has no colours
+LEAST_SKIN_COLOUR = 0.1  # red over blue, in brightness: less than that and the image has no colours
 PROBE = 32  # samples per side of the face
 SHARPNESS_SIZE = 96
 
@@ -44,25 +44,25 @@ class PhotoQuality:
     noise: float
 
 
-def _sample(photo: np.ndarray, frame: FaceFrame, area: tuple[float, float, float, float], *, size: int) -> np.ndarray:
+def _sample(image: np.ndarray, frame: FaceFrame, area: tuple[float, float, float, float], *, size: int) -> np.ndarray:
     """Sample the area x0, x1 (eye distances), y0, y1 (reaches) of the face, (size, size, 3) uint8."""
     x0, x1, y0, y1 = area[0] * frame.unit, area[1] * frame.unit, area[2] * frame.reach, area[3] * frame.reach
-    to_photo = frame.to_photo((x0, y0))
-    to_photo[:, 0] *= (x1 - x0) / (size - 1)
-    to_photo[:, 1] *= (y1 - y0) / (size - 1)
+    to_image = frame.to_image((x0, y0))
+    to_image[:, 0] *= (x1 - x0) / (size - 1)
+    to_image[:, 1] *= (y1 - y0) / (size - 1)
     return cv2.warpAffine(
-        photo, to_photo, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        image, to_image, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
 
 
-def measure_light(photo: np.ndarray, frame: FaceFrame) -> Light:
-    """Measure the light on the face of a photo (H, W, 3) uint8 RGB, on the skin between eyes and mouth."""
-    skin = _sample(photo, frame, (-0.75, 0.75, 0.1, 1.0), size=PROBE).astype(np.float32)
+def measure_light(image: np.ndarray, frame: FaceFrame) -> Light:
+    """Measure the light on the face of an image (H, W, 3) uint8 RGB, on the skin between eyes and mouth."""
+    skin = _sample(image, frame, (-0.75, 0.75, 0.1, 1.0), size=PROBE).astype(np.float32)
     grey = skin @ GREY
     low, bright = np.percentile(grey, (10, 95))
-    # Dark skin in good light and light skin in bad light look alike, so the rest of the photo counts half.
-    step = max(1, min(photo.shape[:2]) // 32)
-    around = np.percentile(photo[::step, ::step].reshape(-1, 3) @ GREY, 97)
+    # Dark skin in good light and light skin in bad light look alike, so the rest of the image counts half.
+    step = max(1, min(image.shape[:2]) // 32)
+    around = np.percentile(image[::step, ::step].reshape(-1, 3) @ GREY, 97)
     level = (0.5 * bright + 0.5 * max(bright, around)) / WHITE_LEVEL
     mean = np.clip(grey, low, bright).mean()
     slope_x, slope_y = _slopes(np.clip(grey, low, bright)) / max(mean, 1.0)
@@ -73,7 +73,7 @@ def measure_light(photo: np.ndarray, frame: FaceFrame) -> Light:
 
 
 def seen_colour(colour: np.ndarray, light: Light) -> np.ndarray:
-    """Return a colour (3,) with the colourfulness of the photo."""
+    """Return a colour (3,) with the colourfulness of the image."""
     return colour * light.colourful + (colour @ GREY) * (1 - light.colourful)
 
 
@@ -84,12 +84,12 @@ def _slopes(grey: np.ndarray) -> np.ndarray:
     return np.array([(grey @ line).sum() / power / 1.5, (line @ grey).sum() / power / 0.9])
 
 
-def measure_quality(photo: np.ndarray, frame: FaceFrame) -> PhotoQuality:
-    """Measure blur and noise of a photo (H, W, 3) uint8 RGB around the eyes, where every face has edges."""
+def measure_quality(image: np.ndarray, frame: FaceFrame) -> PhotoQuality:
+    """Measure blur and noise of an image (H, W, 3) uint8 RGB around the eyes, where every face has edges."""
     half = min(SHARPNESS_SIZE / 2, 1.0 * frame.unit) / frame.unit
     size = max(16, int(2 * half * frame.unit))
     high = half * frame.unit / frame.reach
-    eyes = _sample(photo, frame, (-half, half, 0.35 - high, 0.35 + high), size=size)
+    eyes = _sample(image, frame, (-half, half, 0.35 - high, 0.35 + high), size=size)
     grey = cv2.cvtColor(eyes, cv2.COLOR_RGB2GRAY).astype(np.float32)
     fine, coarse = cv2.GaussianBlur(grey, (0, 0), 1.0), cv2.GaussianBlur(grey, (0, 0), 2.0)
     ratio = float(np.abs(grey - fine).mean()) / max(float(np.abs(fine - coarse).mean()), 0.05)

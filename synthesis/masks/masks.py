@@ -1,11 +1,11 @@
-"""Draw a random mask and put it on a photo of a face.
+"""Draw a random mask and put it on an image of a face.
 
     rng = np.random.default_rng(0)
     spec = random_spec(rng, "below_nose")
-    masked = put_on_mask(photo, landmarks, spec, rng)
+    masked = put_on_mask(image, landmarks, spec, rng)
 
 No template images: cut, cloth, folds, light and shadow are drawn, matched to the pose and light of the face and to the
-blur and noise of the photo. `spec` holds all parameters as plain values for a table; `rng` gives creases and noise.
+blur and noise of the image. `spec` holds all parameters as plain values for a table; `rng` gives creases and noise.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def _allowed(names: tuple[str, ...], rows: tuple[ClothColour, ...] | tuple[Patte
     return tuple(name for name in names if name in known)
 
 
-def put_on_mask(photo: np.ndarray, landmarks: Points, spec: MaskSpec, rng: np.random.Generator) -> np.ndarray:
-    """Return a copy of the photo in which the face at `landmarks` wears the mask `spec`.
+def put_on_mask(image: np.ndarray, landmarks: Points, spec: MaskSpec, rng: np.random.Generator) -> np.ndarray:
+    """Return a copy of the image in which the face at `landmarks` wears the mask `spec`.
 
-    photo      (H, W, 3) uint8 RGB, unchanged
+    image      (H, W, 3) uint8 RGB, unchanged
     landmarks  (5, 2) pixels: eyes, nose tip, mouth corners, the viewer's left first
     returns    (H, W, 3) uint8 RGB; equal for equal arguments and an rng in an equal state
 
@@ -101,12 +101,12 @@ def put_on_mask(photo: np.ndarray, landmarks: Points, spec: MaskSpec, rng: np.ra
     """
     frame = face_frame(landmarks)
     sheet = _sheet(spec, frame)
-    light, quality = measure_light(photo, frame), measure_quality(photo, frame)
+    light, quality = measure_light(image, frame), measure_quality(image, frame)
     straps = _straps(spec, sheet, light)
     patch = patch_around(sheet, straps)
     mask = PlacedMask(sheet, straps, _style(spec, light), shadow=spec.shadow, match=spec.match)
     layer = paint(patch, mask, light=light, quality=quality, rng=rng)
-    return lay_over(photo, layer, frame.to_photo(patch.corner))
+    return lay_over(image, layer, frame.to_image(patch.corner))
 
 
 def _sheet(spec: MaskSpec, frame: FaceFrame) -> Sheet:

@@ -1,4 +1,4 @@
-"""Paint a placed mask as a layer (colour and opacity) and lay it over a photo."""
+"""Paint a placed mask as a layer (colour and opacity) and lay it over an image."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ def _strap_cover(patch: Patch, straps: Straps, unit: float) -> np.ndarray:
     return canvas.astype(np.float32) * np.float32(min(1.0, wide) / 255)
 
 
-def _blur(picture: np.ndarray, sigma: float) -> np.ndarray:
-    return cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.2 else picture
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.2 else image
 
 
 def _cloth_in_patch(patch: Patch, mask: PlacedMask, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -180,16 +180,16 @@ def _shadow(cover: np.ndarray, unit: float, light: Light, *, strength: float) ->
     return cv2.warpAffine(soft, move, soft.shape[::-1]) * np.float32(strength)
 
 
-def lay_over(photo: np.ndarray, layer: np.ndarray, to_photo: np.ndarray) -> np.ndarray:
-    """Return a copy of the photo (H, W, 3) uint8 with the layer on it; `to_photo` (2, 3) maps layer to photo pixels."""
+def lay_over(image: np.ndarray, layer: np.ndarray, to_image: np.ndarray) -> np.ndarray:
+    """Return a copy of the image (H, W, 3) uint8 with the layer on it; `to_image` (2, 3) maps layer to image pixels."""
     height, width = layer.shape[:2]
-    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ to_photo.T
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ to_image.T
     x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int), 0)
-    x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, photo.shape[1::-1])
-    result = photo.copy()
+    x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, image.shape[1::-1])
+    result = image.copy()
     if x0 >= x1 or y0 >= y1:
         return result
-    shifted = to_photo - np.array([[0, 0, x0], [0, 0, y0]], np.float32)
+    shifted = to_image - np.array([[0, 0, x0], [0, 0, y0]], np.float32)
     placed = cv2.warpAffine(layer, shifted, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
     *colours, cover = cv2.split(placed)
     free = 1 - cover

@@ -34,7 +34,7 @@ Points = np.ndarray
 class FaceFrame:
     """Face measured from its landmarks. Lengths in pixels, angles in radians."""
 
-    origin: np.ndarray  # (2,) photo pixels
+    origin: np.ndarray  # (2,) image pixels
     roll: float
     yaw: float
     unit: float  # distance between the eyes if the face looked at the camera
@@ -52,7 +52,7 @@ class FaceFrame:
         widths += (OUTLINE_WIDTHS[1] - widths) * (0.8 * abs(np.sin(self.yaw)))
         return widths * (self.unit * CLOTH_STANDS_OFF)
 
-    def to_photo(self, corner: tuple[float, float]) -> np.ndarray:
+    def to_image(self, corner: tuple[float, float]) -> np.ndarray:
         """Return the affine matrix (2, 3) to the photo from a patch whose first pixel is `corner` in this frame."""
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         turn = np.array([[cos, -sin], [sin, cos]])
@@ -60,7 +60,7 @@ class FaceFrame:
 
 
 def face_frame(landmarks: Points) -> FaceFrame:
-    """Measure a face. `landmarks` (5, 2) in photo pixels: eyes, nose tip, mouth corners, the viewer's left first.
+    """Measure a face. `landmarks` (5, 2) in image pixels: eyes, nose tip, mouth corners, the viewer's left first.
 
     ValueError when the points cannot be a face (not finite, eyes or mouth collapsed, mouth above the eyes).
     """

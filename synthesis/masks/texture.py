@@ -236,5 +236,5 @@ def draw_cloth(
         shade *= _ink(c, rng)
     pairs = zip(style.colour.astype(np.float32), style.trim.astype(np.float32), strict=True)
     planes = [(first + weight * (second - first)) * shade + lift for first, second in pairs]
-    picture = cv2.convertScaleAbs(cv2.merge(planes))
-    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA) if grow > 1 else picture
+    image = cv2.convertScaleAbs(cv2.merge(planes))
+    return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA) if grow > 1 else image
