@@ -154,12 +154,7 @@ def _fold_row(
     fold: int,
 ) -> Context:
     counts = [sum(labels[name][person] == label for person in persons) for name, label in classes]
-    return {
-        "fold": fold,
-        "people": len(persons),
-        "photos": int(frame["person"].isin(persons).sum()),
-        "counts": counts,
-    }
+    return {"fold": fold, "people": len(persons), "photos": int(frame["person"].isin(persons).sum()), "counts": counts}
 
 
 def _persons_agree(data: RunData) -> str:

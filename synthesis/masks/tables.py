@@ -9,11 +9,12 @@ tip of the nose at NOSE_HEIGHT; angles are degrees around the head, 0 = the line
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from core.cli import UserError
+from core.tables import row_named
 
 Row = TypeVar("Row")
 Range = tuple[float, float]
@@ -92,117 +93,35 @@ class Strap:
 SURGICAL_COLOURS = ("white", "sky", "sky", "teal", "black", "pink", "grey", "lavender", "navy")
 FILTER_COLOURS = ("white", "white", "black", "grey", "charcoal", "beige", "coral")
 CLOTH_COLOURS = (
-    "white",
-    "black",
-    "charcoal",
-    "grey",
-    "navy",
-    "royal",
-    "plum",
-    "wine",
-    "red",
-    "rose",
-    "mustard",
-    "olive",
-    "forest",
-    "teal",
-    "sky",
-    "beige",
-    "brown",
-    "mint",
-    "orange",
+    *("white", "black", "charcoal", "grey", "navy", "royal", "plum", "wine", "red", "rose", "mustard", "olive"),
+    *("forest", "teal", "sky", "beige", "brown", "mint", "orange"),
 )
 CLOTH_PATTERNS = ("plain", "plain", "stripes", "checks", "gingham", "dots", "floral", "zigzag", "camouflage")
 
+# fmt: off
 KINDS = (
-    Kind(
-        "surgical",
-        "pleats",
-        64,
-        (0.34, 0.42, 0.52, 0.58, 0.61, 0.63),
-        (1.80, 1.79, 1.75, 1.66, 1.50, 1.22),
-        SURGICAL_COLOURS,
-    ),
-    Kind(
-        "kf94", "panels", 70, (0.34, 0.37, 0.47, 0.60, 0.72, 0.82), (1.84, 1.82, 1.76, 1.60, 1.36, 1.10), FILTER_COLOURS
-    ),
-    Kind(
-        "kn95",
-        "ridge",
-        66,
-        (0.32, 0.42, 0.54, 0.60, 0.60, 0.66),
-        (1.93, 1.82, 1.70, 1.56, 1.38, 1.14),
-        FILTER_COLOURS,
-        rounding=0.02,
-    ),
-    Kind(
-        "n95",
-        "cup",
-        46,
-        (0.26, 0.30, 0.40, 0.53, 0.70, 0.92),
-        (1.73, 1.72, 1.68, 1.59, 1.45, 1.20),
-        ("white", "white", "white", "grey", "mint"),
-        straps=("head", "head", "none"),
-        rounding=0.08,
-    ),
-    Kind(
-        "cloth",
-        "seam",
-        72,
-        (0.32, 0.40, 0.52, 0.60, 0.62, 0.60),
-        (1.88, 1.85, 1.76, 1.60, 1.36, 1.00),
-        CLOTH_COLOURS,
-        CLOTH_PATTERNS,
-    ),
-    Kind(
-        "cloth_flat",
-        "pleats",
-        66,
-        (0.36, 0.41, 0.48, 0.54, 0.58, 0.60),
-        (1.80, 1.79, 1.76, 1.67, 1.51, 1.22),
-        CLOTH_COLOURS,
-        CLOTH_PATTERNS,
-    ),
-    Kind(
-        "sponge",
-        "smooth",
-        74,
-        (0.34, 0.42, 0.54, 0.62, 0.66, 0.72),
-        (1.86, 1.83, 1.73, 1.55, 1.28, 0.98),
-        ("black", "black", "charcoal", "grey", "rose", "beige", "navy"),
-    ),
-    Kind(
-        "duckbill",
-        "panels",
-        56,
-        (0.36, 0.38, 0.44, 0.52, 0.60, 0.66),
-        (1.74, 1.73, 1.70, 1.62, 1.50, 1.34),
-        ("white", "sky", "teal", "mint"),
-        straps=("head", "ear"),
-        pools=EVAL_ONLY,
-    ),
-    Kind(
-        "valved",
-        "valve",
-        62,
-        (0.30, 0.40, 0.52, 0.60, 0.64, 0.72),
-        (1.86, 1.78, 1.66, 1.50, 1.32, 1.10),
-        ("white", "grey", "black", "charcoal"),
-        straps=("head", "ear"),
-        pools=EVAL_ONLY,
-    ),
-    Kind(
-        "bandana",
-        "smooth",
-        84,
-        (0.36, 0.39, 0.44, 0.49, 0.53, 0.55),
-        (2.45, 2.25, 2.00, 1.75, 1.45, 1.10),
-        CLOTH_COLOURS,
-        CLOTH_PATTERNS,
-        straps=("none",),
-        pools=EVAL_ONLY,
-    ),
+    Kind("surgical", "pleats", 64, colours=SURGICAL_COLOURS,
+         top=(0.34, 0.42, 0.52, 0.58, 0.61, 0.63), bottom=(1.80, 1.79, 1.75, 1.66, 1.50, 1.22)),
+    Kind("kf94", "panels", 70, colours=FILTER_COLOURS,
+         top=(0.34, 0.37, 0.47, 0.60, 0.72, 0.82), bottom=(1.84, 1.82, 1.76, 1.60, 1.36, 1.10)),
+    Kind("kn95", "ridge", 66, colours=FILTER_COLOURS, rounding=0.02,
+         top=(0.32, 0.42, 0.54, 0.60, 0.60, 0.66), bottom=(1.93, 1.82, 1.70, 1.56, 1.38, 1.14)),
+    Kind("n95", "cup", 46, colours=("white", "white", "white", "grey", "mint"), straps=("head", "head", "none"),
+         top=(0.26, 0.30, 0.40, 0.53, 0.70, 0.92), bottom=(1.73, 1.72, 1.68, 1.59, 1.45, 1.20), rounding=0.08),
+    Kind("cloth", "seam", 72, colours=CLOTH_COLOURS, patterns=CLOTH_PATTERNS,
+         top=(0.32, 0.40, 0.52, 0.60, 0.62, 0.60), bottom=(1.88, 1.85, 1.76, 1.60, 1.36, 1.00)),
+    Kind("cloth_flat", "pleats", 66, colours=CLOTH_COLOURS, patterns=CLOTH_PATTERNS,
+         top=(0.36, 0.41, 0.48, 0.54, 0.58, 0.60), bottom=(1.80, 1.79, 1.76, 1.67, 1.51, 1.22)),
+    Kind("sponge", "smooth", 74, colours=("black", "black", "charcoal", "grey", "rose", "beige", "navy"),
+         top=(0.34, 0.42, 0.54, 0.62, 0.66, 0.72), bottom=(1.86, 1.83, 1.73, 1.55, 1.28, 0.98)),
+    Kind("duckbill", "panels", 56, colours=("white", "sky", "teal", "mint"), straps=("head", "ear"), pools=EVAL_ONLY,
+         top=(0.36, 0.38, 0.44, 0.52, 0.60, 0.66), bottom=(1.74, 1.73, 1.70, 1.62, 1.50, 1.34)),
+    Kind("valved", "valve", 62, colours=("white", "grey", "black", "charcoal"), straps=("head", "ear"), pools=EVAL_ONLY,
+         top=(0.30, 0.40, 0.52, 0.60, 0.64, 0.72), bottom=(1.86, 1.78, 1.66, 1.50, 1.32, 1.10)),
+    Kind("bandana", "smooth", 84, colours=CLOTH_COLOURS, patterns=CLOTH_PATTERNS, straps=("none",), pools=EVAL_ONLY,
+         top=(0.36, 0.39, 0.44, 0.49, 0.53, 0.55), bottom=(2.45, 2.25, 2.00, 1.75, 1.45, 1.10)),
 )
+# fmt: on
 
 COLOURS = (
     ClothColour("white", (238, 240, 242)),
@@ -256,10 +175,7 @@ WRONG_WAYS = tuple(row.name for row in WEARS if row.name != "worn")
 
 def find(rows: Iterable[Row], name: str) -> Row:
     """Return the row of that name. UserError lists the known names."""
-    named: Mapping[str, Row] = {row.name: row for row in rows}
-    if name not in named:
-        raise UserError(f"mask: no such name {name!r}, allowed: {', '.join(named)}")
-    return named[name]
+    return row_named(rows, name, what="mask option")
 
 
 def in_pool(rows: Iterable[Row], pool: str) -> tuple[Row, ...]:
