@@ -15,10 +15,9 @@ from pathlib import Path
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
-from core.disk import require_room
-from core.locks import holding
+from core.files import holding, require_room
 from core.tasks import task_named, task_names
-from storage.crop_cache import open_pixels
+from storage.crop_cache import open_crop_cache
 from storage.crops import Crops, load_crops
 from storage.run_dir import (
     CONFIG,
@@ -82,7 +81,7 @@ def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> list[
         refuse_other_crops(fold_dir, identity, crops)
         config = from_dict(identity["settings"])
         size, weights = input_size(config, identity), backbone_path(fold_dir, identity)
-        open_pixels(crops, size)
+        open_crop_cache(crops, size)
         if weights:
             shards |= {
                 shard.path: shard

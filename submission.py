@@ -1,28 +1,30 @@
-"""Recombine the tasks into submission.csv, check it, and score it wherever the truth is known.
+"""Recombine the tasks into submission.csv, check it, and score it wherever labels are known.
 
     python submission.py                                  outputs/default/submission.csv and scores.json
     python submission.py --mask outputs/a/mask.csv --gender outputs/a/gender.csv --age outputs/ab/age.csv
-    python submission.py --decision shift                 for eval photos whose mix of classes is another
-    python submission.py --decision auto                  a tuned decision, where nested checking says that it pays
+    python submission.py --decision shift                 for eval photos with other class priors
+    python submission.py --decision auto                  the best rule that pays out of fold, else raw
     python submission.py --validate my.csv                check any CSV against the eval photos of the run
 
-The out-of-fold score is on people no model of theirs was trained on. The eval score appears if labels are at hand
-(--truth, truth.csv in the data root, or the names of the re-made layout); nothing else ever reads them. Rules of
-decision are fitted on out-of-fold logits, and on no label of an eval photo; all of them are scored side by side,
-whichever is used.
+The out-of-fold score is of people whom the models were not trained on. The eval score appears if labels are at hand
+(--truth, truth.csv in the data root, or the names of the re-made layout); nothing else ever reads them. Decision rules
+are fitted on out-of-fold logits, and on no label of an eval photo; all of them are scored side by side, whichever is
+used.
 """
 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
-from core.tasks import AgeEdges, Task, combined_class_count, combined_tasks
+from core.tasks import AgeEdges, combined_class_count, combined_tasks
+from evaluation.calibration import calibration_record, describe_mixes, format_calibration
+from evaluation.combined_class import combine_labels
 from evaluation.decision_rules import (
     AUTO,
     RAW,
@@ -36,44 +38,52 @@ from evaluation.decision_rules import (
     format_trials,
     rule_named,
 )
-from evaluation.groups import format_groups
-from evaluation.label_shift import describe_mixes
 from evaluation.logits import read_table, require_same_ids
-from evaluation.results import (
-    beside_majority,
-    format_calibration,
+from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults, read_averaged_values
+from evaluation.scores import (
+    Labels,
+    format_classes,
+    format_groups,
+    format_scores,
     format_values,
-    oof_record,
-    read_out_of_fold,
+    most_frequent,
+    score_beside_majority,
     value_errors,
-    value_tables,
 )
-from evaluation.scores import Labels, combine, format_classes, format_scores, most_frequent
 from storage.crops import Crops, load_crops, read_faces
-from storage.eval_labels import Truth, find_truth
-from storage.label_corrections import training_crops
-from storage.run_dir import Run, read_run
+from storage.run_dir import Run
 
 COLUMNS = ["ImageID", "ans"]
+PhotoLabels = Mapping[str, Mapping[str, int]]
+"""Labels by image id and task."""
+
+
+@dataclass(frozen=True)
+class EvalLogits:
+    """The eval photos that could be read, and their logits (N, C) of each combined task."""
+
+    image_ids: Sequence[str]
+    logits: Logits
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    run = read_run(args.run_dir)
-    image_ids = submission_order(run)
+    results = RunResults(args.run_dir, args.truth)
+    image_ids = submission_order(results.run)
     if args.validate:
         validate_submission(args.validate, image_ids)
         print(f"{args.validate}: valid, {len(image_ids)} rows")
         return
 
-    refuse_fit_on_other_models(args)
-    train = training_crops(args.run_dir, Path(run.crop_dir))
-    readable, logits = read_eval_logits(args, run)
-    oof = read_out_of_fold(args.run_dir, train, run)
+    tables = {task.name: getattr(args, task.name) for task in combined_tasks() if getattr(args, task.name)}
+    refuse_fit_on_other_models(args.decision, args.run_dir, tables)
+    train = results.train
+    readable = read_eval_logits(results, tables)
+    oof = results.out_of_fold()
     trials = compare(oof) if oof and oof.has_combined_class else []
-    decision = decide(args.decision, oof, trials, logits)
-    predicted = labels_of(readable, decision.labels(logits))
-    usual = usual_labels(train, run.age_edges, predicted)
+    decision = decide(args.decision, oof, trials, readable.logits)
+    predicted = labels_by_photo(readable.image_ids, decision.labels(readable.logits))
+    usual = usual_labels(train, results.run.age_edges, predicted)
     predicted = with_unreadable(predicted, image_ids, usual)
     path = args.out or args.run_dir / "submission.csv"
     is_new = write_submission(path, image_ids, predicted)
@@ -82,10 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if decision.mixes:
         print(describe_mixes(decision.mixes, {task.name: task.classes for task in combined_tasks()}))
 
-    truth = find_truth(args.truth, run)
     report = {
-        "oof": oof_record(args.run_dir, train, oof, trials, decision.rule) if oof else None,
-        "eval": score_eval(args.run_dir, image_ids, predicted, truth, train=train, usual=usual) if truth else None,
+        "oof": score_out_of_fold(results, oof, trials, decision.rule) if oof else None,
+        "eval": score_eval(results, image_ids, predicted, usual) if results.eval_labels else None,
     }
     print_report(report, trials)
     write_if_changed(args.run_dir / "decision.json", decision.as_json())
@@ -106,7 +115,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--decision",
         choices=[AUTO, *(rule.name for rule in RULES)],
         default=RAW,
-        help="; ".join(f"{rule.name}: {rule.says}" for rule in RULES) + "; auto: the best that pays out of fold",
+        help="; ".join(f"{rule.name}: {rule.summary}" for rule in RULES) + "; auto: the best that pays out of fold",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/submission.csv)")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with ImageID and ans to score against")
@@ -114,25 +123,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def refuse_fit_on_other_models(args: argparse.Namespace) -> None:
+def refuse_fit_on_other_models(rule: str, run_dir: Path, tables: Mapping[str, Path]) -> None:
     """UserError for a rule that would be fitted on out-of-fold logits of other models than the eval logits are of."""
-    if args.decision == RAW:
-        return
     for task in combined_tasks():
-        table = table_path(args, task)
-        if table.resolve() != own_table(args, task).resolve():
+        own = EVAL_PHOTOS.averaged_path(run_dir, task)
+        table = tables.get(task.name, own)
+        if rule != RAW and table.resolve() != own.resolve():
             raise UserError(
-                f"--{task.name} {table}: --decision {args.decision} is fitted on the out-of-fold logits of --run-dir "
-                f"{args.run_dir}; bring the runs into one folder with ensemble.py --run-dir, or decide by {RAW}"
+                f"--{task.name} {table}: --decision {rule} is fitted on the out-of-fold logits of --run-dir {run_dir}; "
+                f"bring the runs into one folder with ensemble.py --run-dir, or decide by {RAW}"
             )
-
-
-def table_path(args: argparse.Namespace, task: Task) -> Path:
-    return getattr(args, task.name) or own_table(args, task)
-
-
-def own_table(args: argparse.Namespace, task: Task) -> Path:
-    return args.run_dir / f"{task.name}.csv"
 
 
 def submission_order(run: Run) -> list[str]:
@@ -141,25 +141,22 @@ def submission_order(run: Run) -> list[str]:
     return list(faces["image_id"][faces["split"] == "eval"])
 
 
-def read_eval_logits(args: argparse.Namespace, run: Run) -> tuple[Sequence[str], dict[str, np.ndarray]]:
-    """Image ids of the eval photos that could be read, and their logits (N, C) of each task in this order.
-
-    UserError unless the table of each task has exactly these photos.
-    """
-    readable = load_crops(Path(run.crop_dir), "eval").image_ids
+def read_eval_logits(results: RunResults, tables: Mapping[str, Path]) -> EvalLogits:
+    """Logits from `tables`, by default the run's own. UserError unless each has exactly the readable eval photos."""
+    readable = load_crops(Path(results.run.crop_dir), "eval").image_ids
     logits = {}
     for task in combined_tasks():
-        path = table_path(args, task)
+        path = tables.get(task.name, EVAL_PHOTOS.averaged_path(results.run_dir, task))
         if not path.exists():
             raise UserError(f"{path}: no such file; run ensemble.py first, or give --{task.name}")
         table = read_table(path, task.classes)
         require_same_ids(path, table, set(readable), "the eval part")
         logits[task.name] = table.of(readable)
-    return readable, logits
+    return EvalLogits(readable, logits)
 
 
 def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial], logits: Logits) -> Decision:
-    """The rule to use, fitted on all out-of-fold photos; UserError if there is nothing to fit the wanted one on."""
+    """Fit the rule to use on all out-of-fold photos; UserError if there is nothing to fit the wanted one on."""
     if trials:
         return rule_named(choose(wanted, trials)).fit(oof, logits)
     if wanted not in (RAW, AUTO):
@@ -167,34 +164,32 @@ def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial], logits: 
     return Decision.raw()
 
 
-def labels_of(image_ids: Sequence[str], decided: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
-    """The label of every photo, by image id and task."""
-    rows = zip(*(labels.tolist() for labels in decided.values()), strict=True)
-    return {image_id: dict(zip(decided, row, strict=True)) for image_id, row in zip(image_ids, rows, strict=True)}
+def labels_by_photo(image_ids: Sequence[str], labels: Labels) -> PhotoLabels:
+    """Labels (N,) of each task as labels of each photo."""
+    rows = zip(*(of_task.tolist() for of_task in labels.values()), strict=True)
+    return {image_id: dict(zip(labels, row, strict=True)) for image_id, row in zip(image_ids, rows, strict=True)}
 
 
-def usual_labels(train: Crops, age_edges: AgeEdges, predicted: Mapping[str, Mapping[str, int]]) -> Labels:
+def usual_labels(train: Crops, age_edges: AgeEdges, predicted: PhotoLabels) -> Labels:
     """Labels of the training photos; for a data set that has none, those predicted for it."""
     if train.image_ids:
         return {task.name: train.labels(task, age_edges) for task in combined_tasks()}
     return columns(sorted(predicted), predicted)
 
 
-def with_unreadable(
-    labels: dict[str, dict[str, int]], image_ids: Sequence[str], usual: Labels
-) -> dict[str, dict[str, int]]:
-    """Labels for all eval photos: one that could not be read gets the commonest of the usual labels, and is named."""
+def with_unreadable(labels: PhotoLabels, image_ids: Sequence[str], usual: Labels) -> PhotoLabels:
+    """Labels of all eval photos: one that could not be read gets the commonest of the usual labels, and is named."""
     unreadable = [image_id for image_id in image_ids if image_id not in labels]
     if not unreadable:
         return labels
     guess = {name: most_frequent(values) for name, values in usual.items()}
     print(f"{len(unreadable)} unreadable photos get the commonest labels: {name_some(unreadable)}")
-    return labels | {image_id: guess for image_id in unreadable}
+    return {**labels, **dict.fromkeys(unreadable, guess)}
 
 
-def write_submission(path: Path, image_ids: Sequence[str], labels: Mapping[str, Mapping[str, int]]) -> bool:
-    """Write the table, and say whether it was another one before."""
-    frame = pd.DataFrame({"ImageID": image_ids, "ans": combine(columns(image_ids, labels))})
+def write_submission(path: Path, image_ids: Sequence[str], labels: PhotoLabels) -> bool:
+    """Write the table; return whether it differs from the one that was there."""
+    frame = pd.DataFrame({"ImageID": image_ids, "ans": combine_labels(columns(image_ids, labels))})
     if path.exists() and path.read_bytes() == frame.to_csv(index=False).encode():
         return False
     files.write_csv(path, frame)
@@ -206,13 +201,13 @@ def write_if_changed(path: Path, record: Mapping[str, object]) -> None:
         files.write_json(path, record)
 
 
-def columns(image_ids: Sequence[str], labels: Mapping[str, Mapping[str, int]]) -> Labels:
+def columns(image_ids: Sequence[str], labels: PhotoLabels) -> Labels:
     """Labels by task, each in the order of the image ids."""
     return {task.name: [labels[image_id][task.name] for image_id in image_ids] for task in combined_tasks()}
 
 
 def validate_submission(path: Path, image_ids: Sequence[str]) -> None:
-    """UserError naming the first thing that is wrong: columns, number of rows, ids, or range of ans."""
+    """UserError naming the first fault: columns, number of rows, ids, or range of ans."""
     frame = files.read_csv(path, COLUMNS)
     if list(frame.columns) != COLUMNS:
         raise UserError(f"{path}: columns {', '.join(frame.columns)}; allowed are exactly {', '.join(COLUMNS)}")
@@ -221,7 +216,7 @@ def validate_submission(path: Path, image_ids: Sequence[str]) -> None:
     if given != expected:
         wrong, verb = (expected - given, "lacks") if expected - given else (given - expected, "has in excess")
         raise UserError(f"{path}: {len(frame)} rows, expected {len(image_ids)}; it {verb} {name_some(sorted(wrong))}")
-    allowed = {str(answer) for answer in range(combined_class_count())}
+    allowed = set(map(str, range(combined_class_count())))
     bad = frame[~frame["ans"].isin(allowed)]
     if len(bad):
         row = bad.iloc[0]
@@ -230,19 +225,35 @@ def validate_submission(path: Path, image_ids: Sequence[str]) -> None:
         )
 
 
-def score_eval(
-    run_dir: Path, image_ids: Sequence[str], predicted: Mapping, truth: Truth, *, train: Crops, usual: Labels
-) -> dict:
+def score_out_of_fold(results: RunResults, oof: OutOfFold, trials: Sequence[Trial], used: str) -> dict:
+    """Scores of the rule in use on people it was not fitted on, of all rules side by side, and of probabilities."""
+    likeliest = {name: logits.argmax(axis=1) for name, logits in oof.logits.items()}
+    decided = next((trial.labels for trial in trials if trial.rule == used), {})
+    predicted = {name: labels.tolist() for name, labels in {**likeliest, **decided}.items()}
+    truth = {name: labels.tolist() for name, labels in oof.labels.items()}
+    facts, persons = results.train_facts, oof.persons.tolist()
+    record = score_beside_majority(truth, predicted, persons, learned_from=truth, facts=facts)
+    if trials:
+        record["decisions"] = {"used": used, "rules": [trial.as_json() for trial in trials]}
+    record["calibration"] = {
+        name: calibration_record(oof.logits[name], oof.labels[name], oof.folds) for name in oof.logits
+    }
+    tables = read_averaged_values(results.run_dir, OUT_OF_FOLD)
+    record["values"] = value_errors(tables, results.train.image_ids, facts, persons=persons, learned_from=facts)
+    return record
+
+
+def score_eval(results: RunResults, image_ids: Sequence[str], predicted: PhotoLabels, usual: Labels) -> dict:
     """Scores of the submission. Every eval photo counts as a person of its own."""
-    unknown = sorted(set(image_ids) - set(truth.labels))
+    known = results.eval_labels
+    unknown = sorted(set(image_ids) - set(known.labels))
     if unknown:
         raise UserError(f"truth: no row for {name_some(unknown)}, which the eval part has")
-    facts = [truth.facts.get(image_id, {}) for image_id in image_ids]
-    true, answers = columns(image_ids, truth.labels), columns(image_ids, predicted)
-    record = beside_majority(true, answers, image_ids, learned_from=usual, facts=facts)
-    learned_from = train.frame.to_dict("records")
-    tables = value_tables(run_dir)
-    record["values"] = value_errors(tables, image_ids, facts, persons=image_ids, learned_from=learned_from)
+    facts = [known.facts.get(image_id, {}) for image_id in image_ids]
+    truth, found = columns(image_ids, known.labels), columns(image_ids, predicted)
+    record = score_beside_majority(truth, found, image_ids, learned_from=usual, facts=facts)
+    tables = read_averaged_values(results.run_dir, EVAL_PHOTOS)
+    record["values"] = value_errors(tables, image_ids, facts, persons=image_ids, learned_from=results.train_facts)
     return record
 
 

@@ -11,19 +11,19 @@ is left alone, one that was interrupted goes on after its last epoch. Settings: 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 from core import distributed
 from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
-from core.disk import require_room, training_bytes
-from core.locks import holding
+from core.files import holding, require_room
 from core.tasks import Task, task_named, task_names
 from storage.crops import Crops, load_crops
 from storage.folds import load_or_make_folds, plan_folds
-from storage.label_corrections import crops_to_train, remember
+from storage.label_corrections import crops_to_train, keep_corrections
 from storage.run_dir import begin_run, describe_run, fold_dir_of, is_done, refuse_other_run, remove_spent_states
+from training.checkpoints import training_bytes
 from training.config import PROFILES, Config, add_flags, resolve, typed_settings
 from training.device import pick_device
 from training.feature_making import make_features
@@ -44,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.show_settings:
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
-    with distributed.joined(), holding(args.run_dir, "--run-dir"):
+    with distributed.joined(), ExitStack() as stack:
+        # Rank 0 holds the folder for all ranks.
+        if distributed.is_first():
+            stack.enter_context(holding(args.run_dir, "--run-dir"))
         train_tasks(args, tasks, configs, profile)
 
 
@@ -59,7 +62,8 @@ def train_tasks(args: argparse.Namespace, tasks: Sequence[Task], configs: Mappin
         refuse_other_split(args.run_dir, task, labels_of[task.name], crops, configs[task.name])
     remove_spent_states(args.run_dir)
     require_room_for_training(args, tasks, configs)
-    remember(args.run_dir, args.label_fixes)
+    if distributed.is_first():
+        keep_corrections(args.run_dir, args.label_fixes)
     folds_of = {task.name: open_run(args.run_dir, crops, configs[task.name]) for task in tasks}
     print(f"{len(crops.image_ids)} photos of {crops.frame['person'].nunique()} people, profile {profile}")
 
@@ -137,8 +141,9 @@ def refuse_other_split(run_dir: Path, task: Task, labels: Sequence[int], crops: 
 def open_run(run_dir: Path, crops: Crops, config: Config) -> dict[str, int]:
     """Fold of every person, now that run folder and split are known to fit; both are written at first use."""
     split = {"folds": config.folds, "age_edges": config.age_edges}
-    begin_run(run_dir, describe_run(crops, **split, fold_seed=config.fold_seed))
-    return load_or_make_folds(run_dir, crops, **split, seed=config.fold_seed)
+    write = distributed.is_first()
+    begin_run(run_dir, describe_run(crops, **split, fold_seed=config.fold_seed), write=write)
+    return load_or_make_folds(run_dir, crops, **split, seed=config.fold_seed, write=write)
 
 
 def refuse_absent_class(task: Task, labels: Sequence[int], crops: Crops, fold_of: Mapping[str, int]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from check_data.findings import OK, PROBLEM, WARNING, Finding
 from check_data.scan import DataScan
 from core.cli import UserError, cpu_count
-from core.disk import in_words, require_room
+from core.files import in_words, require_room
 
 OLDEST_TORCH = (2, 10)
 """Older versions have a known vulnerability in weight loading."""

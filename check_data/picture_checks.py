@@ -6,7 +6,8 @@ from statistics import median
 
 from check_data.findings import OK, PROBLEM, WARNING, Finding, counted, severity_of
 from check_data.scan import DataScan
-from core.near_duplicates import lookalikes
+from core.near_duplicates import find_near_duplicates
+from storage.crops import LABEL_COLUMNS
 from storage.layouts import Photo
 
 COPY_BITS = 32
@@ -15,7 +16,6 @@ brightened differs in up to 23 bits, one cropped by 1% at the edges in up to 28;
 two photos of different people came as close."""
 SMALL_SIDE = 64
 """Shorter side in pixels below which a photo is reported: an age cannot be read from so few pixels."""
-FACTS = ("mask", "gender", "age")
 Group = Sequence[Photo]
 
 
@@ -57,7 +57,7 @@ def near_copies(data: DataScan) -> Finding:
     for photo, scanned in data.readable:
         by_hash.setdefault(scanned.image_hash, {}).setdefault(scanned.digest, photo)
     alike = [list(photos.values()) for photos in by_hash.values()]
-    pairs = [[*alike[one], *alike[other]] for one, other in lookalikes(list(by_hash), COPY_BITS)]
+    pairs = [[*alike[one], *alike[other]] for one, other in find_near_duplicates(list(by_hash), COPY_BITS)]
     groups = [group for group in (*alike, *pairs) if len({photo.person for photo in group}) > 1]
     return _sharing(data, groups, "the same picture")
 
@@ -66,7 +66,9 @@ def contradictions(data: DataScan) -> Finding:
     """Find files with the same bytes under different labels."""
     found = []
     for group in _by_digest(data).values():
-        labels = {tuple(photo.facts.get(fact, "") for fact in FACTS) for photo in group if photo.split == "train"}
+        labels = {
+            tuple(photo.facts.get(fact, "") for fact in LABEL_COLUMNS) for photo in group if photo.split == "train"
+        }
         if len(labels) > 1:
             found.append(f"{_names(group)}: {' or '.join(sorted(' '.join(facts) for facts in labels))}")
     if not found:

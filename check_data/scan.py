@@ -9,8 +9,8 @@ from pathlib import Path
 from core.cli import progress
 from core.files import file_sha256
 from core.images import UnreadablePhoto, read_photo
-from core.near_duplicates import picture_hash
-from core.parallel import spread
+from core.near_duplicates import image_hash
+from core.parallel import run_parallel
 from core.tasks import AgeEdges
 from storage.layouts import Dataset, Photo
 
@@ -64,7 +64,7 @@ class DataScan:
 def scan_photos(root: Path, photos: Sequence[Photo], workers: int) -> dict[str, PhotoScan]:
     """Read all photos; return their scans by path relative to the root."""
     paths = [photo.path for photo in photos]
-    with closing(spread(partial(_scanner, root), paths, workers)) as scans:
+    with closing(run_parallel(partial(_scanner, root), paths, workers)) as scans:
         return {scanned.path: scanned for scanned in progress(scans, title="photos", total=len(paths))}
 
 
@@ -78,4 +78,4 @@ def _scan_photo(root: Path, path: str) -> PhotoScan:
     except UnreadablePhoto as error:
         return PhotoScan(path, reason=error.reason)
     height, width = image.shape[:2]
-    return PhotoScan(path, width, height, file_sha256(root / path), picture_hash(image))
+    return PhotoScan(path, width, height, file_sha256(root / path), image_hash(image))

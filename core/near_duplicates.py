@@ -19,7 +19,7 @@ _MIRROR = np.packbits(np.tile(np.arange(FREQUENCIES) % 2, FREQUENCIES).astype(np
 """A mirrored picture has the signs of its odd frequencies across turned round."""
 
 
-def picture_hash(photo: np.ndarray) -> str:
+def image_hash(photo: np.ndarray) -> str:
     """The hash of (H, W, 3) uint8 as 64 hexadecimal digits."""
     way = cv2.INTER_AREA if min(photo.shape[:2]) > SIDE else cv2.INTER_LINEAR
     grey = cv2.cvtColor(cv2.resize(photo, (SIDE, SIDE), interpolation=way), cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -29,7 +29,7 @@ def picture_hash(photo: np.ndarray) -> str:
     return np.packbits(signs).tobytes().hex()
 
 
-def lookalikes(hashes: Sequence[str], same_bits: int = SAME_BITS) -> list[tuple[int, int]]:
+def find_near_duplicates(hashes: Sequence[str], same_bits: int = SAME_BITS) -> list[tuple[int, int]]:
     """All pairs (i, j), i < j, of places in `hashes` that are of the same picture, mirrored ones included."""
     if not hashes:
         return []

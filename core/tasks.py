@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from core.tables import row_named
+from core.cli import row_named
 
 AgeEdges = tuple[int, int]
 Facts = Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Logit tables: `image_id`, then one column a class. Rows belong together by image id alone, never by position."""
+"""Logit tables: `image_id`, then one column a class. Rows are joined by image id alone, never by position."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,10 @@ def write_table(path: Path, table: LogitTable) -> None:
 
 
 def read_table(path: Path, classes: Sequence[str]) -> LogitTable:
-    """UserError for other classes, an id that stands twice, or a cell that is not a finite number."""
+    """Read a logit table. UserError for other classes, an id that occurs twice, or a cell that is not a finite number.
+
+    All logits enter through this function, so nothing is ever computed from NaN or infinity.
+    """
     frame = files.read_csv(path, ("image_id",))
     files.require_unique(path, frame, "image_id")
     if list(frame.columns) != ["image_id", *classes]:
@@ -77,6 +80,7 @@ def average_log_probs(stack: np.ndarray) -> np.ndarray:
 
 
 AVERAGES = {"logit": average_logits, "log_prob": average_log_probs}
+DEFAULT_AVERAGE = "log_prob"
 
 
 def average_tables(tables: Sequence[LogitTable], average: str) -> LogitTable:
@@ -86,8 +90,8 @@ def average_tables(tables: Sequence[LogitTable], average: str) -> LogitTable:
     return make_table(image_ids, tables[0].classes, AVERAGES[average](stack))
 
 
-def join_held_out(tables: Mapping[Path, LogitTable]) -> LogitTable:
-    """The folds' out-of-fold tables, by the file each came from, as one; UserError for a photo that two held out."""
+def join_out_of_fold(tables: Mapping[Path, LogitTable]) -> LogitTable:
+    """One table from the folds' out-of-fold tables, by file; UserError for a photo that two folds held out."""
     owner: dict[str, Path] = {}
     for path, table in tables.items():
         for image_id in table.image_ids:

@@ -1,151 +1,210 @@
-"""The records of scores.json: what is predicted, beside the truth, over all photos, over groups, and in numbers."""
+"""Reader of a run folder's results: logit tables by task, joined with labels, persons and facts by image id.
 
-from collections.abc import Mapping, Sequence
+<task>/fold<k>/oof.csv, eval.csv      a fold's logits of the training photos it held out, and of the eval photos
+<task>_oof.csv, <task>.csv            averages of them, written by ensemble.py
+..._years.csv beside each             expected values of a task that learned them
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from core.cli import UserError
-from core.tasks import TASKS, Facts, Task, task_named, task_names
-from evaluation.calibration import calibration_record
-from evaluation.decision_rules import OutOfFold, Trial
-from evaluation.groups import score_groups, weakest
-from evaluation.logits import LogitTable, read_table, require_same_ids
-from evaluation.metrics import Estimate, mean_over_photos
-from evaluation.scores import Labels, majority, score
+from core.cli import UserError, name_some
+from core.tasks import TASKS, Facts, Task
+from evaluation.decision_rules import OutOfFold
+from evaluation.logits import (
+    DEFAULT_AVERAGE,
+    LogitTable,
+    average_tables,
+    join_out_of_fold,
+    log_softmax,
+    read_table,
+    require_same_ids,
+)
+from evaluation.predictions import TaskPredictions
+from evaluation.scores import known_values
 from storage.crops import Crops
+from storage.eval_labels import EvalLabels, find_eval_labels
 from storage.folds import audit_folds, folds_path, read_folds
-from storage.run_dir import Run
+from storage.label_corrections import training_crops
+from storage.run_dir import Run, read_config_of, read_run
 
 
-def read_out_of_fold(run_dir: Path, train: Crops, run: Run) -> OutOfFold | None:
-    """Out-of-fold logits of every task that has them, in the order of the training photos; None where none has.
+@dataclass(frozen=True)
+class Part:
+    """Photos that a run predicts: the training photos, each out of fold, or the eval photos."""
 
-    UserError for a table or a split that is not of these photos.
+    name: str
+    title: str
+    suffix: str
+
+    def fold_path(self, fold_dir: Path, value: str = "") -> Path:
+        """A fold's logits, or its expected values of that name."""
+        return fold_dir / f"{self.name}{f'_{value}' if value else ''}.csv"
+
+    def averaged_path(self, run_dir: Path, task: Task, value: str = "") -> Path:
+        return run_dir / f"{task.name}{self.suffix}{f'_{value}' if value else ''}.csv"
+
+
+OUT_OF_FOLD = Part("oof", "out of fold", "_oof")
+EVAL_PHOTOS = Part("eval", "eval", "")
+
+
+@dataclass(frozen=True)
+class TaskTables:
+    """Logits of one task, and expected values (one column) where its models learned them. `path` names them."""
+
+    path: Path
+    folds: tuple[str, ...]
+    logits: LogitTable
+    values: LogitTable | None = None
+
+
+def fold_paths(run_dir: Path, task: Task, part: Part) -> list[Path]:
+    """The logit tables of a task's folds, sorted."""
+    return sorted((run_dir / task.name).glob(f"fold*/{part.name}.csv"))
+
+
+def read_fold_tables(run_dir: Path, task: Task, part: Part, folds: Collection[str] | None = None) -> TaskTables | None:
+    """The tables of a task's folds as one: joined out of fold, averaged for eval photos. None without a table.
+
+    `folds` such as {"fold0"} are the ones to read, by default all there are. Expected values are read where all of
+    these folds have them. UserError for a table of another task, or of other photos than the first fold's.
     """
-    paths = {name: run_dir / f"{name}_oof.csv" for name in task_names()}
-    tasks = [task_named(name) for name, path in paths.items() if path.exists()]
-    if not tasks:
+    paths = [path for path in fold_paths(run_dir, task, part) if folds is None or path.parent.name in folds]
+    if not paths:
         return None
-    logits = {}
-    for task in tasks:
-        table = read_table(paths[task.name], task.classes)
-        require_same_ids(paths[task.name], table, set(train.image_ids), "the training part")
-        logits[task.name] = table.of(train.image_ids)
-    labels = {task.name: np.array(train.labels(task, run.age_edges)) for task in tasks}
-    return OutOfFold(logits, labels, np.array(train.frame["person"], dtype=str), folds_of(run_dir, train, run))
+    for path in paths:
+        read_config_of(path.parent, task.name)
+    logits = {path: read_table(path, task.classes) for path in paths}
+    values: dict[Path, LogitTable] = {}
+    value_paths = [part.fold_path(path.parent, task.value.name) for path in paths] if task.value else []
+    if value_paths and all(path.exists() for path in value_paths):
+        values = {path: read_table(path, (task.value.name,)) for path in value_paths}
+        for path, (value_path, table) in zip(paths, values.items(), strict=True):
+            require_same_ids(value_path, table, set(logits[path].image_ids), str(path))
+    names = tuple(path.parent.name for path in paths)
+    joined = _one_table(values, part, "logit") if values else None
+    return TaskTables(run_dir / task.name, names, _one_table(logits, part, DEFAULT_AVERAGE), joined)
 
 
-def folds_of(run_dir: Path, train: Crops, run: Run) -> np.ndarray:
-    """(N,) fold of every training photo, in their order."""
-    path = folds_path(run_dir)
-    if not path.exists():
-        raise UserError(f"{path}: no such file; run ensemble.py first, which takes it from the run it averages")
-    fold_of = read_folds(path)
-    audit_folds(path, fold_of, set(train.frame["person"]), run.folds)
-    return np.array([fold_of[person] for person in train.frame["person"]])
+def _one_table(tables: Mapping[Path, LogitTable], part: Part, average: str) -> LogitTable:
+    if part is OUT_OF_FOLD:
+        return join_out_of_fold(tables)
+    (first, table), *others = tables.items()
+    for path, other in others:
+        require_same_ids(path, other, set(table.image_ids), str(first))
+    return average_tables(list(tables.values()), average)
 
 
-def oof_record(run_dir: Path, train: Crops, oof: OutOfFold, trials: Sequence[Trial], used: str) -> dict:
-    """Scores of the rule in use on people it was not fitted on, of the other rules beside it, and of probabilities."""
-    likeliest = {name: logits.argmax(axis=1) for name, logits in oof.logits.items()}
-    decided = next((trial.labels for trial in trials if trial.rule == used), {})
-    predicted = {name: labels.tolist() for name, labels in {**likeliest, **decided}.items()}
-    truth = {name: labels.tolist() for name, labels in oof.labels.items()}
-    facts = train.frame.to_dict("records")
-    record = beside_majority(truth, predicted, oof.persons.tolist(), learned_from=truth, facts=facts)
-    if trials:
-        record["decisions"] = {"used": used, "rules": [trial.as_json() for trial in trials]}
-    record["calibration"] = {
-        name: calibration_record(oof.logits[name], oof.labels[name], oof.folds) for name in oof.logits
-    }
-    tables = value_tables(run_dir, "_oof")
-    record["values"] = value_errors(tables, train.image_ids, facts, persons=oof.persons.tolist(), learned_from=facts)
-    return record
+def read_averaged(run_dir: Path, task: Task, part: Part) -> TaskTables | None:
+    """The tables that ensemble.py wrote for a task; None if there are none."""
+    path = part.averaged_path(run_dir, task)
+    return TaskTables(path, (), read_table(path, task.classes)) if path.exists() else None
 
 
-def beside_majority(
-    truth: Labels, predicted: Labels, persons: Sequence[str], *, learned_from: Labels, facts: Sequence[Facts]
-) -> dict:
-    """Scores of the predictions, of always giving the commonest label of `learned_from`, and of groups of people."""
-    groups = score_groups(truth, predicted, persons, facts)
-    naive = majority(learned_from, len(persons))
-    return {
-        "model": score(truth, predicted, persons),
-        "majority": score(truth, naive, persons),
-        "groups": groups,
-        "weakest": weakest(groups),
-    }
-
-
-def value_tables(run_dir: Path, suffix: str = "") -> dict[str, LogitTable]:
-    """Expected numbers by task, as ensemble.py wrote them: for eval photos, or out of fold with suffix "_oof"."""
-    paths = {task: run_dir / f"{task.name}{suffix}_{task.value.name}.csv" for task in TASKS if task.value}
+def read_averaged_values(run_dir: Path, part: Part) -> dict[str, LogitTable]:
+    """The expected values that ensemble.py wrote, by task."""
+    paths = {task: part.averaged_path(run_dir, task, task.value.name) for task in TASKS if task.value}
     return {task.name: read_table(path, (task.value.name,)) for task, path in paths.items() if path.exists()}
 
 
-def value_errors(
-    tables: Mapping[str, LogitTable],
-    image_ids: Sequence[str],
-    facts: Sequence[Facts],
-    *,
-    persons: Sequence[str],
-    learned_from: Sequence[Facts],
-) -> dict[str, dict]:
-    """By task {"unit", "photos", "mean_absolute_error", "always_median"}, over photos whose number is known.
+@dataclass(frozen=True)
+class RunResults:
+    """Photos of a run with all that is known of them, and predictions joined with it. Read when first used."""
 
-    `image_ids`, `facts` and `persons` have one entry a photo; the naive answer is the median of `learned_from`, the
-    facts of the training photos.
-    """
-    found = {}
-    for name, table in tables.items():
-        task = task_named(name)
-        true = known_values(task, facts)
-        rows = [row for row in true if image_ids[row] in set(table.image_ids)]
-        if not rows:
-            continue
-        expected = table.of([image_ids[row] for row in rows])[:, 0]
-        truth, of_photos = np.array([true[row] for row in rows]), [persons[row] for row in rows]
-        learned = list(known_values(task, learned_from).values())
-        found[name] = {
-            "unit": task.value.name,
-            "photos": len(rows),
-            "mean_absolute_error": mean_over_photos(np.abs(expected - truth), of_photos),
-            "always_median": mean_over_photos(np.abs(np.median(learned or truth) - truth), of_photos),
+    run_dir: Path
+    truth_path: Path | None = None
+
+    @cached_property
+    def run(self) -> Run:
+        return read_run(self.run_dir)
+
+    @cached_property
+    def train(self) -> Crops:
+        """The training crops with the labels that the run learned from."""
+        return training_crops(self.run_dir, Path(self.run.crop_dir))
+
+    @cached_property
+    def eval_labels(self) -> EvalLabels | None:
+        """Labels and facts of the eval photos, for scoring alone; None where they are not known."""
+        return find_eval_labels(self.truth_path, self.run)
+
+    @cached_property
+    def train_facts(self) -> list[Facts]:
+        """Facts of every training photo, in the order of `train`."""
+        return self.train.frame.to_dict("records")
+
+    def facts(self, part: Part) -> Mapping[str, Facts]:
+        """Further facts by image id, as far as they are known."""
+        if part is OUT_OF_FOLD:
+            return dict(zip(self.train.image_ids, self.train_facts, strict=True))
+        return self.eval_labels.facts if self.eval_labels else {}
+
+    def labels(self, part: Part, task: Task) -> dict[str, int] | None:
+        """Labels of a task by image id; None where they are not known."""
+        if part is OUT_OF_FOLD:
+            return dict(zip(self.train.image_ids, self.train.labels(task, self.run.age_edges), strict=True))
+        known = self.eval_labels.labels if self.eval_labels else {}
+        return {image_id: labels[task.name] for image_id, labels in known.items() if task.name in labels} or None
+
+    def predictions(
+        self, part: Part, task: Task, tables: TaskTables, image_ids: Sequence[str] | None = None
+    ) -> TaskPredictions:
+        """Predictions of these photos, by default of all in the tables, joined with labels and persons.
+
+        Each eval photo counts as a person of its own. UserError for a photo whose label or person is not known.
+        """
+        image_ids = tuple(tables.logits.image_ids if image_ids is None else image_ids)
+        labels = self.labels(part, task)
+        source = f"training part of {self.train.crop_dir}" if part is OUT_OF_FOLD else "truth"
+        unknown = [] if labels is None else [image_id for image_id in image_ids if image_id not in labels]
+        if unknown:
+            raise UserError(f"{source}: no {task.name} label for {name_some(unknown)}, which {tables.path} has")
+        persons = image_ids
+        if part is OUT_OF_FOLD:
+            person_of = dict(zip(self.train.image_ids, self.train.frame["person"], strict=True))
+            persons = tuple(person_of[image_id] for image_id in image_ids)
+        logits = tables.logits.of(image_ids)
+        truth = None if labels is None else np.array([labels[image_id] for image_id in image_ids], dtype=np.int64)
+        value_off = self._value_off(part, task, tables.values, image_ids)
+        return TaskPredictions(task, image_ids, persons, log_softmax(logits), logits.argmax(axis=1), truth, value_off)
+
+    def _value_off(self, part: Part, task: Task, values: LogitTable | None, image_ids: Sequence[str]) -> np.ndarray:
+        off = np.full(len(image_ids), np.nan)
+        if values is not None:
+            facts = self.facts(part)
+            true = known_values(task, [facts.get(image_id, {}) for image_id in image_ids])
+            rows = list(true)
+            off[rows] = np.abs(values.of(image_ids)[rows, 0] - list(true.values()))
+        return off
+
+    def folds(self) -> np.ndarray:
+        """(N,) fold of every training photo, in the order of `train`."""
+        path = folds_path(self.run_dir)
+        if not path.exists():
+            raise UserError(f"{path}: no such file; run ensemble.py first, which takes it from the run it averages")
+        fold_of = read_folds(path)
+        audit_folds(path, fold_of, set(self.train.frame["person"]), self.run.folds)
+        return np.array([fold_of[person] for person in self.train.frame["person"]])
+
+    def out_of_fold(self) -> OutOfFold | None:
+        """Averaged out-of-fold logits of every task that has them, in the order of `train`; None where none has.
+
+        UserError for a table or a split that is not of these photos.
+        """
+        logits = {}
+        for task in TASKS:
+            tables = read_averaged(self.run_dir, task, OUT_OF_FOLD)
+            if tables:
+                require_same_ids(tables.path, tables.logits, set(self.train.image_ids), "the training part")
+                logits[task.name] = tables.logits.of(self.train.image_ids)
+        if not logits:
+            return None
+        labels = {
+            task.name: np.array(self.train.labels(task, self.run.age_edges)) for task in TASKS if task.name in logits
         }
-    return found
-
-
-def known_values(task: Task, facts: Sequence[Facts]) -> dict[int, float]:
-    """The true number by row, where the facts tell it."""
-    column = {}
-    for row, known in enumerate(facts):
-        try:
-            column[row] = task.value.read(known)
-        except (KeyError, ValueError):
-            continue
-    return column
-
-
-def format_values(values: Mapping[str, Mapping]) -> str:
-    """One line a task: its mean absolute error, and that of always saying the median of the training photos."""
-    return "\n".join(
-        f"  {name} in {entry['unit']}: mean absolute error {_in_units(entry['mean_absolute_error'])}, "
-        f"always the median {_in_units(entry['always_median'])}"
-        for name, entry in values.items()
-    )
-
-
-def format_calibration(calibration: Mapping[str, Mapping]) -> str:
-    """Temperature, likelihood and calibration error of each task, without and with the temperature."""
-    lines = ["probabilities out of fold"]
-    lines += [f"  {'task':<12}{'temperature':>12}{'-log p':>10}{'scaled':>10}{'ECE':>10}{'scaled':>10}"]
-    for name, entry in calibration.items():
-        raw, nested = entry["raw"], entry["nested"]
-        cells = (raw["nll"], nested["nll"], raw["ece"], nested["ece"])
-        lines.append(f"  {name:<12}{entry['temperature']:>12.3f}" + "".join(f"{cell:>10.4f}" for cell in cells))
-    return "\n".join(lines)
-
-
-def _in_units(estimate: Estimate) -> str:
-    return f"{estimate['value']:.2f} ({estimate['low']:.2f}-{estimate['high']:.2f})"
+        return OutOfFold(logits, labels, np.array(self.train.frame["person"], dtype=str), self.folds())

@@ -1,38 +1,57 @@
-"""Scores of predictions, per task and over the combined class, as one JSON-ready record and as a printed table."""
+"""Scores of predictions as JSON-ready records and printed tables: tasks, combined class, groups of people, and values.
+
+The records are those of scores.json. Values are the numbers that a task may learn beside its classes, such as years.
+"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from core.tasks import combined_class_count, combined_class_name, combined_tasks, encode, task_named
-from evaluation.metrics import confusion_matrix, f1_per_class, scores
+from core.tasks import Facts, Task, combined_class_count, combined_class_name, task_named
+from evaluation.combined_class import COMBINED, combine_labels, has_combined_tasks
+from evaluation.logits import LogitTable
+from evaluation.metrics import Estimate, confusion_matrix, f1_per_class, format_estimate, mean_over_photos, scores
+from storage.folds import STRATA_TASKS
 
 Labels = Mapping[str, Sequence[int]]
 """For each task one label a photo, all in the same order of photos."""
-COMBINED = "combined"
+FEWEST_PEOPLE = 10
+"""A group of fewer people is listed, but never named the weakest: its score is mostly chance."""
 
 
 def score(truth: Labels, predicted: Labels, persons: Sequence[str]) -> dict:
     """Scores with 95% intervals of every task that has predictions, and of the combined class with its classes."""
-    record = {
-        "photos": len(persons),
-        "people": len(set(persons)),
-        "tasks": {name: _task_scores(name, truth[name], predicted[name], persons) for name in predicted},
-    }
-    if all(task.name in predicted for task in combined_tasks()):
-        number = combined_class_count()
-        true, answers = combine(truth), combine(predicted)
-        record[COMBINED] = scores(true, answers, persons, num_classes=number)
-        record["classes"] = _class_rows(confusion_matrix(true, answers, number))
+    estimates = _estimates(truth, predicted, persons)
+    combined = estimates.pop(COMBINED, None)
+    record = {"photos": len(persons), "people": len(set(persons)), "tasks": estimates}
+    if combined:
+        record[COMBINED] = combined
+        counts = confusion_matrix(combine_labels(truth), combine_labels(predicted), combined_class_count())
+        record["classes"] = _class_rows(counts)
     return record
 
 
-def combine(labels: Labels) -> list[int]:
-    """The combined class of every photo."""
-    names = [task.name for task in combined_tasks()]
-    columns = (labels[name] for name in names)
-    return [encode(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+def _estimates(truth: Labels, predicted: Labels, persons: Sequence[str]) -> dict[str, dict[str, Estimate]]:
+    """Estimates of every metric: of the combined class if all of its tasks are predicted, and of each task."""
+    scored = {name: (truth[name], predicted[name], len(task_named(name).classes)) for name in predicted}
+    if has_combined_tasks(predicted):
+        scored = {COMBINED: (combine_labels(truth), combine_labels(predicted), combined_class_count()), **scored}
+    return {name: scores(true, labels, persons, num_classes=n) for name, (true, labels, n) in scored.items()}
+
+
+def score_beside_majority(
+    truth: Labels, predicted: Labels, persons: Sequence[str], *, learned_from: Labels, facts: Sequence[Facts]
+) -> dict:
+    """Scores of the predictions, of always predicting the commonest label of `learned_from`, and of groups."""
+    groups = score_groups(truth, predicted, persons, facts)
+    return {
+        "model": score(truth, predicted, persons),
+        "majority": score(truth, majority(learned_from, len(persons)), persons),
+        "groups": groups,
+        "weakest": weakest(groups),
+    }
 
 
 def majority(train_labels: Labels, photos: int) -> dict[str, list[int]]:
@@ -41,11 +60,8 @@ def majority(train_labels: Labels, photos: int) -> dict[str, list[int]]:
 
 
 def most_frequent(labels: Sequence[int]) -> int:
+    """The commonest label; of equally common ones the lowest."""
     return min(Counter(labels).items(), key=lambda item: (-item[1], item[0]))[0]
-
-
-def _task_scores(name: str, truth: Sequence[int], predicted: Sequence[int], persons: Sequence[str]) -> dict:
-    return scores(truth, predicted, persons, num_classes=len(task_named(name).classes))
 
 
 def _class_rows(confusion: np.ndarray) -> list[dict]:
@@ -63,13 +79,13 @@ def _class_rows(confusion: np.ndarray) -> list[dict]:
 
 
 def format_scores(title: str, record: dict, baseline: dict) -> str:
-    """Lines of one split: the combined class, each task, and what always giving the commonest class would score."""
+    """Lines of one split: the combined class, each task, and the scores of always predicting the commonest class."""
     rows = [(f"{combined_class_count()} classes", record[COMBINED], baseline[COMBINED])] if COMBINED in record else []
     rows += [(name, record["tasks"][name], baseline["tasks"][name]) for name in record["tasks"]]
     head = f"{title}: {record['photos']} photos of {record['people']} people"
     lines = [f"{head:<44}{'macro-F1':<24}{'accuracy':<24}{'majority class: F1 / accuracy'}"]
     for name, found, naive in rows:
-        cells = "".join(f"{_interval(found[metric]):<24}" for metric in ("macro_f1", "accuracy"))
+        cells = "".join(f"{format_estimate(found[metric]):<24}" for metric in ("macro_f1", "accuracy"))
         lines.append(f"  {name:<42}{cells}{naive['macro_f1']['value']:.4f} / {naive['accuracy']['value']:.4f}")
     return "\n".join(lines)
 
@@ -83,5 +99,156 @@ def format_classes(record: dict) -> str:
     return "\n".join(lines)
 
 
-def _interval(entry: Mapping[str, float]) -> str:
-    return f"{entry['value']:.4f} ({entry['low']:.4f}-{entry['high']:.4f})"
+@dataclass(frozen=True)
+class Grouping:
+    """A way to group people. `group_of` takes a photo's facts and true labels; None where it is not known.
+
+    Groups made `from_labels` have accuracy alone, as each has only some of the classes.
+    """
+
+    name: str
+    group_of: Callable[[Facts, Mapping[str, int]], str | None]
+    from_labels: bool
+
+
+def _race(facts: Facts, _: Mapping[str, int]) -> str | None:
+    return facts.get("race") or None
+
+
+def _stratum(_: Facts, labels: Mapping[str, int]) -> str | None:
+    if not set(STRATA_TASKS) <= labels.keys():
+        return None
+    return " ".join(task_named(name).classes[labels[name]] for name in STRATA_TASKS)
+
+
+GROUPINGS: tuple[Grouping, ...] = (
+    Grouping("race", _race, from_labels=False),
+    Grouping(" x ".join(STRATA_TASKS), _stratum, from_labels=True),
+)
+
+
+def score_groups(truth: Labels, predicted: Labels, persons: Sequence[str], facts: Sequence[Facts]) -> list[dict]:
+    """One record a group: {"by", "group", "photos", "people", "scores": {task or "combined": {metric: estimate}}}.
+
+    All arguments have one entry a photo, `truth` and `predicted` for each task. Photos whose group is not known are in
+    no record of that grouping.
+    """
+    labels_of_photo = [dict(zip(truth, row, strict=True)) for row in zip(*truth.values(), strict=True)]
+    records = []
+    for grouping in GROUPINGS:
+        rows_of: dict[str, list[int]] = {}
+        for row, (known, labels) in enumerate(zip(facts, labels_of_photo, strict=True)):
+            rows_of.setdefault(grouping.group_of(known, labels) or "", []).append(row)
+        for group in sorted(rows_of.keys() - {""}):
+            rows = rows_of[group]
+            people = [persons[row] for row in rows]
+            found = _estimates(_of_rows(truth, rows), _of_rows(predicted, rows), people)
+            if grouping.from_labels:
+                found = {name: {"accuracy": estimate["accuracy"]} for name, estimate in found.items()}
+            counts = {"photos": len(rows), "people": len(set(people))}
+            records.append({"by": grouping.name, "group": group, **counts, "scores": found})
+    return records
+
+
+def weakest(records: Sequence[dict]) -> list[dict]:
+    """The group of each grouping with the lowest accuracy: {"by", "scored", "group", "people", "accuracy"}.
+
+    Over the combined class where it is scored, else for each task.
+    """
+    found = []
+    for by in dict.fromkeys(record["by"] for record in records):
+        large = [record for record in records if record["by"] == by and record["people"] >= FEWEST_PEOPLE]
+        for scored in _scored_names(large):
+            lowest = min(large, key=lambda record: record["scores"][scored]["accuracy"]["value"])
+            found.append({"by": by, "scored": scored, "group": lowest["group"], "people": lowest["people"],
+                          "accuracy": lowest["scores"][scored]["accuracy"]})  # fmt: skip
+    return found
+
+
+def format_groups(splits: Mapping[str, Sequence[dict]]) -> str:
+    """The accuracy of every group, splits side by side, and a line for each group that is the weakest."""
+    found = {
+        (record["by"], record["group"], scored, split): f"{record['people']:>6}  {_accuracy(record['scores'][scored])}"
+        for split, records in splits.items()
+        for record in records
+        for scored in _scored_names([record])
+    }
+    rows = dict.fromkeys(key[:3] for key in found)
+    lines = [f"  {'accuracy of groups':<42}" + "".join(f"{split + ' (people first)':<32}" for split in splits)]
+    for row in rows:
+        by, group, scored = row
+        cells = "".join(f"{found.get((*row, split), ''):<32}" for split in splits)
+        lines.append(f"  {f'{by}: {group}, {scored}':<42}{cells}")
+    for split, records in splits.items():
+        for row in weakest(records):
+            lines.append(f"  weakest {split} by {row['by']}: {row['group']}, {row['scored']} {_accuracy(row)}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _of_rows(labels: Labels, rows: Sequence[int]) -> Labels:
+    return {name: np.asarray(values)[rows].tolist() for name, values in labels.items()}
+
+
+def _scored_names(records: Sequence[dict]) -> list[str]:
+    """The combined class where it is scored, else the tasks."""
+    if not records:
+        return []
+    names = list(records[0]["scores"])
+    return [COMBINED] if COMBINED in names else names
+
+
+def _accuracy(estimates: Mapping[str, Mapping[str, float]]) -> str:
+    return format_estimate(estimates["accuracy"], digits=3)
+
+
+def value_errors(
+    tables: Mapping[str, LogitTable],
+    image_ids: Sequence[str],
+    facts: Sequence[Facts],
+    *,
+    persons: Sequence[str],
+    learned_from: Sequence[Facts],
+) -> dict[str, dict]:
+    """By task {"unit", "photos", "mean_absolute_error", "always_median"}, over photos whose number is known.
+
+    `image_ids`, `facts` and `persons` have one entry a photo; the baseline always predicts the median of
+    `learned_from`, the facts of the training photos.
+    """
+    found = {}
+    for name, table in tables.items():
+        task = task_named(name)
+        true = known_values(task, facts)
+        predicted = set(table.image_ids)
+        rows = [row for row in true if image_ids[row] in predicted]
+        if not rows:
+            continue
+        expected = table.of([image_ids[row] for row in rows])[:, 0]
+        truth, of_photos = np.array([true[row] for row in rows]), [persons[row] for row in rows]
+        learned = list(known_values(task, learned_from).values())
+        found[name] = {
+            "unit": task.value.name,
+            "photos": len(rows),
+            "mean_absolute_error": mean_over_photos(np.abs(expected - truth), of_photos),
+            "always_median": mean_over_photos(np.abs(np.median(learned or truth) - truth), of_photos),
+        }
+    return found
+
+
+def known_values(task: Task, facts: Sequence[Facts]) -> dict[int, float]:
+    """The true value by row, where the facts have it."""
+    column = {}
+    for row, known in enumerate(facts):
+        try:
+            column[row] = task.value.read(known)
+        except (KeyError, ValueError):
+            continue
+    return column
+
+
+def format_values(values: Mapping[str, Mapping]) -> str:
+    """One line a task: its mean absolute error, and that of always predicting the median of the training photos."""
+    return "\n".join(
+        f"  {name} in {entry['unit']}: mean absolute error {format_estimate(entry['mean_absolute_error'], digits=2)}, "
+        f"always the median {format_estimate(entry['always_median'], digits=2)}"
+        for name, entry in values.items()
+    )

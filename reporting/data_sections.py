@@ -11,7 +11,7 @@ import pandas as pd
 from core.cli import UserError
 from core.files import text_hash
 from core.tasks import combined_class_count, combined_tasks, decode, task_named
-from evaluation.scores import combine
+from evaluation.combined_class import combine_labels
 from reporting.figures import column_chart, line_chart, round_range, thumbnail
 from reporting.load import RunData, TrainedFold
 from storage.crops import STATUSES, read_source
@@ -70,7 +70,7 @@ def _examples_of_classes(data: RunData) -> list[Context]:
     crops = data.oof.crops
     if not crops.image_ids:
         return []
-    labels = combine(data.train_labels)
+    labels = combine_labels(data.train_labels)
     members: dict[int, list[tuple[str, Path]]] = {number: [] for number in range(combined_class_count())}
     for number, image_id, path in zip(labels, crops.image_ids, crops.paths, strict=True):
         members[number].append((image_id, path))

@@ -9,14 +9,22 @@ import numpy as np
 
 from core.tasks import combined_class_count, combined_class_name, task_named
 from evaluation.calibration import expected_calibration_error, reliability
-from evaluation.decision_rules import combine_labels
-from evaluation.groups import FEWEST_PEOPLE, score_groups, weakest
+from evaluation.combined_class import COMBINED, combine_labels
 from evaluation.metrics import confusion_matrix
-from evaluation.results import known_values, value_errors
-from evaluation.scores import COMBINED, Labels, majority, score
+from evaluation.predictions import TaskPredictions, worst_mistakes
+from evaluation.scores import (
+    FEWEST_PEOPLE,
+    Labels,
+    known_values,
+    majority,
+    score,
+    score_groups,
+    value_errors,
+    weakest,
+)
 from reporting.figures import density_chart, embed, reliability_chart, thumbnail
 from reporting.i18n import INSTALL_GRADCAM
-from reporting.load import Answers, RunData, Split
+from reporting.load import RunData, Split
 
 if TYPE_CHECKING:
     from reporting.gradcam import HeatMaps
@@ -54,7 +62,7 @@ def _score_rows(data: RunData, split: Split) -> list[Context]:
     return rows + [_score_row(data, {name: answers}, name) for name, answers in split.scored.items()]
 
 
-def _score_row(data: RunData, answers: Mapping[str, Answers], name: str) -> Context:
+def _score_row(data: RunData, answers: Mapping[str, TaskPredictions], name: str) -> Context:
     """Return the scores of one task or of the combined class, and those of always giving the commonest class."""
     found, naive = _record(answers, _predicted(answers)), None
     if data.oof.crops.image_ids:
@@ -64,15 +72,15 @@ def _score_row(data: RunData, answers: Mapping[str, Answers], name: str) -> Cont
     return {"name": name, "found": of_name[0], "naive": of_name[1]}
 
 
-def _record(answers: Mapping[str, Answers], predicted: Labels) -> dict:
+def _record(answers: Mapping[str, TaskPredictions], predicted: Labels) -> dict:
     return score(_true(answers), predicted, next(iter(answers.values())).persons)
 
 
-def _true(answers: Mapping[str, Answers]) -> Labels:
+def _true(answers: Mapping[str, TaskPredictions]) -> Labels:
     return {name: of_task.truth.tolist() for name, of_task in answers.items()}
 
 
-def _predicted(answers: Mapping[str, Answers]) -> Labels:
+def _predicted(answers: Mapping[str, TaskPredictions]) -> Labels:
     return {name: of_task.predicted.tolist() for name, of_task in answers.items()}
 
 
@@ -147,7 +155,7 @@ def calibration_section(data: RunData) -> Context:
                       for split in data.scored_splits]}  # fmt: skip
 
 
-def _reliability(answers: Answers) -> Context:
+def _reliability(answers: TaskPredictions) -> Context:
     name, labels = answers.task.name, answers.truth.tolist()
     bins = reliability(answers.probs, labels, CALIBRATION_BINS)
     columns = ([row[column] for row in bins] for column in ("confidence", "accuracy", "photos"))
@@ -198,7 +206,7 @@ def unsure_section(data: RunData) -> Context:
     return {"tasks": [_unsure(data.eval, answers) for answers in data.eval.answers.values()]}
 
 
-def _unsure(split: Split, answers: Answers) -> Context:
+def _unsure(split: Split, answers: TaskPredictions) -> Context:
     counts = np.bincount(answers.predicted, minlength=len(answers.task.classes)).tolist()
     total = max(sum(counts), 1)
     return {
@@ -209,7 +217,7 @@ def _unsure(split: Split, answers: Answers) -> Context:
     }  # fmt: skip
 
 
-def _card(split: Split, answers: Answers, row: int) -> Context:
+def _card(split: Split, answers: TaskPredictions, row: int) -> Context:
     """Return one photo with the task's probabilities and its label if known, without heat."""
     image_id = answers.image_ids[row]
     probs = list(zip(answers.task.classes, answers.probs[row].tolist(), strict=True))
@@ -238,7 +246,11 @@ def mistakes_section(data: RunData, *, count: int, heat_maps: "HeatMaps | None")
 
 
 def _add_heat(
-    cards: list[Context], heat_maps: "HeatMaps", data: RunData, split: Split, mistakes: tuple[Answers, list[int]]
+    cards: list[Context],
+    heat_maps: "HeatMaps",
+    data: RunData,
+    split: Split,
+    mistakes: tuple[TaskPredictions, list[int]],
 ) -> None:
     """Add to each card the mean heat of the models that predicted it: one out of fold, all on eval photos."""
     answers, rows = mistakes
@@ -267,18 +279,7 @@ def suspects_section(data: RunData) -> Context:
     return {"found": len(data.suspects), "rows": shown}
 
 
-def worst_mistakes(answers: Answers, count: int) -> list[int]:
-    """Return the rows of the most confident wrong predictions, one per person, the worst first."""
-    rows = np.arange(len(answers.image_ids))
-    certainty = answers.probs[rows, answers.predicted] - answers.probs[rows, answers.truth]
-    wrong = np.flatnonzero(answers.predicted != answers.truth)
-    worst: dict[str, int] = {}
-    for row in sorted(wrong.tolist(), key=lambda row: (-certainty[row], row)):
-        worst.setdefault(answers.persons[row], row)
-    return list(worst.values())[:count]
-
-
-def least_sure(answers: Answers, count: int) -> list[int]:
+def least_sure(answers: TaskPredictions, count: int) -> list[int]:
     """Return the rows of the predictions of lowest confidence, the lowest first."""
     return np.argsort(answers.probs.max(axis=1), kind="stable")[:count].tolist()
 

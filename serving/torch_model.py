@@ -10,7 +10,7 @@ from torch import Tensor
 from core import files
 from core.cli import UserError
 from core.cropping import CropSettings
-from evaluation.logits import AVERAGES, log_softmax
+from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
 from serving.types import Scores
 from storage.run_dir import CONFIG, finished_folds, read_run, trained_tasks
 from training.device import pick_device
@@ -21,7 +21,7 @@ from training.predictor import Prediction, Predictor, load_predictor
 class Averaging:
     """How a task's folds become one: a row of evaluation.logits.AVERAGES, over logits divided by a temperature."""
 
-    average: str = "log_prob"
+    average: str = DEFAULT_AVERAGE
     temperature: float = 1.0
 
     def __call__(self, stack: np.ndarray) -> np.ndarray:

@@ -177,6 +177,12 @@ class TestEnsemble:
         words = ("trained with other training photos", "cannot be averaged")
         refusal(ensemble.main, ["--run-dir", tmp_path / "both", *both], *words, untouched=[tmp_path])
 
+    @pytest.mark.parametrize("flags", [(), ("--calibrate",)])
+    def test_out_of_fold_logits_that_are_not_finite(self, run_copy: ToyRun, flags: Sequence[str]) -> None:
+        path = run_copy.run_dir / "age" / "fold0" / "oof.csv"
+        edit_csv(path, lambda table: table.assign(old="inf"))
+        self.refused(run_copy.run_dir, str(path), "not a finite number", flags=flags)
+
     def test_an_unknown_average(self, toy_run: ToyRun) -> None:
         self.refused(toy_run.run_dir, "--average", "'median'", "logit", "log_prob", flags=["--average", "median"])
 
@@ -209,6 +215,14 @@ class TestSubmission:
 
     def test_the_table_of_another_task(self, toy_run: ToyRun) -> None:
         self.refused(toy_run.run_dir, "expected image_id, wear", flags=["--mask", toy_run.run_dir / "age.csv"])
+
+    @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+    @pytest.mark.parametrize("name", ["age.csv", "age_oof.csv"])
+    def test_a_table_that_is_not_finite(self, run_copy: ToyRun, name: str, value: str) -> None:
+        path = run_copy.run_dir / name
+        row = pd.read_csv(path)["image_id"][3]
+        edit_csv(path, lambda table: table.assign(old=table["old"].where(table["image_id"] != row, value)))
+        self.refused(run_copy.run_dir, str(path), row, "not a finite number", flags=["--decision", "auto"])
 
     def test_an_out_of_fold_table_that_lacks_a_photo(self, run_copy: ToyRun) -> None:
         edit_csv(run_copy.run_dir / "age_oof.csv", lambda table: table.iloc[1:])

@@ -10,11 +10,11 @@ from toy_data import ToyRun, edit_csv, refusal, snapshot, table
 
 from core.files import read_json, write_json
 from core.tasks import TASKS, Task, task_named
+from evaluation.combined_class import COMBINED
 from evaluation.logits import log_softmax
 from evaluation.metrics import mean_over_photos, paired_difference
-from evaluation.scores import COMBINED
 from storage.crops import load_crops
-from storage.label_corrections import apply
+from storage.label_corrections import apply_corrections
 from tools import compare
 from tools.compare import BETTER, SAME, WORSE, in_words, verdict
 
@@ -84,7 +84,7 @@ def test_a_run_does_not_differ_from_itself(run_copy: ToyRun, other: Path, capsys
     assert lines[1] == "mask, out of fold: 84 photos of 12 people, fold0, fold1"
     assert lines[3].split() == ["macro-F1", *2 * [lines[3].split()[1]], "+0.0000", "(+0.0000", "to", "+0.0000)"]
     assert lines.count(f"  {SAME}") == 2 * len(ALL)
-    assert lines.index(compare.NOT_FOR_CHOOSING) == lines.index("mask, eval: 7 photos of 7 people, fold0, fold1") - 1
+    assert lines.index(compare.NOT_FOR_SELECTION) == lines.index("mask, eval: 7 photos of 7 people, fold0, fold1") - 1
 
 
 def test_scores_are_those_of_scores_json(run_copy: ToyRun, other: Path) -> None:
@@ -189,7 +189,7 @@ def test_other_label_fixes_are_said(
     train = load_crops(run_copy.crop_dir, "train")
     fixes = other / "label_fixes.csv"
     fixes.write_text(f"image_id,mask,drop\n{train.image_ids[0]},,1\n{train.image_ids[1]},not_wear,\n")
-    change_json(other / "run.json", train_hash=apply(train, fixes).hash)
+    change_json(other / "run.json", train_hash=apply_corrections(train, fixes).hash)
     mask = task_named("mask")
     labels = labels_of(run_copy, mask)
     answer(run_copy.run_dir, mask, labels, sure=3.0)

@@ -23,6 +23,7 @@ from toy_data import (
 import ensemble
 import submission
 from core.tasks import TASKS
+from evaluation.logits import DEFAULT_AVERAGE
 from storage.crops import load_crops
 
 pytest_plugins = ("toy_fixtures",)
@@ -168,7 +169,7 @@ class TestNumbers:
         infer(other)
         first = [f"--{task}={toy_run.run_dir / task}" for task in ("mask", "gender")]
         ages = ["--age", str(toy_run.run_dir / "age"), str(other / "age")]
-        average = ensemble.DEFAULT_AVERAGE
+        average = DEFAULT_AVERAGE
         ensemble.main([*first, *ages, "--run-dir", str(both)])
         submission.main(["--run-dir", str(both)])
         folds = [*fold_tables(toy_run.run_dir, "age", "eval.csv"), *fold_tables(other, "age", "eval.csv")]

@@ -28,17 +28,17 @@ import submission
 from core.cli import UserError
 from core.files import read_json, write_json
 from core.tasks import task_named
-from evaluation import groups
+from evaluation import scores
+from evaluation.predictions import TaskPredictions, worst_mistakes
 from reporting import __main__ as report
 from reporting.data_sections import folds_section
 from reporting.i18n import INSTALL_GRADCAM
-from reporting.load import Answers, RunData, gather
+from reporting.load import RunData, gather
 from reporting.result_sections import (
     count_errors,
     groups_section,
     least_sure,
     scores_section,
-    worst_mistakes,
     years_section,
 )
 
@@ -63,11 +63,12 @@ def gradcam_or_skip() -> ModuleType:
     return importlib.import_module("reporting.gradcam")
 
 
-def answers(probs: list[list[float]], truth: list[int], persons: str) -> Answers:
-    """Answers of the gender task; `persons` has one letter a photo."""
+def answers(probs: list[list[float]], truth: list[int], persons: str) -> TaskPredictions:
+    """Predictions of the gender task; `persons` has one letter a photo."""
     table = np.array(probs)
     ids = tuple(f"{person}/{row}" for row, person in enumerate(persons))
-    return Answers(task_named("gender"), ids, tuple(persons), table, table.argmax(axis=1), np.array(truth))
+    arrays = np.log(table), table.argmax(axis=1), np.array(truth), np.full(len(truth), np.nan)
+    return TaskPredictions(task_named("gender"), ids, tuple(persons), *arrays)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,7 @@ class TestTheNumbers:
             ({"temperatures": None}, r"decision\.json: entry temperatures"),
             ({"rule": "best"}, "decision rule 'best' is unknown"),
             ({"biases": [0.0] * 3}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
+            ({"biases": [float("nan")] * 18}, r"decision\.json: "),
             ({"biases": ["0"] * 18}, r"decision\.json: allowed are a temperature for each task and 18 biases"),
             (
                 {"mixes": {"age": {"learned": [0.5, 0.5], "found": [1, 0]}}},
@@ -160,12 +162,22 @@ class TestTheNumbers:
         with pytest.raises(UserError, match=words):
             gather(run_copy.run_dir)
 
+    @pytest.mark.parametrize("rule", ["prior", "tuned_tasks"])
+    def test_a_decision_by_a_rule_of_an_earlier_version_still_loads(self, rule: str, run_copy: ToyRun) -> None:
+        raw, path = gather(run_copy.run_dir), run_copy.run_dir / "decision.json"
+        old_and_always = [9.0 if number % 3 == 2 else 0.0 for number in range(18)]
+        write_json(path, read_json(path) | {"rule": rule, "biases": old_and_always})
+        found = gather(run_copy.run_dir)
+        assert found.decision.rule == rule
+        assert set(found.eval.answers["age"].predicted) == {2}
+        assert (found.oof.answers["age"].predicted == raw.oof.answers["age"].predicted).all()
+
     @pytest.mark.parametrize("gone", ["age_oof.csv", "age.csv"])
     def test_a_decision_without_the_table_of_a_task_leaves_the_likeliest_classes(
         self, gone: str, run_copy: ToyRun
     ) -> None:
         raw = gather(run_copy.run_dir)
-        submission.main(["--run-dir", str(run_copy.run_dir), "--decision", "prior"])
+        submission.main(["--run-dir", str(run_copy.run_dir), "--decision", "tuned"])
         (run_copy.run_dir / gone).unlink()
         found = gather(run_copy.run_dir)
         part = "oof" if "oof" in gone else "eval"
@@ -181,7 +193,7 @@ class TestTheNumbers:
         assert [table["weakest"] for table in rest] == [[], []]  # none has ten people
 
     def test_the_weakest_group_is_named(self, toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(groups, "FEWEST_PEOPLE", 2)
+        monkeypatch.setattr(scores, "FEWEST_PEOPLE", 2)
         tables = groups_section(gather(toy_run.run_dir))["tables"]
         of_strata = next(table for table in tables if table["by"] != "race" and table["split"] == "oof")
         (named,) = of_strata["weakest"]

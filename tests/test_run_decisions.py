@@ -13,13 +13,12 @@ from toy_data import ALL_TASKS, ToyRun, edit_csv, infer, make_photos, prepare, r
 import ensemble
 import submission
 from core.tasks import combined_class_count, task_named
-from evaluation.calibration import fit_temperature
-from evaluation.decision_rules import RULES, combine_labels
-from evaluation.label_shift import KEPT
+from evaluation.calibration import KEPT, fit_temperature
+from evaluation.combined_class import combine_labels
+from evaluation.decision_rules import RULES
 from evaluation.logits import read_table
-from evaluation.results import read_out_of_fold
+from evaluation.results import RunResults
 from storage.crops import load_crops
-from storage.run_dir import read_run
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -84,8 +83,7 @@ class TestDecisions:
 
     def test_a_tuned_decision_is_fitted_on_all_held_out_photos_and_used(self, run_copy: ToyRun) -> None:
         scores = submit(run_copy.run_dir, "--decision", "tuned")
-        run = read_run(run_copy.run_dir)
-        oof = read_out_of_fold(run_copy.run_dir, load_crops(run_copy.crop_dir, "train"), run)
+        oof = RunResults(run_copy.run_dir).out_of_fold()
         answers, logits = read_answers(run_copy.run_dir)
         decision = next(rule for rule in RULES if rule.name == "tuned").fit(oof, logits)
         assert json.loads((run_copy.run_dir / "decision.json").read_text())["biases"] == list(decision.biases)
@@ -116,7 +114,16 @@ class TestDecisions:
         for rule in ("tuned", "shift"):
             refusal(submission.main, [*argv, "--decision", rule], f"--decision {rule}", "allowed here is raw",
                     untouched=[output])  # fmt: skip
-        refusal(submission.main, [*argv, "--decision", "best"], "'best'", "auto", "raw", untouched=[output])
+        refusal(
+            submission.main,
+            [*argv, "--decision", "best"],
+            "'best'",
+            "auto",
+            "raw",
+            "shift",
+            "tuned",
+            untouched=[output],
+        )
         submission.main([*map(str, argv), "--decision", "auto"])
         assert json.loads((output / "decision.json").read_text())["rule"] == "raw"
         refusal(ensemble.main, [*argv, "--calibrate"], "--calibrate", "no out-of-fold logits", untouched=[output])
@@ -139,9 +146,9 @@ class TestDecisions:
         refusal(submission.main, ["--run-dir", run_copy.run_dir], "folds.csv", "run ensemble.py first")
 
     def test_the_same_files_again(self, run_copy: ToyRun) -> None:
-        submit(run_copy.run_dir, "--decision", "tuned_tasks")
+        submit(run_copy.run_dir, "--decision", "tuned")
         before = snapshot(run_copy.run_dir)
-        submit(run_copy.run_dir, "--decision", "tuned_tasks")
+        submit(run_copy.run_dir, "--decision", "tuned")
         assert snapshot(run_copy.run_dir) == before
 
 

@@ -35,7 +35,7 @@ def test_a_whole_run_scores_as_in_scores_json(run_copy: ToyRun, capsys: pytest.C
     assert snapshot(run_copy.run_dir) == before
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "mask, eval: 7 photos of 7 people, fold0, fold1"
-    assert lines[3].split() == ["truth", "/", "answer", *CLASSES, "F1"]
+    assert lines[3].split() == ["true", "/", "predicted", *CLASSES, "F1"]
 
 
 def test_one_fold_of_one_task(toy: Toy, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_long_name_loses_its_middle_and_other_letters_are_marked() -> None:
 
 
 def test_a_sheet_of_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         contact_sheet([])
 
 
@@ -168,9 +168,9 @@ def test_mistakes_come_surest_first_and_one_a_person(
 
 def test_without_a_mistake_or_answers_it_says_so(run_copy: ToyRun, tmp_path: Path) -> None:
     write_mask_answers(run_copy.run_dir, run_copy.crop_dir, {})
-    with pytest.raises(UserError, match="--mistakes mask: no answer is wrong"):
+    with pytest.raises(UserError, match="--mistakes mask: no prediction is wrong"):
         look.main(["--mistakes", "mask", "--run-dir", str(run_copy.run_dir), "--out", str(tmp_path / "m.png")])
-    with pytest.raises(UserError, match=r"--mistakes age: there are no answers .*; see --run-dir"):
+    with pytest.raises(UserError, match=r"--mistakes age: there are no predictions .*; see --run-dir"):
         look.main(["--mistakes", "age", "--crop-dir", str(run_copy.crop_dir)])
     assert not (tmp_path / "m.png").exists()
 

@@ -1,14 +1,17 @@
-"""Find training labels that are probably wrong, from what models say that never saw the person.
+"""Find training labels that are probably wrong, from predictions of models that were not trained on the person.
 
     python -m tools.find_label_errors                outputs/default/label_suspects.csv, all averaged tasks
     python -m tools.find_label_errors --task age --run-dir outputs/x --most 50
 
-Needs `pip install -r requirements-labels.txt` (cleanlab). Suspects are the labels that the models do not share, ranked,
-the likeliest error first; those that cleanlab takes for errors too are flagged. Where all of a person's photos share a
-label (gender, age), the person is judged, by the mean of the photos' probabilities; image_id is then the photo that
-speaks for the answer most clearly. Nothing is changed: look at each suspect, write the corrections into a file, and
-train with it (`python train.py --label-fixes FILE`); docs/decisions.md tells how.
+Needs `pip install -r requirements-labels.txt` (cleanlab). Suspects are the labels that differ from the
+prediction, the likeliest error first; those that cleanlab counts as errors too are flagged. Where a person's photos
+share a label (gender, age), the row is of the person, by the mean of the photos' probabilities; image_id is then the
+photo with the highest probability of the prediction. Nothing is changed: look at each suspect, write the corrections
+into a file, and train with it (`python train.py --label-fixes FILE`); see docs/decisions.md.
 """
+
+if not __package__:
+    raise SystemExit("run this as a module: python -m tools.find_label_errors")
 
 import argparse
 from collections.abc import Sequence
@@ -22,24 +25,21 @@ from core.cli import UserError, add_run_dir, command_parser, positive_int, run_c
 from core.tasks import Task, task_named, task_names
 from evaluation.decision_rules import OutOfFold
 from evaluation.logits import log_softmax
-from evaluation.results import read_out_of_fold
-from storage.label_corrections import training_crops
-from storage.run_dir import read_run
+from evaluation.results import RunResults
 
 COLUMNS = (
     *("image_id", "person", "task", "label", "predicted", "prob_label", "prob_predicted", "score", "photos", "flagged"),
 )
-"""`score` is low for a likely error: half of 1 + prob_label - prob_predicted. `photos` is how many it is drawn from,
-`flagged` 1 where confident learning, which knows how often the models err in each class, counts it as an error too."""
+"""`score` is low for a likely error: half of 1 + prob_label - prob_predicted. `photos` is the number of photos,
+`flagged` 1 where confident learning, which estimates the noise of each pair of classes, counts it as an error too."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    run = read_run(args.run_dir)
-    train = training_crops(args.run_dir, Path(run.crop_dir))
-    oof = read_out_of_fold(args.run_dir, train, run)
+    results = RunResults(args.run_dir)
+    oof = results.out_of_fold()
     tasks = chosen_tasks(args.task, oof, args.run_dir)
-    suspects = pd.concat([find_suspects(oof, train.image_ids, task)[: args.most] for task in tasks])
+    suspects = pd.concat([find_suspects(oof, results.train.image_ids, task)[: args.most] for task in tasks])
     path = args.run_dir / "label_suspects.csv"
     files.write_csv(path, suspects)
     for task in tasks:
@@ -99,9 +99,9 @@ def shared_by_persons(labels: np.ndarray, persons: np.ndarray) -> bool:
     return pairs.shape[1] == persons.max() + 1
 
 
-def clearest_photos(probs: np.ndarray, units: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """(U,) of each unit the row whose photo has the highest probability of the unit's answer."""
-    order = np.lexsort((-probs[np.arange(len(probs)), answers[units]], units))
+def clearest_photos(probs: np.ndarray, units: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(U,) of each unit the row whose photo has the highest probability of the unit's prediction."""
+    order = np.lexsort((-probs[np.arange(len(probs)), predicted[units]], units))
     return order[np.unique(units[order], return_index=True)[1]]
 
 

@@ -12,6 +12,9 @@ removed from one folder stays in the other. --copy makes files of their own. Unt
 joined.unfinished; the same command goes on from there.
 """
 
+if not __package__:
+    raise SystemExit("run this as a module: python -m tools.join")
+
 import argparse
 import errno
 import os
@@ -25,10 +28,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.cli import UserError, command_parser, progress, run_cli
-from core.disk import require_room
-from core.files import read_json, replacing, write_json
-from core.locks import NAME as LOCK_NAME
-from core.locks import holding
+from core.files import LOCK_NAME, holding, read_json, replacing, require_room, write_json
 from storage.layouts import Dataset, Photo, parse_person, scan
 from synthesis.layout import UNKNOWN_RACE, already_made, layout_named, refuse_other
 

@@ -1,39 +1,54 @@
-"""Look at a person, a class or the mistakes of a task: a contact sheet of crops with what is known of each.
+"""Draw a contact sheet of the crops of a person, of a class, or of the mistakes in a task.
 
     python -m tools.look --person 000171_female_Indian_21
     python -m tools.look --class mask=incorrect,gender=female
     python -m tools.look --mistakes age
 
-Result: look.jpg. Below each crop: its photo, its labels, where the run has answers their probability, and, in red,
-label -> answer where they differ. Training photos are answered out of fold; `--split eval` shows the others.
+Result: look.jpg. Below each crop: its photo and its labels, with their probability where the run has predictions, and,
+in red, label -> prediction where they differ. Predictions of training photos are out of fold; `--split eval` shows the
+eval photos.
 """
+
+if not __package__:
+    raise SystemExit("run this as a module: python -m tools.look")
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from core.cli import UserError, command_parser, name_some, run_cli
-from core.contact_sheet import Cell, contact_sheet
+from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
+from core.contact_sheet import Cell, add_sheet_flags, contact_sheet
 from core.images import UnreadablePhoto, read_photo, write_photo
-from core.tasks import AgeEdges, task_named, task_names
-from reporting.load import Answers, gather
-from reporting.result_sections import worst_mistakes
+from core.tasks import TASKS, task_named, task_names
+from evaluation.predictions import TaskPredictions, worst_mistakes
+from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults
+from evaluation.run_decision import read_decision, read_predictions
 from storage.crops import Crops, load_crops
-from tools.places import add_places, crop_dir_of, has_run, refuse_no_crops
+from storage.run_dir import run_path
 from training.config import Config
 
-SPLITS = ("train", "eval")
+SPLITS = {"train": OUT_OF_FOLD, "eval": EVAL_PHOTOS}
+DEFAULT_CROP_DIR = Path("crop_images")
 
 
 @dataclass(frozen=True)
-class Known:
-    """Crops with their labels by task, one a row (None where nobody knows it), and the run's answers by task."""
+class KnownCrops:
+    """Crops with their labels by task, one a row (None where it is not known), and the run's predictions by task."""
 
     crops: Crops
     labels: Mapping[str, Sequence[int | None]]
-    answers: Mapping[str, Answers]
+    predictions: Mapping[str, TaskPredictions]
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A line below a crop."""
+
+    text: str
+    is_wrong: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,10 @@ class Selection:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    known = read_known(args)
+    has_run = args.crop_dir is None and run_path(args.run_dir).exists()
+    known = read_run_crops(args.run_dir, args.split) if has_run else read_crops(args.crop_dir, args.split)
+    if not known.crops.image_ids:
+        raise UserError(f"crop folder {known.crops.crop_dir}: no photos in its {args.split} part")
     wish, select = next((getattr(args, name), way) for name, way in WAYS.items() if getattr(args, name))
     selection = select(known, wish, args.count)
     cells = [cell_of(known, row, selection.tasks) for row in selection.rows]
@@ -61,39 +79,33 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     ways = parser.add_mutually_exclusive_group(required=True)
     ways.add_argument("--person", metavar="ID", help="a person's folder, or the part of it before the first _")
     ways.add_argument("--class", dest="of_class", metavar="TASK=CLASS,...", help="photos with all of these labels")
-    ways.add_argument("--mistakes", metavar="TASK", help="wrong answers, the surest first, one a person")
-    parser.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="which photos")
-    add_places(parser, "look.jpg")
+    ways.add_argument("--mistakes", metavar="TASK", help="wrong predictions, the surest first, one a person")
+    parser.add_argument("--split", choices=list(SPLITS), default="train", help="which photos")
+    add_run_dir(parser)
+    parser.add_argument("--crop-dir", type=Path, help="look at these crops, and at no run (default: the run's)")
+    add_sheet_flags(parser, "look.jpg")
     return parser.parse_args(argv)
 
 
-def read_known(args: argparse.Namespace) -> Known:
-    """What the run knows, or, without one, what the crop folder does."""
-    if not has_run(args):
-        crops = load_crops(crop_dir_of(args), args.split)
-        known = Known(crops, labels_of(crops, args.split, Config.age_edges, scored={}), {})
-    else:
-        data = gather(args.run_dir)
-        split = data.oof if args.split == "train" else data.eval
-        labels = labels_of(split.crops, args.split, data.run.age_edges, scored=split.scored)
-        known = Known(split.crops, labels, split.answers)
-    refuse_no_crops(known.crops.image_ids, known.crops.crop_dir, args.split)
-    return known
-
-
-def labels_of(
-    crops: Crops, split: str, edges: AgeEdges, *, scored: Mapping[str, Answers]
-) -> dict[str, Sequence[int | None]]:
-    """Training photos carry their labels; those of eval photos are known where the run can be scored on them."""
+def read_crops(crop_dir: Path | None, split: str) -> KnownCrops:
+    """Crops without a run; the labels of training photos are known."""
+    crops = load_crops(crop_dir or DEFAULT_CROP_DIR, split)
+    labels = {name: [None] * len(crops.image_ids) for name in task_names()}
     if split == "train":
-        return {name: crops.labels(task_named(name), edges) for name in task_names()}
-    truth = {
-        name: dict(zip(answers.image_ids, answers.truth.tolist(), strict=True)) for name, answers in scored.items()
-    }
-    return {name: [truth.get(name, {}).get(image_id) for image_id in crops.image_ids] for name in task_names()}
+        labels = {name: crops.labels(task_named(name), Config.age_edges) for name in task_names()}
+    return KnownCrops(crops, labels, {})
 
 
-def select_person(known: Known, wish: str, count: int) -> Selection:
+def read_run_crops(run_dir: Path, split: str) -> KnownCrops:
+    """Crops of a run, with its predictions by its decision rule."""
+    results, part = RunResults(run_dir), SPLITS[split]
+    crops = results.train if part is OUT_OF_FOLD else load_crops(Path(results.run.crop_dir), split)
+    label_of = {task.name: results.labels(part, task) or {} for task in TASKS}
+    labels = {name: [of_task.get(image_id) for image_id in crops.image_ids] for name, of_task in label_of.items()}
+    return KnownCrops(crops, labels, read_predictions(results, part, read_decision(run_dir)))
+
+
+def select_person(known: KnownCrops, wish: str, count: int) -> Selection:
     """All photos of a person. UserError if there is none of that name, or several whose name begins so."""
     persons = list(known.crops.frame["person"])
     found = sorted({person for person in persons if person == wish}) or sorted(
@@ -105,7 +117,7 @@ def select_person(known: Known, wish: str, count: int) -> Selection:
     return Selection([row for row, person in enumerate(persons) if person == found[0]][:count], task_names())
 
 
-def select_class(known: Known, wish: str, count: int) -> Selection:
+def select_class(known: KnownCrops, wish: str, count: int) -> Selection:
     """Photos with all of these labels, evenly over the whole list. UserError for a task or class that is none."""
     wanted = dict(_label_named(part) for part in wish.split(","))
     every = range(len(known.crops.image_ids))
@@ -124,19 +136,19 @@ def _label_named(part: str) -> tuple[str, int]:
     return name, classes.index(of_class)
 
 
-def select_mistakes(known: Known, wish: str, count: int) -> Selection:
-    """Wrong answers of a task. UserError if the run has no answers that can be scored, or none that is wrong."""
-    answers = known.answers.get(task_named(wish).name)
-    if answers is None or answers.truth is None:
-        raise UserError(f"--mistakes {wish}: there are no answers that could be compared with labels; see --run-dir")
+def select_mistakes(known: KnownCrops, wish: str, count: int) -> Selection:
+    """Wrong predictions of a task. UserError if the run has none that can be scored, or none that is wrong."""
+    found = known.predictions.get(task_named(wish).name)
+    if found is None or found.truth is None:
+        raise UserError(f"--mistakes {wish}: there are no predictions that can be compared with labels; see --run-dir")
     row_of = {image_id: row for row, image_id in enumerate(known.crops.image_ids)}
-    rows = [row_of[answers.image_ids[row]] for row in worst_mistakes(answers, count)]
+    rows = [row_of[found.image_ids[row]] for row in worst_mistakes(found, count)]
     if not rows:
-        raise UserError(f"--mistakes {wish}: no answer is wrong")
+        raise UserError(f"--mistakes {wish}: no prediction is wrong")
     return Selection(rows, (wish,))
 
 
-WAYS: Mapping[str, Callable[[Known, str, int], Selection]] = {
+WAYS: Mapping[str, Callable[[KnownCrops, str, int], Selection]] = {
     "person": select_person,
     "of_class": select_class,
     "mistakes": select_mistakes,
@@ -144,29 +156,32 @@ WAYS: Mapping[str, Callable[[Known, str, int], Selection]] = {
 """By the flag that was given."""
 
 
-def cell_of(known: Known, row: int, tasks: Sequence[str]) -> Cell:
+def cell_of(known: KnownCrops, row: int, tasks: Sequence[str]) -> Cell:
     """A crop with its photo's name and a line for each task; UserError if the crop cannot be read."""
     try:
         picture = read_photo(known.crops.paths[row])
     except UnreadablePhoto as error:
         raise UserError(f"crop {error}; run preprocessing/crop_faces.py again") from error
     image_id = known.crops.image_ids[row]
-    told = [tell(name, image_id, label=known.labels[name][row], answers=known.answers.get(name)) for name in tasks]
+    told = [
+        caption(name, image_id, label=known.labels[name][row], predictions=known.predictions.get(name))
+        for name in tasks
+    ]
     named = image_id.rsplit("/", 1)
-    in_red = [number for number, (_, is_wrong) in enumerate(told, start=len(named)) if is_wrong]
-    return Cell(picture, (*named, *(line for line, _ in told)), tuple(in_red))
+    in_red = [number for number, line in enumerate(told, start=len(named)) if line.is_wrong]
+    return Cell(picture, (*named, *(line.text for line in told)), tuple(in_red))
 
 
-def tell(name: str, image_id: str, *, label: int | None, answers: Answers | None) -> tuple[str, bool]:
-    """'old -> young 0.93' and whether the answer is wrong; 'old 0.93' for one that is right, 'old' without one."""
+def caption(name: str, image_id: str, *, label: int | None, predictions: TaskPredictions | None) -> Caption:
+    """'old -> young 0.93' for a wrong prediction, 'old 0.93' for one that is right, 'old' without one."""
     classes = task_named(name).classes
     truth = f"{name}?" if label is None else classes[label]
-    if answers is None or image_id not in answers.image_ids:
-        return truth, False
-    row = answers.image_ids.index(image_id)
-    predicted = int(answers.predicted[row])
-    answer = f"{classes[predicted]} {answers.probs[row, predicted]:.2f}"
-    return (answer, False) if predicted == label else (f"{truth} -> {answer}", label is not None)
+    row = predictions.row_of.get(image_id) if predictions else None
+    if row is None:
+        return Caption(truth)
+    predicted = int(predictions.predicted[row])
+    text = f"{classes[predicted]} {predictions.probs[row, predicted]:.2f}"
+    return Caption(text) if predicted == label else Caption(f"{truth} -> {text}", label is not None)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ Result: a table of runs, the newest first, with macro-F1 and its 95% interval ov
 labels are known, on the eval photos; or the same as JSON. submission.py makes the scores.
 """
 
+if not __package__:
+    raise SystemExit("run this as a module: python -m tools.runs")
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence
@@ -18,6 +21,7 @@ from typing import Any
 from core import files
 from core.cli import UserError, command_parser, run_cli
 from core.tasks import combined_class_count, task_names
+from evaluation.metrics import format_estimate
 from storage.run_dir import CONFIG, DONE, finished_folds, read_config_of, read_run, run_path
 
 NOTHING = "-"
@@ -169,16 +173,12 @@ def _scores_of(part: Mapping[str, Any]) -> dict[str, str]:
     model = part["model"]
     found = {f"{combined_class_count()} classes": model["combined"]} if "combined" in model else {}
     found |= model["tasks"]
-    cells = {name: _interval(entry["macro_f1"], digits=4) for name, entry in found.items()}
+    cells = {name: format_estimate(entry["macro_f1"]) for name, entry in found.items()}
     errors = {f"{name} off by": entry for name, entry in part.get("values", {}).items()}
     return cells | {
-        name: f"{_interval(entry['mean_absolute_error'], digits=2)} {entry['unit']}" for name, entry in errors.items()
+        name: f"{format_estimate(entry['mean_absolute_error'], digits=2)} {entry['unit']}"
+        for name, entry in errors.items()
     }
-
-
-def _interval(entry: Mapping[str, float], *, digits: int) -> str:
-    value, low, high = (f"{entry[name]:.{digits}f}" for name in ("value", "low", "high"))
-    return f"{value} ({low}-{high})"
 
 
 def format_table(rows: Sequence[Mapping[str, str]]) -> str:

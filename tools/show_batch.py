@@ -1,34 +1,34 @@
-"""Look at what training is shown: the first photos of an epoch, augmented, with their labels.
+"""Draw the first photos of a training epoch as a contact sheet: augmented, with their labels.
 
     python -m tools.show_batch --task age
     python -m tools.show_batch --task mask --augment strong --count 16 --out strong.jpg
 
-Result: batch.jpg, the very pictures of that fold and epoch. Where the run has begun the fold, its settings are used;
-else those of the profile. Settings that are typed go before both.
+Result: batch.jpg, the very images of that fold and epoch. Where the run has begun the fold, its settings are used; else
+those of the profile. Settings that are typed override both.
 """
+
+if not __package__:
+    raise SystemExit("run this as a module: python -m tools.show_batch")
 
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from core.cli import UserError, command_parser, run_cli
-from core.contact_sheet import Cell, contact_sheet
+from core.cli import UserError, add_run_dir, command_parser, run_cli
+from core.contact_sheet import Cell, add_sheet_flags, contact_sheet
 from core.images import write_photo
-from core.tasks import Task, task_named, task_names
-from dataset import Draw
-from storage.crops import load_crops
+from core.tasks import task_named, task_names
+from storage.crops import Crops, load_crops
 from storage.folds import make_folds, person_strata, plan_folds
 from storage.label_corrections import training_crops
-from storage.run_dir import CONFIG, fold_dir_of, read_config_of
-from tools.places import add_places, crop_dir_of, has_run, refuse_no_crops
+from storage.run_dir import CONFIG, fold_dir_of, read_config_of, read_run, run_path
 from training.config import PROFILES, Config, add_flags, from_dict, resolve, typed_settings
-from training.feature_cache import is_frozen, looks_of, views_to_train_on
-from training.fold import FoldTraining, epoch_sampler, refuse_unusable
-from training.fold_data import FoldData
+
+if TYPE_CHECKING:
+    from training.fold_data import FoldData
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,8 +36,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     task = task_named(args.task)
     fold_dir = fold_dir_of(args.run_dir, task.name, args.fold)
     config = chosen_settings(args, fold_dir)
+    # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
+    from training.fold import refuse_unusable
+    from training.fold_data import FoldData
+
     refuse_unusable(task, config)
-    data = fold_data(args, task, config)
+    crops = train_crops(args.run_dir, args.crop_dir)
+    fold_of = plan_split(args.run_dir if has_run(args.run_dir, args.crop_dir) else None, crops, config)
+    data = FoldData(task, args.fold, crops, crops.labels(task, config.age_edges), fold_of)
     cells = list(islice(shown(fold_dir, data, config, args.epoch), args.count))
     write_photo(args.out, contact_sheet(cells))
     print(f"{args.out}: {len(cells)} photos of {data.title} epoch {args.epoch}, augment {config.augment}")
@@ -51,7 +57,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fold", type=int, default=0, help="fold whose training is shown")
     parser.add_argument("--epoch", type=int, default=1, help="epoch whose photos are shown, from 1")
     parser.add_argument("--profile", choices=list(PROFILES), default="quick", help="named settings")
-    add_places(parser, "batch.jpg")
+    add_run_dir(parser)
+    parser.add_argument("--crop-dir", type=Path, help="use these crops, and no run (default: the run's)")
+    add_sheet_flags(parser, "batch.jpg")
     add_flags(parser)
     args = parser.parse_args(argv)
     if args.epoch < 1:
@@ -62,7 +70,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def chosen_settings(args: argparse.Namespace, fold_dir: Path) -> Config:
     """The fold's own settings or the profile's, with what was typed on top; on the CPU, with random weights."""
     typed = typed_settings(args)
-    if has_run(args) and (fold_dir / CONFIG).exists():
+    if has_run(args.run_dir, args.crop_dir) and (fold_dir / CONFIG).exists():
         config = from_dict(read_config_of(fold_dir, args.task)["settings"] | typed)
     else:
         config = resolve(args.task, args.profile, typed)
@@ -72,38 +80,47 @@ def chosen_settings(args: argparse.Namespace, fold_dir: Path) -> Config:
     return replace(config, pretrained=False, device="cpu", workers=0)
 
 
-def fold_data(args: argparse.Namespace, task: Task, config: Config) -> FoldData:
-    """The photos that the fold learns from, as training would split them. Writes nothing."""
-    crop_dir = crop_dir_of(args)
-    crops = training_crops(args.run_dir, crop_dir) if has_run(args) else load_crops(crop_dir, "train")
-    refuse_no_crops(crops.image_ids, crop_dir, "train")
-    split = {"folds": config.folds, "seed": config.fold_seed}
-    if has_run(args):
-        fold_of = plan_folds(args.run_dir, crops, **split, age_edges=config.age_edges)
+def has_run(run_dir: Path, crop_dir: Path | None) -> bool:
+    return crop_dir is None and run_path(run_dir).exists()
+
+
+def train_crops(run_dir: Path, crop_dir: Path | None) -> Crops:
+    """Training crops of the folder that was named, or else the run's, or else the default folder."""
+    if has_run(run_dir, crop_dir):
+        crops = training_crops(run_dir, Path(read_run(run_dir).crop_dir))
     else:
-        fold_of = make_folds(person_strata(crops, config.age_edges), **split)
-    return FoldData(task, args.fold, crops, crops.labels(task, config.age_edges), fold_of)
+        crops = load_crops(crop_dir or Path("crop_images"), "train")
+    if not crops.image_ids:
+        raise UserError(f"crop folder {crops.crop_dir}: no photos in its train part")
+    return crops
 
 
-def shown(fold_dir: Path, data: FoldData, config: Config, epoch: int) -> Iterator[Cell]:
-    """The photos of an epoch, counted from 1, in the order that training sees them."""
-    # Not frozen: what is wanted are the pictures, and not what a backbone says of them.
+def plan_split(run_dir: Path | None, crops: Crops, config: Config) -> dict[str, int]:
+    """The fold of every person as training would split them. Writes nothing."""
+    split = {"folds": config.folds, "seed": config.fold_seed}
+    if run_dir:
+        return plan_folds(run_dir, crops, **split, age_edges=config.age_edges)
+    return make_folds(person_strata(crops, config.age_edges), **split)
+
+
+def shown(fold_dir: Path, data: "FoldData", config: Config, epoch: int) -> Iterator[Cell]:
+    """The photos of an epoch, counted from 1, in the order of training."""
+    from training.feature_cache import is_frozen, looks_of, views_to_train_on
+    from training.fold import FoldTraining, epoch_sampler
+
+    # Not frozen, because the images are needed, and not their features.
     training = FoldTraining(fold_dir, data, replace(config, backbone_lr=1.0))
     sampler = epoch_sampler(data, config)
     sampler.epoch = epoch - 1
     crops, labels = data.part(held_out=False)
     for draw in sampler:
         image_id = crops.image_ids[draw.index]
-        picture = view_drawn(training, draw, config) if is_frozen(config) else training.train_set[draw][0].numpy()
+        if is_frozen(config):  # the view whose features the head is shown
+            views = looks_of(config).of(training.store.images[training.store.rows([image_id])[0]], image_id)
+            picture = views[draw.seed % views_to_train_on(config)]
+        else:
+            picture = training.train_set[draw][0].numpy()
         yield Cell(picture, (*image_id.rsplit("/", 1), data.task.classes[labels[draw.index]]))
-
-
-def view_drawn(training: FoldTraining, draw: Draw, config: Config) -> np.ndarray:
-    """The view (H, W, 3) uint8 whose features a head is shown."""
-    crops, _ = training.data.part(held_out=False)
-    image_id = crops.image_ids[draw.index]
-    (row,) = training.store.rows([image_id])
-    return looks_of(config).of(training.store.pictures[row], image_id)[draw.seed % views_to_train_on(config)]
 
 
 if __name__ == "__main__":

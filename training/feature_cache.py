@@ -21,10 +21,10 @@ from torch.utils.data import Dataset
 
 from core import files
 from core.cli import UserError, progress
-from core.disk import require_room
+from core.files import require_room
 from dataset import Draw, seed_steps, train_transform
 from model import OnPixels, backbone_tensors, build_model, head_on_features, normalisation
-from storage.crop_cache import open_pixels, store_path
+from storage.crop_cache import crop_cache_path, open_crop_cache
 from storage.crops import Crops
 from storage.run_dir import BACKBONES
 from training import checkpoints
@@ -104,7 +104,7 @@ class Shard:
             parts.append(
                 features_of(model, np.stack(seen), self.backbone, where).reshape(len(ids), self.looks.count, -1)
             )
-        files.write_array(self.path, np.concatenate(parts), any_rank=True)
+        files.write_array(self.path, np.concatenate(parts))
         return len(self.image_ids)
 
 
@@ -204,12 +204,12 @@ def open_features(crops: Crops, backbone: FrozenBackbone, looks: Looks, *, devic
     with progress(None, title="features", total=sum(len(shard.image_ids) for shard in shards)) as bar:
         for shard in shards:
             bar.update(shard.make(device))
-    return FeatureStore(_folder(crops, backbone, looks), open_pixels(crops, backbone.size).image_ids)
+    return FeatureStore(_folder(crops, backbone, looks), open_crop_cache(crops, backbone.size).image_ids)
 
 
 def missing_shards(crops: Crops, backbone: FrozenBackbone, looks: Looks) -> list[Shard]:
     """The work that is still to be done; features of other crops, which nothing will read again, are removed."""
-    pixels, folder = open_pixels(crops, backbone.size), _folder(crops, backbone, looks)
+    pixels, folder = open_crop_cache(crops, backbone.size), _folder(crops, backbone, looks)
     files.remove_stale(folder)
     _remove_superseded(folder)
     image_ids = pixels.image_ids
@@ -232,7 +232,7 @@ def shard_maker(threads: int, device: str) -> Callable[[Shard], int]:
 def _folder(crops: Crops, backbone: FrozenBackbone, looks: Looks) -> Path:
     looker = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(looks), "format": [_FORMAT, SHARD]}
     key = files.text_hash([json.dumps(looker, sort_keys=True)])
-    return crops.crop_dir / FOLDER / f"{store_path(crops, backbone.size).stem}-{key}"
+    return crops.crop_dir / FOLDER / f"{crop_cache_path(crops, backbone.size).stem}-{key}"
 
 
 def _shard_path(folder: Path, number: int) -> Path:

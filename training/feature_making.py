@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 
+from core import distributed
 from core.cli import progress
 from training.feature_cache import Shard, shard_maker
 from training.launchers import launch
@@ -18,6 +19,6 @@ def make_features(args: argparse.Namespace, shards: Sequence[Shard], *, device: 
     print(f"features of {photos} photos, for all folds", flush=True)
     start = partial(shard_maker, threads, device)
     launched = launch(args, start, shards, processes=min(jobs, len(shards)))
-    with closing(launched) as made, progress(None, title="features", total=photos) as bar:
+    with closing(launched) as made, progress(None, title="features", total=photos, shown=distributed.is_first()) as bar:
         for number in made:
             bar.update(number)

@@ -30,7 +30,7 @@ from model import (
     normalisation,
     parameter_groups,
 )
-from storage.crop_cache import open_pixels
+from storage.crop_cache import open_crop_cache
 from storage.run_dir import BACKBONE_FILE, DONE, HISTORY, MODEL, OOF, STATE, begin_fold, is_done, refuse_other_identity
 from training import checkpoints
 from training.config import Config
@@ -97,7 +97,7 @@ def train_fold(fold_dir: Path, data: FoldData, config: Config, *, overwrite: boo
     if overwrite and distributed.is_first() and fold_dir.exists():
         shutil.rmtree(fold_dir)
     distributed.wait_for_all()
-    begin_fold(fold_dir, {**data.identity(config), **training.frozen_entry})
+    begin_fold(fold_dir, {**data.identity(config), **training.frozen_entry}, write=distributed.is_first())
     training.resume()
     training.run()
     training.finish()
@@ -121,7 +121,7 @@ class FoldTraining:
         if self.frozen:
             self.store = open_features(data.crops, self.frozen, looks_of(config), device=config.device)
         else:
-            self.store = open_pixels(data.crops, size)
+            self.store = open_crop_cache(data.crops, size)
         seed_everything(config.seed, data.fold)
         self.model = self._build_model()
         self.learner = head_on_features(self.model.network) if self.frozen else self.model
@@ -155,7 +155,7 @@ class FoldTraining:
         left = range(self.progress.epoch, config.epochs)
         total = sum(len(self.sampler) + self._is_scored(epoch) * len(self.held_out_labels) for epoch in left)
         tracker = open_tracker(self.fold_dir, config.tracker if distributed.is_first() else NONE, config.learned())
-        with progress(None, title=self.data.title, total=total) as bar:
+        with progress(None, title=self.data.title, total=total, shown=distributed.is_first()) as bar:
             while not self.progress.is_over(config):
                 row = self._run_epoch(bar)
                 tracker.log(row)
@@ -170,6 +170,8 @@ class FoldTraining:
         where = {"device": self.config.device, "workers": self.config.workers}
         title = f"{self.data.title} out of fold"
         prediction = predictor.of_stored(self.store, crops.image_ids, **where, tta=self.config.tta, title=title)
+        if not distributed.is_first():
+            return
         write_prediction(self.fold_dir / OOF, self.data.task, crops.image_ids, prediction)
         result = {"best_epoch": self.progress.best_epoch, "macro_f1": self.progress.best_macro_f1}
         files.write_json(self.fold_dir / DONE, result)
@@ -183,7 +185,7 @@ class FoldTraining:
         seed_everything(self.config.seed, self.data.fold, epoch, *filter(None, [distributed.number()]))
         self.sampler.epoch = epoch
         result = self.trainer.train_one_epoch(self.train_loader, first_step=epoch * self.steps, bar=bar)
-        distributed.align(self.learner)
+        distributed.broadcast_buffers(self.learner)
         row = {
             "epoch": epoch + 1,
             "train_loss": result.loss,
@@ -212,8 +214,12 @@ class FoldTraining:
         done.epoch = row["epoch"]
         done.history.append(row)
         done.scaler = self.precision.scaler.state_dict()
-        if "macro_f1" in row and (self.config.keep == "last" or row["macro_f1"] > done.best_macro_f1):
+        is_best = "macro_f1" in row and (self.config.keep == "last" or row["macro_f1"] > done.best_macro_f1)
+        if is_best:
             done.best_epoch, done.best_macro_f1 = row["epoch"], row["macro_f1"]
+        if not distributed.is_first():
+            return
+        if is_best:
             checkpoints.save_weights(self.fold_dir / MODEL, self.kept)
         files.write_csv(self.fold_dir / HISTORY, pd.DataFrame(done.history))
         checkpoints.save_state(self.fold_dir / STATE, self.kept, self.optimizer, asdict(done))

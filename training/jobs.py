@@ -14,7 +14,7 @@ from core import distributed
 from core.cli import cpu_count
 from core.tasks import Task
 from model import build_model, head_weights
-from storage.crop_cache import open_pixels
+from storage.crop_cache import open_crop_cache
 from training.config import Config
 from training.device import pick_device, prepare_process
 from training.feature_cache import Shard, freeze, is_frozen, looks_of, missing_shards
@@ -67,7 +67,7 @@ def stores_to_make(cells: Sequence[Cell]) -> list[Shard]:
     shards = {}
     for cell in cells:
         size = input_size(cell.config, cell.data.crops.source)
-        open_pixels(cell.data.crops, size)
+        open_crop_cache(cell.data.crops, size)
         if is_frozen(cell.config):
             frozen = freeze(cell.fold_dir.parents[1], cell.config, size)
             shards |= {shard.path: shard for shard in missing_shards(cell.data.crops, frozen, looks_of(cell.config))}

@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from core import files
+from core import distributed, files
 from core.cli import UserError, progress
 from core.cropping import CropSettings
 from core.tasks import Task, task_named
 from dataset import CropDataset, eval_transform, make_loader
 from evaluation.logits import make_table, write_table
 from model import OnPixels, build_model, head_on_features, head_weights
-from storage.crop_cache import PixelStore, open_pixels, shrink
+from storage.crop_cache import CropCache, open_crop_cache, shrink
 from storage.crops import Crops
 from storage.run_dir import CONFIG, MODEL, backbone_path, read_config_of
 from training import checkpoints
@@ -63,12 +63,12 @@ class Predictor:
         """Of all crops of a split. UserError if they were cropped in another way than the crops of training."""
         refuse_other_crops(self.fold_dir, self.identity, crops)
         frozen = self.frozen
-        store = open_features(crops, frozen, Looks(), device=device) if frozen else open_pixels(crops, self.size)
+        store = open_features(crops, frozen, Looks(), device=device) if frozen else open_crop_cache(crops, self.size)
         return self.of_stored(store, crops.image_ids, device=device, workers=workers, tta=tta, title=title)
 
     def of_stored(
         self,
-        store: PixelStore | FeatureStore,
+        store: CropCache | FeatureStore,
         image_ids: Sequence[str],
         *,
         device: str,
@@ -123,7 +123,7 @@ class Predictor:
         return torch.from_numpy(np.stack([shrink(picture, self.size) for picture in pictures]))
 
     def _of_batches(self, batches: Iterable, total: int, *, device: torch.device, tta: str, title: str) -> Prediction:
-        with progress(None, title=title, total=total) as bar:
+        with progress(None, title=title, total=total, shown=distributed.is_first()) as bar:
             outputs = predict(
                 place(self.model, device, self.config.channels_last),
                 batches,

@@ -30,11 +30,10 @@ import pandas as pd
 from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
 from core.files import file_sha256, read_json, remove_stale, text_hash, write_csv, write_json
 from core.images import fingerprint
-from core.parallel import spread
-from core.sheets import write_sheets
+from core.parallel import run_parallel
 from synthesis.builder.labels import Label, check_files, labeller_named, labeller_names, read_labels
 from synthesis.builder.measure import MeasuredFace, list_photos, measure_photos
-from synthesis.builder.photos import PersonPlan, manifest_rows, painter
+from synthesis.builder.photos import PersonPlan, manifest_rows, painter, write_sheets
 from synthesis.builder.select import (
     AGE_NAMES,
     Limits,
@@ -119,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     people = plan_people(selection, settings)
     _paint(settings.faces, root, people, args.workers)
     manifest = _write_tables(root, people, selection, settings)
-    sheets = write_sheets(root, manifest, root / "sheets")
+    sheets = write_sheets(root, manifest)
     _finish(root, args.out)
     print(
         f"{args.out}: {len(selection.train)} people with 7 photos each to train on, {len(selection.evaluation)} others "
@@ -220,7 +219,7 @@ def _paint(faces_dir: Path, root: Path, people: Sequence[PersonPlan], workers: i
     total = sum(len(person.photos) for person in people)
     with (
         progress(None, title="photos", total=total) as bar,
-        closing(spread(partial(painter, faces_dir, root), todo, workers)) as painted,
+        closing(run_parallel(partial(painter, faces_dir, root), todo, workers)) as painted,
     ):
         bar.update(total - sum(len(person.photos) for person in todo))
         for count in painted:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from core.cli import UserError
+from core.contact_sheet import photo_grid
 from core.images import UnreadablePhoto, read_photo, write_photo
 from synthesis.builder.compose import Composition, compose, placement, random_composition, shrunk
 from synthesis.builder.select import Selected
@@ -21,6 +23,7 @@ from synthesis.camera import Camera, random_camera, take_photo
 from synthesis.layout import BARE, MASK_TYPES, WORN, Identity, new_mask
 from synthesis.masks.masks import MaskSpec, put_on_mask, wrong_ways
 
+SHEET_PHOTOS = 32
 EVAL_POOLS = ("train", "eval")
 """Mask pools of eval photos, each used for half of them: the kinds seen in training, and all kinds."""
 
@@ -144,3 +147,16 @@ def _photo_columns(plan: PhotoPlan, box: tuple[float, ...], points: np.ndarray) 
         **{f"camera_{name}": value for name, value in asdict(plan.camera).items()},
         **{f"mask_{name}": value for name, value in spec.items()},
     }
+
+
+def write_sheets(root: Path, manifest: pd.DataFrame) -> list[str]:
+    """Write a contact sheet of up to 32 photos for each kind of mask, each wrong way, and bare faces; return names."""
+    worn = manifest["mask_wear"].eq("worn")
+    sheet_of = ("kind_" + manifest["mask_kind"]).where(worn, "wrong_" + manifest["mask_wear"])
+    sheet_of = sheet_of.where(manifest["mask_kind"].ne(""), "bare")
+    names = sorted(set(sheet_of))
+    for name in names:
+        paths = manifest["path"][sheet_of == name].tolist()
+        some = np.linspace(0, len(paths) - 1, min(len(paths), SHEET_PHOTOS)).round().astype(int)
+        write_photo(root / "sheets" / f"{name}.jpg", photo_grid([root / paths[place] for place in some]), quality=85)
+    return names

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from core.cli import UserError
-from core.near_duplicates import groups, lookalikes
+from core.near_duplicates import find_near_duplicates, groups
 from core.tasks import AgeEdges, age_group
 from synthesis.builder.labels import Label
 from synthesis.builder.measure import MeasuredFace
@@ -131,7 +131,7 @@ def _fault(
 def remove_copies(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejected]]:
     """Keep one photo of each image, the one with the largest and sharpest face; reject the copies."""
     ranked = sorted(candidates, key=lambda one: (-one.face.face_height, -one.face.sharpness, one.face.file))
-    first = groups(len(ranked), lookalikes([one.face.looks for one in ranked]))
+    first = groups(len(ranked), find_near_duplicates([one.face.looks for one in ranked]))
     kept = [one for place, one in enumerate(ranked) if first[place] == place]
     rejected = [_copy_of(ranked[first[place]], one) for place, one in enumerate(ranked) if first[place] != place]
     return sorted(kept, key=lambda one: one.face.file), rejected

@@ -23,7 +23,7 @@ from core import tasks
 from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
 from core.files import write_json
 from core.images import write_photo
-from core.parallel import spread
+from core.parallel import run_parallel
 from synthesis.camera import random_camera, take_photo
 from synthesis.drawn.person import OLDEST, YOUNGEST, Person, random_person
 from synthesis.drawn.portrait import draw_person
@@ -145,7 +145,7 @@ def _draw_photos(root: Path, people: list[SamplePerson], workers: int) -> None:
     total = sum(len(one.photos) for one in people)
     with (
         progress(None, title="sample people", total=total) as bar,
-        closing(spread(partial(_drawer, root), people, workers)) as drawn,
+        closing(run_parallel(partial(_drawer, root), people, workers)) as drawn,
     ):
         for count in drawn:
             bar.update(count)

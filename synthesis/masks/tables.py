@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from core.cli import UserError
-from core.tables import row_named
+from core.cli import UserError, row_named
 
 Row = TypeVar("Row")
 Range = tuple[float, float]

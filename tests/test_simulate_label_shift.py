@@ -1,4 +1,4 @@
-"""tools.mixes: sets of photos with other mixes, drawn from people held out, and what it prints of them."""
+"""Sets of photos with other class priors, drawn from out-of-fold logits, and the printed gains of the rules."""
 
 import re
 import shutil
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_decisions import out_of_fold
+from test_decision_rules import out_of_fold
 from toy_data import ToyRun, refusal
 
-from evaluation.decision_rules import Decision, combine_labels
-from tools import mixes
+from evaluation.combined_class import combine_labels
+from evaluation.decision_rules import Decision
+from tools.simulate_label_shift import RULES_TRIED, draw_rows, format_mix, main, score_a_set
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -20,7 +21,7 @@ def test_a_set_has_the_photos_asked_for_in_a_random_mix() -> None:
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(40):
-        rows = mixes.draw_rows(oof, "age", 200, 1.0, rng)
+        rows = draw_rows(oof, "age", 200, 1.0, rng)
         assert rows.shape == (200,)
         shares.append(np.bincount(oof.labels["age"][rows], minlength=3) / 200)
     # Of a flat Dirichlet distribution over three classes a share has the standard deviation 1 / sqrt(18).
@@ -30,7 +31,7 @@ def test_a_set_has_the_photos_asked_for_in_a_random_mix() -> None:
 
 def test_without_a_concentration_the_mix_is_that_of_the_photos() -> None:
     oof = out_of_fold(300)
-    rows = mixes.draw_rows(oof, "age", 5000, None, np.random.default_rng(0))
+    rows = draw_rows(oof, "age", 5000, None, np.random.default_rng(0))
     there, drawn = (np.bincount(labels, minlength=3) for labels in (oof.labels["age"], oof.labels["age"][rows]))
     assert drawn / 5000 == pytest.approx(there / 900, abs=0.03)
     assert len(set(oof.persons[rows])) == 300
@@ -38,9 +39,9 @@ def test_without_a_concentration_the_mix_is_that_of_the_photos() -> None:
 
 def test_the_first_score_is_that_of_raw() -> None:
     oof = out_of_fold(200, noise=1.5)
-    scores = np.array([mixes.score_a_set(oof, "age", 500, None, np.random.default_rng(seed)) for seed in range(10)])
+    scores = np.array([score_a_set(oof, "age", 500, None, np.random.default_rng(seed)) for seed in range(10)])
     raw = (combine_labels(Decision.raw().labels(oof.logits)) == oof.combined_labels).mean()
-    assert [rule.name for rule in mixes.RULES_TRIED] == ["raw", "shift", "prior"]
+    assert [rule.name for rule in RULES_TRIED] == ["raw", "shift"]
     assert scores[:, 0, 1].mean() == pytest.approx(raw, abs=0.04)
 
 
@@ -49,24 +50,22 @@ def test_the_command_prints_three_kinds_of_sets_the_same_each_time(
 ) -> None:
     printed = []
     for _ in range(2):
-        mixes.main(["--run-dir", str(toy_run.run_dir), "--draws", "3", "--photos", "20", "--task", "mask"])
+        main(["--run-dir", str(toy_run.run_dir), "--draws", "3", "--photos", "20", "--task", "mask"])
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
     lines = printed[0].splitlines()
     assert lines[0] == "3 sets of 20 photos for each mix of mask; 18-class macro-F1 | accuracy"
-    assert [line.split(":")[0] for line in lines[1::3]] == ["as it is", "another", "quite another"]
-    assert len(lines) == 10
-    for rule, told in (("shift", lines[2::3]), ("prior", lines[3::3])):
-        assert all(re.fullmatch(rf"  {rule} +[+-][\d.]+ ± [\d.]+ \| [+-][\d.]+ ± [\d.]+", line) for line in told)
+    assert [line.split(":")[0] for line in lines[1::2]] == ["as it is", "another", "quite another"]
+    assert len(lines) == 7
+    assert all(re.fullmatch(r"  shift +[+-][\d.]+ ± [\d.]+ \| [+-][\d.]+ ± [\d.]+", line) for line in lines[2::2])
 
 
 def test_a_gain_is_what_a_rule_has_more_than_raw() -> None:
-    """Two sets: macro-F1 | accuracy of raw, shift and prior."""
-    sets = np.array([[[0.5, 0.6], [0.7, 0.6], [0.4, 0.6]], [[0.5, 0.8], [0.7, 0.8], [0.2, 0.8]]])
-    assert mixes.format_mix("another", sets).splitlines() == [
+    """Two sets: macro-F1 | accuracy of raw and shift."""
+    sets = np.array([[[0.5, 0.6], [0.4, 0.6]], [[0.5, 0.8], [0.2, 0.8]]])
+    assert format_mix("another", sets).splitlines() == [
         "another: raw 0.5000 | 0.7000",
-        "  shift   +0.2000 ± 0.0000 | +0.0000 ± 0.0000",
-        "  prior   -0.2000 ± 0.1386 | +0.0000 ± 0.0000",
+        "  shift   -0.2000 ± 0.1386 | +0.0000 ± 0.0000",
     ]
 
 
@@ -75,5 +74,9 @@ def test_a_run_without_held_out_logits_is_refused(toy_run: ToyRun, tmp_path: Pat
     for path in run_dir.glob("*_oof.csv"):
         path.unlink()
     refusal(
-        mixes.main, ["--run-dir", run_dir], "no out-of-fold logits of all tasks", "ensemble.py", untouched=[run_dir]
+        main,
+        ["--run-dir", run_dir],
+        "no out-of-fold logits of all tasks",
+        "ensemble.py",
+        untouched=[run_dir],
     )

@@ -11,7 +11,7 @@ import submission
 import train
 from preprocessing.annotation import Mark, Marks
 from storage.crops import load_crops
-from storage.label_corrections import apply
+from storage.label_corrections import apply_corrections
 from storage.layouts import scan
 
 pytest_plugins = ("toy_fixtures",)
@@ -51,7 +51,7 @@ def test_photos_marked_as_showing_no_face_are_not_learned_from(toy: Toy, tmp_pat
         marks.put(image_id, Mark(no_face=True))
     assert marks.no_face_path.read_text() == f"image_id,drop\n{unwanted},1\n{unanswered},\n"
     crops = load_crops(toy.crop_dir, "train")
-    assert set(crops.image_ids) - set(apply(crops, marks.no_face_path).image_ids) == {unwanted}
+    assert set(crops.image_ids) - set(apply_corrections(crops, marks.no_face_path).image_ids) == {unwanted}
 
 
 def test_the_run_goes_on_with_them_and_refuses_others(fixed_run: tuple[Path, Path], toy: Toy, tmp_path: Path) -> None:

@@ -7,25 +7,23 @@ import pytest
 from sklearn.metrics import f1_score
 
 from core.cli import UserError
-from core.tasks import combined_tasks
-from evaluation.bias_search import RIDGE, best_biases
+from core.tasks import combined_tasks, decode, encode
+from evaluation.combined_class import combine_labels, combined_log_probs, split_labels
 from evaluation.decision_rules import (
     AUTO,
     RAW,
+    RIDGE,
     RULES,
     SHIFT,
     Decision,
     OutOfFold,
+    best_biases,
     choose,
-    combine_labels,
-    combined_log_probs,
     compare,
     format_trials,
-    prior_biases,
     rule_named,
 )
 from evaluation.logits import log_softmax
-from evaluation.scores import combine
 
 SIZES = {task.name: len(task.classes) for task in combined_tasks()}
 
@@ -50,7 +48,17 @@ def test_combined_columns_are_numbered_as_the_combined_class() -> None:
     assert np.exp(table).sum(axis=1) == pytest.approx(np.ones(21))
     assert table[3, 10] == pytest.approx(logs["mask"][3, 1] + logs["gender"][3, 1] + logs["age"][3, 1])
     likeliest = {name: rows.argmax(axis=1) for name, rows in logs.items()}
-    assert table.argmax(axis=1).tolist() == combine(likeliest) == combine_labels(likeliest).tolist()
+    rows = [dict(zip(likeliest, row, strict=True)) for row in zip(*likeliest.values(), strict=True)]
+    assert table.argmax(axis=1).tolist() == combine_labels(likeliest).tolist() == [encode(row) for row in rows]
+
+
+def test_combined_labels_are_split_as_decode_does() -> None:
+    split = split_labels(np.arange(18))
+    assert [{name: int(labels[row]) for name, labels in split.items()} for row in range(18)] == [
+        dict(sorted(decode(row).items(), key=lambda item: list(SIZES).index(item[0]))) for row in range(18)
+    ]
+    with pytest.raises(ValueError):
+        combine_labels({"mask": [3], "gender": [0], "age": [0]})
 
 
 def test_raw_is_the_likeliest_class_of_each_task() -> None:
@@ -111,13 +119,6 @@ class TestShift:
         assert (first["age"][held_out] != raw[held_out]).any()
 
 
-def test_the_prior_is_minus_the_log_of_the_share() -> None:
-    biases = prior_biases(out_of_fold(40))
-    labels = out_of_fold(40).labels
-    share = {name: (labels[name] == 0).mean() for name in SIZES}
-    assert biases[0] == pytest.approx(-np.log(share["mask"]) - np.log(share["gender"]) - np.log(share["age"]))
-
-
 class TestBestBiases:
     def test_a_class_that_is_never_likeliest_is_lifted(self) -> None:
         """Class 1 is always .2 behind where it is right, and .6 behind where class 0 is right."""
@@ -168,9 +169,8 @@ class TestCompare:
     def test_a_push_that_all_people_share_is_taken_back(self) -> None:
         trials = {trial.rule: trial for trial in compare(out_of_fold(200, push=2.5))}
         assert trials["tuned"].pays
-        assert trials["tuned_tasks"].pays
         assert trials["tuned"].over_raw["value"] > 0.1
-        assert choose(AUTO, list(trials.values())) in ("tuned", "tuned_tasks")
+        assert choose(AUTO, list(trials.values())) == "tuned"
 
     def test_where_nothing_is_wrong_nothing_pays(self) -> None:
         trials = compare(out_of_fold(120, noise=1.5))
@@ -195,13 +195,15 @@ class TestCompare:
 def test_a_wanted_rule_is_taken_whether_it_pays_or_not() -> None:
     trials = compare(out_of_fold(30))
     assert [choose(rule.name, trials) for rule in RULES] == [rule.name for rule in RULES]
-    with pytest.raises(UserError, match="decision rule 'best' is unknown; the decision rules are raw, temperature"):
+    with pytest.raises(
+        UserError, match="decision rule 'best' is unknown; the decision rules are raw, temperature, shift, tuned$"
+    ):
         choose("best", trials)
 
 
 def test_the_printed_table_marks_the_rule_in_use() -> None:
-    lines = format_trials(compare(out_of_fold(30)), used="prior").splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["raw", "temperature", "shift", "*", "tuned_tasks", "tuned"]
+    lines = format_trials(compare(out_of_fold(30)), used="tuned").splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["raw", "temperature", "shift", "*"]
 
 
 def test_records_are_json() -> None:
