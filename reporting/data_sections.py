@@ -51,8 +51,8 @@ def _class_rows(data: RunData) -> list[Context]:
     rows = []
     for name, labels in data.train_labels.items():
         people = {pair for pair in zip(data.oof.crops.frame["person"], labels, strict=True)}
-        answers = data.eval.answers.get(name)
-        truth = None if answers is None or answers.truth is None else answers.truth.tolist()
+        predictions = data.eval.answers.get(name)
+        truth = None if predictions is None or predictions.truth is None else predictions.truth.tolist()
         rows.append({"task": name, "classes": [
             {
                 "name": class_name,

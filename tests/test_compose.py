@@ -18,7 +18,7 @@ from synthesis.builder.compose import HEIGHT, WIDTH, Composition, compose, place
 from synthesis.builder.labels import Label
 from synthesis.builder.measure import MeasuredFace, find_faces
 from synthesis.builder.photos import PersonPlan, PhotoPlan, photo_plans, portray
-from synthesis.builder.select import Candidate, Selected
+from synthesis.builder.select import Candidate, SelectedPerson
 from synthesis.layout import BARE, INCORRECT, TRAIN_PHOTOS, WORN, Identity
 
 PEOPLE = 60
@@ -93,7 +93,7 @@ def test_an_unknown_background_lists_the_names() -> None:
 
 
 def person(number: int = 1, split: str = "train") -> PersonPlan:
-    selected = Selected(Candidate(MeasuredFace("f.png"), Label("male", "White", 30)), 1.0)
+    selected = SelectedPerson(Candidate(MeasuredFace("f.png"), Label("male", "White", 30)), 1.0)
     photos = tuple((f"{stem}.jpg", mask) for stem, mask in TRAIN_PHOTOS)
     return PersonPlan(split, Identity(number, "male", "White", 30), selected, photos, (5, number))
 

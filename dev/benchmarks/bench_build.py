@@ -26,7 +26,7 @@ from dev.benchmarks.spreading import timed_spread
 from synthesis.builder.labels import Label
 from synthesis.builder.measure import MeasuredFace, measurer
 from synthesis.builder.photos import PersonPlan, painter
-from synthesis.builder.select import Candidate, Selected
+from synthesis.builder.select import Candidate, SelectedPerson
 from synthesis.drawn.person import random_person
 from synthesis.drawn.portrait import draw_person
 from synthesis.layout import Identity, layout_named
@@ -76,7 +76,7 @@ def _draw_faces(folder: Path, count: int) -> list[str]:
 
 def _sitting(number: int, face: MeasuredFace) -> PersonPlan:
     identity = Identity(number, LABEL.gender, LABEL.race, LABEL.age)
-    selected = Selected(Candidate(face, LABEL), 1.0)
+    selected = SelectedPerson(Candidate(face, LABEL), 1.0)
     return PersonPlan("train", identity, selected, layout_named("remade").train_paths(identity), (0, number))
 
 

@@ -38,8 +38,8 @@ from synthesis.builder.select import (
     AGE_NAMES,
     Limits,
     Request,
-    Selected,
     SelectedPeople,
+    SelectedPerson,
     check_shares,
     remove_copies,
     select,
@@ -199,16 +199,16 @@ def plan_people(selection: SelectedPeople, settings: BuildSettings) -> list[Pers
     return people
 
 
-def _eval_plan(identity: Identity, selected: Selected, mask: int, layout: Layout, seed: int) -> PersonPlan:
+def _eval_plan(identity: Identity, selected: SelectedPerson, mask: int, layout: Layout, seed: int) -> PersonPlan:
     path = layout.eval_path(identity, mask, unique=f"{seed}/{identity.number}")
     return PersonPlan("eval", identity, selected, ((path, mask),), (seed, EVAL_STREAM, identity.number))
 
 
-def _file_of(selected: Selected) -> str:
+def _file_of(selected: SelectedPerson) -> str:
     return selected.candidate.face.file
 
 
-def _identity(number: int, selected: Selected) -> Identity:
+def _identity(number: int, selected: SelectedPerson) -> Identity:
     label = selected.candidate.label
     return Identity(number, label.gender, label.race, label.age)
 

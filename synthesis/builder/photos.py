@@ -18,7 +18,7 @@ from core.cli import UserError
 from core.contact_sheet import photo_grid
 from core.images import UnreadablePhoto, read_photo, write_photo
 from synthesis.builder.compose import Composition, compose, placement, random_composition, shrunk
-from synthesis.builder.select import Selected
+from synthesis.builder.select import SelectedPerson
 from synthesis.camera import Camera, random_camera, take_photo
 from synthesis.layout import BARE, MASK_TYPES, WORN, Identity, new_mask
 from synthesis.masks.masks import MaskSpec, put_on_mask, wrong_ways
@@ -34,7 +34,7 @@ class PersonPlan:
 
     split: str
     identity: Identity
-    selected: Selected
+    selected: SelectedPerson
     photos: tuple[tuple[str, int], ...]
     stream: tuple[int, ...]
 

@@ -71,7 +71,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Selected:
+class SelectedPerson:
     """Person of the data set. `turn_limit` is the factor on TURN_LIMITS allowed for the person's group."""
 
     candidate: Candidate
@@ -80,10 +80,10 @@ class Selected:
 
 @dataclass
 class SelectedPeople:
-    """Selected people of both splits, rejected photos, and the groups with relaxed pose limits."""
+    """SelectedPerson people of both splits, rejected photos, and the groups with relaxed pose limits."""
 
-    train: list[Selected] = field(default_factory=list)
-    evaluation: list[Selected] = field(default_factory=list)
+    train: list[SelectedPerson] = field(default_factory=list)
+    evaluation: list[SelectedPerson] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     relaxed: dict[Group, float] = field(default_factory=dict)
 
@@ -156,7 +156,7 @@ def select(candidates: Sequence[Candidate], request: Request, rng: np.random.Gen
         if limit > RELAXED[0]:
             selection.relaxed[group] = limit
         allowed = [one for one in members if one.turn <= limit]
-        picked.append([Selected(one, limit) for one in allowed[:want]])
+        picked.append([SelectedPerson(one, limit) for one in allowed[:want]])
         selection.rejected += [_spare(one) for one in allowed[want:]]
         selection.rejected += [_turned_away(one, limit) for one in members if one.turn > limit]
     _split(selection, picked, request)
@@ -216,7 +216,7 @@ def apportion(total: int, shares: Sequence[float], supply: Sequence[int]) -> lis
     return given
 
 
-def _split(selection: SelectedPeople, picked: Sequence[Sequence[Selected]], request: Request) -> None:
+def _split(selection: SelectedPeople, picked: Sequence[Sequence[SelectedPerson]], request: Request) -> None:
     """Divide the people of every group between train and eval in the requested proportion."""
     count = sum(len(group) for group in picked)
     asked = request.train_people + request.eval_people
