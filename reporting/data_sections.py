@@ -51,8 +51,8 @@ def _class_rows(data: RunData) -> list[Context]:
     rows = []
     for name, labels in data.train_labels.items():
         people = {pair for pair in zip(data.oof.crops.frame["person"], labels, strict=True)}
-        answers = data.eval.answers.get(name)
-        truth = None if answers is None or answers.truth is None else answers.truth.tolist()
+        predictions = data.eval.answers.get(name)
+        truth = None if predictions is None or predictions.truth is None else predictions.truth.tolist()
         rows.append({"task": name, "classes": [
             {
                 "name": class_name,
@@ -154,12 +154,7 @@ def _fold_row(
     fold: int,
 ) -> Context:
     counts = [sum(labels[name][person] == label for person in persons) for name, label in classes]
-    return {
-        "fold": fold,
-        "people": len(persons),
-        "photos": int(frame["person"].isin(persons).sum()),
-        "counts": counts,
-    }
+    return {"fold": fold, "people": len(persons), "photos": int(frame["person"].isin(persons).sum()), "counts": counts}
 
 
 def _persons_agree(data: RunData) -> str:

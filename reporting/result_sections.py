@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,35 +52,35 @@ def _mixes(data: RunData) -> list[Context]:
 
 
 def _size(split: Split) -> Context:
-    persons = {person for answers in split.scored.values() for person in answers.persons}
-    return {"people": len(persons), "photos": max(len(answers.image_ids) for answers in split.scored.values())}
+    persons = {person for predictions in split.scored.values() for person in predictions.persons}
+    return {"people": len(persons), "photos": max(len(predictions.image_ids) for predictions in split.scored.values())}
 
 
 def _score_rows(data: RunData, split: Split) -> list[Context]:
     rows = [_score_row(data, split.shared, COMBINED)] if split.has_combined_class else []
-    return rows + [_score_row(data, {name: answers}, name) for name, answers in split.scored.items()]
+    return rows + [_score_row(data, {name: predictions}, name) for name, predictions in split.scored.items()]
 
 
-def _score_row(data: RunData, answers: Mapping[str, TaskPredictions], name: str) -> Context:
+def _score_row(data: RunData, predictions: Mapping[str, TaskPredictions], name: str) -> Context:
     """Return the scores of one task or of the combined class, and those of always giving the commonest class."""
-    found, naive = _record(answers, _predicted(answers)), None
+    found, naive = _record(predictions, _predicted(predictions)), None
     if data.oof.crops.image_ids:
-        learned = {task: data.train_labels[task] for task in answers}
-        naive = _record(answers, majority(learned, len(next(iter(answers.values())).persons)))
+        learned = {task: data.train_labels[task] for task in predictions}
+        naive = _record(predictions, majority(learned, len(next(iter(predictions.values())).persons)))
     of_name = [record and (record[name] if name == COMBINED else record["tasks"][name]) for record in (found, naive)]
     return {"name": name, "found": of_name[0], "naive": of_name[1]}
 
 
-def _record(answers: Mapping[str, TaskPredictions], predicted: Labels) -> dict:
-    return score(_true(answers), predicted, next(iter(answers.values())).persons)
+def _record(predictions: Mapping[str, TaskPredictions], predicted: Labels) -> dict:
+    return score(_true(predictions), predicted, next(iter(predictions.values())).persons)
 
 
-def _true(answers: Mapping[str, TaskPredictions]) -> Labels:
-    return {name: of_task.truth.tolist() for name, of_task in answers.items()}
+def _true(predictions: Mapping[str, TaskPredictions]) -> Labels:
+    return {name: of_task.truth.tolist() for name, of_task in predictions.items()}
 
 
-def _predicted(answers: Mapping[str, TaskPredictions]) -> Labels:
-    return {name: of_task.predicted.tolist() for name, of_task in answers.items()}
+def _predicted(predictions: Mapping[str, TaskPredictions]) -> Labels:
+    return {name: of_task.predicted.tolist() for name, of_task in predictions.items()}
 
 
 def _agreement(parts: Sequence[Context]) -> list[Context]:
@@ -103,8 +102,8 @@ def confusion_section(data: RunData) -> Context:
 
 def _confusions(split: Split) -> Context:
     tasks = [
-        {"task": name, "rows": _matrix(answers.truth, answers.predicted, answers.task.classes)}
-        for name, answers in split.scored.items()
+        {"task": name, "rows": _matrix(predictions.truth, predictions.predicted, predictions.task.classes)}
+        for name, predictions in split.scored.items()
     ]
     if not split.has_combined_class:
         return {"split": split.name, "tasks": tasks, "combined": None, "classes": []}
@@ -133,9 +132,9 @@ def groups_section(data: RunData) -> Context:
 def _group_tables(split: Split) -> list[Context]:
     if not split.shared:
         return []
-    answers = next(iter(split.shared.values()))
-    facts = [split.facts.get(image_id, {}) for image_id in answers.image_ids]
-    records = score_groups(_true(split.shared), _predicted(split.shared), answers.persons, facts)
+    predictions = next(iter(split.shared.values()))
+    facts = [split.facts.get(image_id, {}) for image_id in predictions.image_ids]
+    records = score_groups(_true(split.shared), _predicted(split.shared), predictions.persons, facts)
     of_grouping = {by: [record for record in records if record["by"] == by] for by in (row["by"] for row in records)}
     return [
         {
@@ -151,20 +150,21 @@ def _group_tables(split: Split) -> list[Context]:
 
 def calibration_section(data: RunData) -> Context:
     """Return reliability curves and expected calibration errors."""
-    return {"parts": [{"split": split.name, "tasks": [_reliability(answers) for answers in split.scored.values()]}
-                      for split in data.scored_splits]}  # fmt: skip
+    parts = [{"split": split.name, "tasks": list(map(_reliability, split.scored.values()))}
+             for split in data.scored_splits]  # fmt: skip
+    return {"parts": parts}
 
 
-def _reliability(answers: TaskPredictions) -> Context:
-    name, labels = answers.task.name, answers.truth.tolist()
-    bins = reliability(answers.probs, labels, CALIBRATION_BINS)
+def _reliability(predictions: TaskPredictions) -> Context:
+    name, labels = predictions.task.name, predictions.truth.tolist()
+    bins = reliability(predictions.probs, labels, CALIBRATION_BINS)
     columns = ([row[column] for row in bins] for column in ("confidence", "accuracy", "photos"))
     return {
         "task": name,
         "chart": reliability_chart(*columns, label=f"{name} calibration"),
-        "ece": expected_calibration_error(answers.probs, labels, CALIBRATION_BINS),
-        "confidence": float(answers.probs.max(axis=1).mean()),
-        "accuracy": float((answers.probs.argmax(axis=1) == answers.truth).mean()),
+        "ece": expected_calibration_error(predictions.probs, labels, CALIBRATION_BINS),
+        "confidence": float(predictions.probs.max(axis=1).mean()),
+        "accuracy": float((predictions.probs.argmax(axis=1) == predictions.truth).mean()),
     }
 
 
@@ -203,30 +203,30 @@ def _years(data: RunData, split: Split, name: str) -> Context | None:
 
 def unsure_section(data: RunData) -> Context:
     """Return how often each class was predicted on the eval photos, and the photos of lowest confidence."""
-    return {"tasks": [_unsure(data.eval, answers) for answers in data.eval.answers.values()]}
+    return {"tasks": [_unsure(data.eval, predictions) for predictions in data.eval.answers.values()]}
 
 
-def _unsure(split: Split, answers: TaskPredictions) -> Context:
-    counts = np.bincount(answers.predicted, minlength=len(answers.task.classes)).tolist()
+def _unsure(split: Split, predictions: TaskPredictions) -> Context:
+    counts = np.bincount(predictions.predicted, minlength=len(predictions.task.classes)).tolist()
     total = max(sum(counts), 1)
     return {
-        "task": answers.task.name,
+        "task": predictions.task.name,
         "counts": [{"name": name, "count": count, "fraction": count / total}
-                   for name, count in zip(answers.task.classes, counts, strict=True)],
-        "cards": [_card(split, answers, row) for row in least_sure(answers, LEAST_SURE)],
+                   for name, count in zip(predictions.task.classes, counts, strict=True)],
+        "cards": [_card(split, predictions, row) for row in least_sure(predictions, LEAST_SURE)],
     }  # fmt: skip
 
 
-def _card(split: Split, answers: TaskPredictions, row: int) -> Context:
+def _card(split: Split, predictions: TaskPredictions, row: int) -> Context:
     """Return one photo with the task's probabilities and its label if known, without heat."""
-    image_id = answers.image_ids[row]
-    probs = list(zip(answers.task.classes, answers.probs[row].tolist(), strict=True))
+    image_id = predictions.image_ids[row]
+    probs = list(zip(predictions.task.classes, predictions.probs[row].tolist(), strict=True))
     return {
         "image_id": image_id,
         "picture": thumbnail(split.path_of[image_id]),
         "heat": None,
-        "truth": None if answers.truth is None else answers.task.classes[answers.truth[row]],
-        "predicted": answers.task.classes[answers.predicted[row]],
+        "truth": None if predictions.truth is None else predictions.task.classes[predictions.truth[row]],
+        "predicted": predictions.task.classes[predictions.predicted[row]],
         "probs": probs,
     }
 
@@ -235,13 +235,13 @@ def mistakes_section(data: RunData, *, count: int, heat_maps: "HeatMaps | None")
     """Return the most confident wrong predictions of each task, one per person, with heat maps if available."""
     parts = []
     for split in data.scored_splits:
-        for answers in split.scored.values():
-            rows = worst_mistakes(answers, count)
-            cards = [_card(split, answers, row) for row in rows]
+        for predictions in split.scored.values():
+            rows = worst_mistakes(predictions, count)
+            cards = [_card(split, predictions, row) for row in rows]
             if heat_maps and cards:
-                _add_heat(cards, heat_maps, data, split, (answers, rows))
-            wrong = int((answers.predicted != answers.truth).sum())
-            parts.append({"split": split.name, "task": answers.task.name, "cards": cards, "wrong": wrong})
+                _add_heat(cards, heat_maps, data, split, (predictions, rows))
+            wrong = int((predictions.predicted != predictions.truth).sum())
+            parts.append({"split": split.name, "task": predictions.task.name, "cards": cards, "wrong": wrong})
     return {"parts": parts, "with_heat": heat_maps is not None, "install": INSTALL_GRADCAM}
 
 
@@ -253,35 +253,35 @@ def _add_heat(
     mistakes: tuple[TaskPredictions, list[int]],
 ) -> None:
     """Add to each card the mean heat of the models that predicted it: one out of fold, all on eval photos."""
-    answers, rows = mistakes
+    predictions, rows = mistakes
     heats: dict[int, list[np.ndarray]] = {row: [] for row in rows}
-    for trained in data.trained.get(answers.task.name, ()):
+    for trained in data.trained.get(predictions.task.name, ()):
         out_of_fold = set(trained.oof_ids)
-        predicted = [row for row in rows if split.name == "eval" or answers.image_ids[row] in out_of_fold]
+        predicted = [row for row in rows if split.name == "eval" or predictions.image_ids[row] in out_of_fold]
         if not predicted:
             continue
-        paths = [split.path_of[answers.image_ids[row]] for row in predicted]
-        maps = heat_maps.heat(trained.folder, answers.task.name, paths, answers.predicted[predicted].tolist())
+        paths = [split.path_of[predictions.image_ids[row]] for row in predicted]
+        maps = heat_maps.heat(trained.folder, predictions.task.name, paths, predictions.predicted[predicted].tolist())
         for row, heat in zip(predicted, () if maps is None else maps, strict=maps is not None):
             heats[row].append(heat)
     for card, row in zip(cards, rows, strict=True):
-        path: Path = split.path_of[answers.image_ids[row]]
-        card["heat"] = embed(heat_maps.overlay(path, np.mean(heats[row], axis=0))) if heats[row] else None
+        if heats[row]:
+            path = split.path_of[predictions.image_ids[row]]
+            card["heat"] = embed(heat_maps.overlay(path, np.mean(heats[row], axis=0)))
 
 
 def suspects_section(data: RunData) -> Context:
     """Return the first rows of label_suspects.csv, if there is one."""
     if data.suspects is None:
         return {"found": None, "rows": []}
-    rows = data.suspects.head(MOST_SUSPECTS).to_dict("records")
-    paths = data.oof.path_of
+    rows, paths = data.suspects.head(MOST_SUSPECTS).to_dict("records"), data.oof.path_of
     shown = [row | {"picture": thumbnail(paths[row["image_id"]]) if row["image_id"] in paths else None} for row in rows]
     return {"found": len(data.suspects), "rows": shown}
 
 
-def least_sure(answers: TaskPredictions, count: int) -> list[int]:
+def least_sure(predictions: TaskPredictions, count: int) -> list[int]:
     """Return the rows of the predictions of lowest confidence, the lowest first."""
-    return np.argsort(answers.probs.max(axis=1), kind="stable")[:count].tolist()
+    return np.argsort(predictions.probs.max(axis=1), kind="stable")[:count].tolist()
 
 
 @dataclass(frozen=True)
@@ -296,6 +296,5 @@ class ValueErrors:
 
 def count_errors(true: np.ndarray, expected: np.ndarray) -> ValueErrors:
     """Compare true and expected values, both (N,) float."""
-    signed = expected - true
-    size = np.abs(signed)
+    signed, size = expected - true, np.abs(expected - true)
     return ValueErrors(len(signed), float(size.mean()), float((size <= NEAR_YEARS).mean()), float(signed.mean()))

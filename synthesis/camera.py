@@ -1,4 +1,4 @@
-"""What a camera does to a scene: blur, white balance, exposure, contrast and grain, as values that a table can keep."""
+"""Camera effects: blur, white balance, exposure, contrast and grain, as plain values for a table."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Camera:
-    """One exposure. `blur` and `grain` are standard deviations in pixels and grey levels, 0 for none.
+    """Parameters of one exposure. `blur` and `grain` are standard deviations in pixels and grey levels, 0 for none.
 
-    `exposure` and `warmth` are the gain on all colours and its surplus on red over blue; `contrast` stretches the grey
-    levels about the middle, 1 leaves them; `quality` is that of the JPEG.
+    `exposure` is the gain on all colours, `warmth` the additional gain on red and loss on blue; `contrast` scales the
+    grey levels about the middle; `quality` is the JPEG quality.
     """
 
     blur: float
@@ -23,7 +23,7 @@ class Camera:
 
 
 def random_camera(rng: np.random.Generator) -> Camera:
-    """The camera of one photo. It knows nothing of what is photographed."""
+    """Draw the camera of one photo, independently of its content."""
     return Camera(
         blur=float(rng.uniform(0.4, 1.1) * (rng.random() < 0.5)),
         exposure=float(rng.uniform(0.85, 1.12)),
@@ -35,9 +35,9 @@ def random_camera(rng: np.random.Generator) -> Camera:
 
 
 def take_photo(scene: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
-    """The scene (H, W, 3) uint8 RGB as the camera sees it, same shape and dtype; `rng` gives the grain.
+    """Apply the camera to a scene (H, W, 3) uint8 RGB; `rng` gives the grain. Same shape and dtype.
 
-    Runs after a mask is put on, so that the mask is as blurred and grainy as the face.
+    Applied after the mask is put on, so that mask and face have the same blur and grain.
     """
     seen = cv2.GaussianBlur(scene, (0, 0), camera.blur) if camera.blur else scene
     gains = camera.exposure * np.array([1 + camera.warmth, 1, 1 - camera.warmth])

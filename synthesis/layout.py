@@ -1,4 +1,4 @@
-"""What both makers of data sets share: the photos of a person, the mask of each, and where a layout puts them."""
+"""Layouts of the data sets that this package writes: identities, paths, mask labels and tables."""
 
 import hashlib
 import shutil
@@ -13,7 +13,7 @@ import pandas as pd
 
 from core import tasks
 from core.cli import UserError, row_named
-from core.files import write_csv
+from core.files import read_json, write_csv
 from core.tasks import AgeEdges
 from synthesis.masks.masks import MaskSpec, random_spec
 
@@ -26,12 +26,12 @@ TRAIN_PHOTOS: tuple[tuple[str, int], ...] = (
     ("incorrect_mask", INCORRECT),
     ("normal", BARE),
 )
-"""Stem and mask label of the seven photos that each train person has."""
+"""Stem and mask label of the seven photos of each train person."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What the name of a person's folder says. `age` in years; `race` has no underscore in it."""
+    """Facts in the name of a person's folder. `age` in years; `race` without an underscore."""
 
     number: int
     gender: str
@@ -42,15 +42,15 @@ class Identity:
     def name(self) -> str:
         return f"{self.number:06d}_{self.gender}_{self.race}_{self.age}"
 
-    def answer(self, mask: int, edges: AgeEdges) -> int:
-        """The combined class of a photo of this person with this mask label."""
+    def combined_class(self, mask: int, edges: AgeEdges) -> int:
+        """Return the combined class of a photo of this person with this mask label."""
         age_group = tasks.age_group(self.age, edges)
         return tasks.encode({"mask": mask, "gender": GENDERS.index(self.gender), "age": age_group})
 
 
 @dataclass(frozen=True)
 class EvalPhoto:
-    """An eval photo: where it lies below the data root, of whom it is, and its mask label."""
+    """Eval photo: path below the data root, identity and mask label."""
 
     path: str
     identity: Identity
@@ -62,9 +62,9 @@ Tables = Callable[[Path, Sequence[Identity], Sequence[EvalPhoto], AgeEdges], Non
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a data set keeps its photos, and the tables it has beside them.
+    """Paths and tables of a data set.
 
-    `eval_name(identity, mask, secret)` names an eval photo; `secret` differs from photo to photo and tells nothing.
+    `eval_name(identity, mask, unique)` names an eval photo; `unique` is a string of its own for each photo.
     """
 
     name: str
@@ -74,39 +74,39 @@ class Layout:
     write_tables: Tables
 
     def train_paths(self, identity: Identity) -> tuple[tuple[str, int], ...]:
-        """Path and mask label of the seven photos of a train person."""
+        """Return path and mask label of the seven photos of a train person."""
         return tuple((f"{self.train_folder}/{identity.name}/{stem}.jpg", mask) for stem, mask in TRAIN_PHOTOS)
 
-    def eval_path(self, identity: Identity, mask: int, secret: str) -> str:
-        return f"{self.eval_folder}/{self.eval_name(identity, mask, secret)}.jpg"
+    def eval_path(self, identity: Identity, mask: int, unique: str) -> str:
+        return f"{self.eval_folder}/{self.eval_name(identity, mask, unique)}.jpg"
 
 
-def _hidden_name(_: Identity, __: int, secret: str) -> str:
-    return hashlib.sha1(secret.encode()).hexdigest()
+def _hidden_name(_: Identity, __: int, unique: str) -> str:
+    return hashlib.sha1(unique.encode()).hexdigest()
 
 
-def _telling_name(identity: Identity, mask: int, _: str) -> str:
+def _labelled_name(identity: Identity, mask: int, _: str) -> str:
     return f"{identity.name}_{MASK_TYPES[mask]}"
 
 
 def _competition_tables(
     root: Path, train: Sequence[Identity], evaluation: Sequence[EvalPhoto], edges: AgeEdges
 ) -> None:
-    """train.csv, info.csv with no answers in it, and truth.csv outside of what a model gets to see."""
+    """Write train.csv, info.csv without labels, and truth.csv with the eval labels outside of train/ and eval/."""
     rows = [(one.name.split("_")[0], one.gender, one.race, one.age, one.name) for one in train]
     write_csv(root / "train" / "train.csv", pd.DataFrame(rows, columns=["id", "gender", "race", "age", "path"]))
-    answers = sorted((Path(photo.path).name, photo.identity.answer(photo.mask, edges)) for photo in evaluation)
-    truth = pd.DataFrame(answers, columns=["ImageID", "ans"])
+    labels = sorted((Path(photo.path).name, photo.identity.combined_class(photo.mask, edges)) for photo in evaluation)
+    truth = pd.DataFrame(labels, columns=["ImageID", "ans"])
     write_csv(root / "truth.csv", truth)
     write_csv(root / "eval" / "info.csv", truth.assign(ans=0))
 
 
 def _no_tables(_: Path, __: Sequence[Identity], ___: Sequence[EvalPhoto], ____: AgeEdges) -> None:
-    """The names of the files say it all."""
+    """Write nothing: the file names hold all labels."""
 
 
 LAYOUTS: tuple[Layout, ...] = (
-    Layout("remade", "images/train", "images/eval", _telling_name, _no_tables),
+    Layout("remade", "images/train", "images/eval", _labelled_name, _no_tables),
     Layout("competition", "train/images", "eval/images", _hidden_name, _competition_tables),
 )
 
@@ -116,29 +116,29 @@ def layout_names() -> tuple[str, ...]:
 
 
 def layout_named(name: str) -> Layout:
-    """The layout's row; UserError lists the names there are."""
+    """Return the layout of that name. UserError lists the known names."""
     return row_named(LAYOUTS, name, what="layout")
 
 
 def deal_masks(count: int, rng: np.random.Generator) -> list[int]:
-    """Mask labels for `count` single photos, as frequent as in train, in random order."""
+    """Return mask labels for `count` single photos in random order, with the frequencies of train."""
     labels = [mask for _, mask in TRAIN_PHOTOS]
-    # Spread evenly over the count, then shuffled: the proportions hold for any number of photos.
+    # Spread evenly before the shuffle, so that the proportions hold for any number of photos.
     return rng.permutation([labels[place * len(labels) // count] for place in range(count)]).tolist()
 
 
-def unworn_spec(rng: np.random.Generator, way: str, worn: set[tuple[str, str]], pool: str = "train") -> MaskSpec:
-    """A mask whose kind and colour this person has not worn yet; `worn` is brought up to date."""
+def new_mask(rng: np.random.Generator, wear: str, used: set[tuple[str, str]], pool: str = "train") -> MaskSpec:
+    """Draw a mask whose kind and colour are not in `used`, and add them to it."""
     while True:
-        spec = random_spec(rng, way, pool)
-        if (spec.kind, spec.colour) not in worn:
-            worn.add((spec.kind, spec.colour))
+        spec = random_spec(rng, wear, pool)
+        if (spec.kind, spec.colour) not in used:
+            used.add((spec.kind, spec.colour))
             return spec
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; renamed to `path` on success, removed on failure."""
+    """Yield an empty folder beside `path`, renamed to `path` on success and removed on failure."""
     aside = path.absolute().with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     aside.mkdir(parents=True)
     try:
@@ -150,8 +150,18 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def already_made(out: Path, record_name: str, record: dict, *, kind: str) -> bool:
+    """Return True if `out` holds the data set of this record, False if it is missing or empty. UserError otherwise."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / record_name).is_file():
+        raise UserError(f"--out {out} holds something that is not a {kind}; name a new or an empty folder")
+    refuse_other(out, read_json(out / record_name), record)
+    return True
+
+
 def refuse_other(out: Path, found: dict, wanted: dict) -> None:
-    """UserError naming the first arguments in which the data set at `out` differs from the one asked for."""
+    """Raise UserError naming the arguments in which the data set at `out` differs from the wanted one."""
     different = [f"{name} {found.get(name)} (asked for: {value})" for name, value in wanted.items()
                  if found.get(name) != value]  # fmt: skip
     if different:

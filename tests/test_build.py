@@ -2,6 +2,7 @@
 
 import filecmp
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -239,6 +240,47 @@ def test_no_labels_is_an_error_that_leaves_nothing(faces: Path, tmp_path: Path, 
         with pytest.raises(UserError, match=said):
             build.main(flags if fault == "labeller" else [*flags, "--labels", str(tmp_path / "labels.csv")])
     assert not (tmp_path / "data").exists()
+
+
+def test_a_build_killed_in_its_first_write_goes_on(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    flags = ["--faces", str(faces), "--labels", str(faces.parent / "labels.csv"), "--out", str(out), "--workers", "1"]
+    flags += ["--train-people", "1", "--eval-people", "1"]
+    killed = "import os, runpy; os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
+    killed += "runpy.run_module('synthesis.builder.build', run_name='__main__')"
+    subprocess.run([sys.executable, "-c", killed, *flags], cwd=Path(__file__).parents[1], check=False)
+    assert [path.suffix for path in (tmp_path / "data.unfinished").iterdir()] == [".json"]
+    assert not (tmp_path / "data.unfinished" / "build.json").exists()
+    build.main(flags)
+    assert (out / "build.json").is_file()
+
+
+def test_a_bad_row_of_the_labels_is_left_out_and_counted(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (faces.parent / "labels.csv").read_text().splitlines()
+    spoiled = rows[1].rpartition(",")[0] + ",old"
+    labels_path = tmp_path / "labels.csv"
+    labels_path.write_text("\n".join([rows[0], spoiled, *rows[2:]]) + "\n")
+    flags = ("--labels", str(labels_path), "--train-people", "1", "--eval-people", "1")
+    run(faces, tmp_path / "data", *flags)
+    printed = capsys.readouterr().out
+    assert "rows left out: 1; the first:" in printed and "age 'old'" in printed and "1 bad label" in printed
+    rejected = pd.read_csv(tmp_path / "data" / "rejected.csv", keep_default_na=False).set_index("file")
+    assert rejected.loc[rows[1].split(",")[0], "reason"] == "bad label"
+
+
+@pytest.mark.parametrize("given", ["..", "sub"])
+def test_a_faces_folder_beside_the_right_one_names_it(faces: Path, tmp_path: Path, given: str) -> None:
+    right = tmp_path / "faces"
+    (right / "sub").mkdir(parents=True)
+    shutil.copy(next(faces.glob("f*.png")), right / "sub" / "a.png")
+    name = "sub/a.png" if given == "sub" else "a.png"
+    (tmp_path / "labels.csv").write_text(f"file,gender,race,age\n{name},male,White,30\n")
+    asked, wanted = (right / "sub", right) if given == "sub" else (right, right / "sub")
+    with pytest.raises(UserError, match=f"none of its 1 photos is in .*; give --faces {wanted}$"):
+        run(asked, tmp_path / "data", "--labels", str(tmp_path / "labels.csv"))
+    assert not (tmp_path / "data.unfinished").exists()
 
 
 def test_masks_are_dealt_as_in_train() -> None:

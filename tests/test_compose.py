@@ -14,11 +14,11 @@ from sklearn.preprocessing import StandardScaler
 from core.cli import UserError
 from preprocessing.detectors import Face, detector_named
 from synthesis.builder.backgrounds import BACKGROUNDS, background_named
-from synthesis.builder.compose import HEIGHT, WIDTH, Shot, compose, placement, random_shot, shrunk
+from synthesis.builder.compose import HEIGHT, WIDTH, Composition, compose, placement, random_composition, shrunk
 from synthesis.builder.labels import Label
-from synthesis.builder.measure import Measured, find_faces
-from synthesis.builder.photos import Plan, Sitting, plans, portray
-from synthesis.builder.select import Candidate, Chosen
+from synthesis.builder.measure import MeasuredFace, find_faces
+from synthesis.builder.photos import PersonPlan, PhotoPlan, photo_plans, portray
+from synthesis.builder.select import Candidate, SelectedPerson
 from synthesis.layout import BARE, INCORRECT, TRAIN_PHOTOS, WORN, Identity
 
 PEOPLE = 60
@@ -28,8 +28,8 @@ FACE_REGION = (0.62, 0.62, 1.05)
 """What may show a mask: half width, height above and below the middle, in widths and heights of the face's box."""
 
 
-def shot(**changes: object) -> Shot:
-    return replace(random_shot(np.random.default_rng(0)), **changes)
+def composition(**changes: object) -> Composition:
+    return replace(random_composition(np.random.default_rng(0)), **changes)
 
 
 def found_in(photo: np.ndarray) -> Face:
@@ -39,11 +39,11 @@ def found_in(photo: np.ndarray) -> Face:
 
 def test_face_lands_where_the_shot_says() -> None:
     photo = np.zeros((200, 200, 3), np.uint8)
-    place = placement((50, 40, 150, 160), shot(face_width=0.5, x=0.4, y=0.6, stretch=1.1, turn=0.0))
+    place = placement((50, 40, 150, 160), composition(face_width=0.5, x=0.4, y=0.6, stretch=1.1, turn=0.0))
     corners = np.array([(50, 40), (150, 160)]) @ place[:, :2].T + place[:, 2]
     assert np.allclose(corners.mean(axis=0), (0.4 * WIDTH, 0.6 * HEIGHT))
     assert np.allclose(np.ptp(corners, axis=0), (0.5 * WIDTH, 0.5 * WIDTH * 1.2 * 1.1))
-    scene, _ = compose(photo, np.zeros((5, 2)), (50, 40, 150, 160), shot())
+    scene, _ = compose(photo, np.zeros((5, 2)), (50, 40, 150, 160), composition())
     assert scene.shape == (HEIGHT, WIDTH, 3) and scene.dtype == np.uint8
 
 
@@ -52,7 +52,7 @@ def test_face_lands_where_the_shot_says() -> None:
 def test_landmarks_move_with_the_face_before_every_background(background: str, tight: bool) -> None:
     photo = drawn_face(6, tight)
     face = found_in(photo)
-    some = shot(background=background, turn=6.0, cut_out=True)
+    some = composition(background=background, turn=6.0, cut_out=True)
     scene, points = compose(photo, face.landmarks, face.box, some)
     again, _ = compose(photo, face.landmarks, face.box, some)
     assert np.array_equal(scene, again)
@@ -63,7 +63,7 @@ def test_landmarks_move_with_the_face_before_every_background(background: str, t
 def test_the_seam_is_soft() -> None:
     """No row of the portrait has a step between picture and background."""
     photo = np.full((200, 200, 3), 230, np.uint8)
-    dark = shot(background="wall", light=0.1, seam=0.1, turn=0.0)
+    dark = composition(background="wall", light=0.1, seam=0.1, turn=0.0)
     scene, _ = compose(photo, np.zeros((5, 2)), (20, 20, 180, 200), dark)
     row = scene[int(dark.y * HEIGHT)].astype(int).max(axis=1)
     assert row.min() < 80 and row.max() > 220
@@ -73,7 +73,7 @@ def test_the_seam_is_soft() -> None:
 def test_a_photo_with_room_around_the_face_keeps_it() -> None:
     rng = np.random.default_rng(0)
     photo = cv2.resize(rng.integers(0, 255, (60, 50, 3), np.uint8), (1000, 1200))
-    box, wide = (400, 450, 600, 700), shot(background="wall", face_width=0.5)
+    box, wide = (400, 450, 600, 700), composition(background="wall", face_width=0.5)
     scene, _ = compose(photo, np.zeros((5, 2)), box, wide)
     expected = cv2.warpAffine(photo, placement(box, wide), (WIDTH, HEIGHT))
     assert np.array_equal(scene, expected)
@@ -92,36 +92,36 @@ def test_an_unknown_background_lists_the_names() -> None:
         background_named("beach")
 
 
-def sitting(number: int = 1, split: str = "train") -> Sitting:
-    chosen = Chosen(Candidate(Measured("f.png"), Label("male", "White", 30)), 1.0)
+def person(number: int = 1, split: str = "train") -> PersonPlan:
+    selected = SelectedPerson(Candidate(MeasuredFace("f.png"), Label("male", "White", 30)), 1.0)
     photos = tuple((f"{stem}.jpg", mask) for stem, mask in TRAIN_PHOTOS)
-    return Sitting(split, Identity(number, "male", "White", 30), chosen, photos, (5, number))
+    return PersonPlan(split, Identity(number, "male", "White", 30), selected, photos, (5, number))
 
 
 def test_photos_of_a_person_differ_outside_the_mask_too() -> None:
-    drawn = plans(sitting())
-    assert len({plan.shot for plan in drawn}) == len({plan.camera for plan in drawn}) == 7
+    drawn = photo_plans(person())
+    assert len({plan.composition for plan in drawn}) == len({plan.camera for plan in drawn}) == 7
     assert [plan.spec is None for plan in drawn] == [False] * 6 + [True]
     assert [plan.spec.wear == "worn" for plan in drawn[:6]] == [True] * 5 + [False]
     worn = [(plan.spec.kind, plan.spec.colour) for plan in drawn[:6]]
     assert len(set(worn)) == 6
-    assert {plan.pool for plan in plans(sitting())} == {"train"}
-    pools = [plan.pool for number in range(30) for plan in plans(sitting(number, "eval"))]
+    assert {plan.pool for plan in photo_plans(person())} == {"train"}
+    pools = [plan.pool for number in range(30) for plan in photo_plans(person(number, "eval"))]
     assert 0.35 < pools.count("eval") / len(pools) < 0.65
 
 
 def test_the_mask_label_changes_no_other_parameter() -> None:
-    """The same place in a person's photos gets the same shot and camera under any label."""
-    first = sitting()
+    """The same place in a person's photos gets the same composition and camera under any label."""
+    first = person()
     relabelled = replace(first, photos=tuple((path, BARE) for path, _ in first.photos))
-    pairs = list(zip(plans(first), plans(relabelled), strict=True))
-    assert all(one.shot == other.shot and one.camera == other.camera for one, other in pairs)
+    pairs = list(zip(photo_plans(first), photo_plans(relabelled), strict=True))
+    assert all(one.composition == other.composition and one.camera == other.camera for one, other in pairs)
 
 
 def test_grain_and_background_are_the_same_with_and_without_a_mask() -> None:
     photo = drawn_face(6)
     face = found_in(photo)
-    plan = plans(sitting())[0]
+    plan = photo_plans(person())[0]
     masked, bare = (portray(photo, face.landmarks, face.box, one) for one in (plan, replace(plan, spec=None)))
     changed = np.abs(masked.astype(int) - bare).max(axis=2) > 0
     assert 0.02 < changed.mean() < 0.5
@@ -151,7 +151,7 @@ def probed() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         points = drawn_points(box)
         for plan in one_of_each_label(number):
             made = portray(photo, points, tuple(box.ravel()), plan)
-            place = placement(tuple(box.ravel()), plan.shot)
+            place = placement(tuple(box.ravel()), plan.composition)
             whole = cv2.resize(made, SMALL, interpolation=cv2.INTER_AREA).ravel() / np.float32(255)
             rows.append((blanked(made, box @ place[:, :2].T + place[:, 2]), whole, plan.mask, number))
     return tuple(np.array(column) for column in zip(*rows, strict=True))
@@ -163,11 +163,11 @@ def drawn_points(box: np.ndarray) -> np.ndarray:
     return box[0] + shares * (box[1] - box[0])
 
 
-def one_of_each_label(number: int) -> list[Plan]:
+def one_of_each_label(number: int) -> list[PhotoPlan]:
     """Plans for photos of one person, each label as often as the others, as the builder draws them."""
-    first = sitting(number)
+    first = person(number)
     labels = (WORN, INCORRECT, BARE) * SHOTS_EACH
-    return plans(replace(first, photos=tuple((f"{place}.jpg", mask) for place, mask in enumerate(labels))))
+    return photo_plans(replace(first, photos=tuple((f"{place}.jpg", mask) for place, mask in enumerate(labels))))
 
 
 def probe_accuracy(pixels: np.ndarray, labels: np.ndarray, people: np.ndarray) -> float:

@@ -10,8 +10,8 @@ import pytest
 from core.cli import UserError
 from synthesis.masks.masks import WRONG_WAYS, MaskSpec, put_on_mask, random_spec, wrong_ways
 from synthesis.masks.shape import face_frame
-from synthesis.masks.tables import COLOURS, EDGE_KNOTS, KINDS, PATTERNS, WEARS, Colour, find, in_pool
-from synthesis.masks.texture import RELIEFS, WEAVES, Look, draw_cloth
+from synthesis.masks.tables import COLOURS, EDGE_KNOTS, KINDS, PATTERNS, WEARS, ClothColour, find, in_pool
+from synthesis.masks.texture import RELIEFS, WEAVES, ClothStyle, draw_cloth
 
 # A face whose eyes are 1 apart: eyes, nose tip, mouth corners.
 FACE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.62], [-0.42, 1.0], [0.42, 1.0]])
@@ -224,7 +224,7 @@ def test_tables_are_consistent() -> None:
 @pytest.mark.parametrize("weave", WEAVES)
 def test_every_pattern_shows_both_colours(weave: str) -> None:
     first, second = np.array([200.0, 40.0, 40.0]), np.array([40.0, 40.0, 200.0])
-    look = Look(weave, "smooth", first, second, 8.0, deep=0.0, crumple=0.0, stamp=False)
+    look = ClothStyle(weave, "smooth", first, second, 8.0, deep=0.0, crumple=0.0, stamp=False)
     picture = draw_cloth(look, (120, 160), (2.2, 1.5), rng=np.random.default_rng(1)).astype(int)
     near = [(np.abs(picture - colour).sum(2) < 90).mean() for colour in (first, second)]
     assert near[0] > 0.1 and (near[1] > 0.02) == (weave != "plain")
@@ -239,7 +239,7 @@ def test_every_pattern_shows_both_colours(weave: str) -> None:
             lambda: put_on_mask(*toy(), replace(vivid("worn", 0), kind="scarf"), np.random.default_rng(0)),
             "surgical, kf94",
         ),
-        (lambda: find((Colour("white", (255, 255, 255)),), "blue"), "white"),
+        (lambda: find((ClothColour("white", (255, 255, 255)),), "blue"), "white"),
     ],
 )
 def test_unknown_names_list_the_allowed_ones(call: Callable[[], object], allowed: str) -> None:

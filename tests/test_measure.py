@@ -16,7 +16,7 @@ from core.near_duplicates import find_near_duplicates, groups, image_hash
 from preprocessing.detectors import detector_named
 from synthesis.builder import labels, measure
 from synthesis.builder.labels import Label, labeller_named, read_labels
-from synthesis.builder.measure import Measured, find_faces, list_photos, measure_photos, measurer, sharpness
+from synthesis.builder.measure import MeasuredFace, find_faces, list_photos, measure_photos, measurer, sharpness
 from synthesis.builder.pose import GENERIC_FACE, HeadPose, head_pose, rotation
 
 
@@ -82,7 +82,7 @@ def test_measuring_goes_on_where_it_was_ended(tmp_path: Path, monkeypatch: pytes
     first = measure_photos(faces, names[:2], None, work_dir=work, workers=1)
     asked: list[str] = []
 
-    def counting(*arguments: object) -> Callable[[str], Measured]:
+    def counting(*arguments: object) -> Callable[[str], MeasuredFace]:
         measure_one = measurer(*arguments)
         return lambda name: asked.append(name) or measure_one(name)
 

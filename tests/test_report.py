@@ -3,6 +3,7 @@
 import importlib
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -31,7 +32,7 @@ from core.tasks import task_named
 from evaluation import scores
 from evaluation.predictions import TaskPredictions, worst_mistakes
 from reporting import __main__ as report
-from reporting.data_sections import folds_section
+from reporting.data_sections import folds_section, training_section
 from reporting.i18n import INSTALL_GRADCAM
 from reporting.load import RunData, gather
 from reporting.result_sections import (
@@ -224,6 +225,29 @@ class TestTheNumbers:
         found = count_errors(np.array([20.0, 30.0, 40.0]), np.array([25.0, 28.0, 50.0]))
         assert (found.photos, found.near) == (3, pytest.approx(2 / 3))
         assert (found.mean_absolute, found.bias) == (pytest.approx(17 / 3), pytest.approx(13 / 3))
+
+
+class TestTheCurves:
+    @pytest.mark.parametrize(
+        ("settings", "keeps_last", "same_kind"),
+        [
+            ({"keep": "best", "head": "classes", "mixup": 0.0}, False, True),
+            ({"keep": "last", "head": "classes", "mixup": 0.4}, True, False),
+            ({"keep": "last", "head": "values", "mixup": 0.0}, True, False),
+        ],
+    )
+    def test_they_say_what_is_kept_and_share_an_axis_only_for_losses_of_one_kind(
+        self, toy_run: ToyRun, settings: dict, keeps_last: bool, same_kind: bool
+    ) -> None:
+        data = gather(toy_run.run_dir)
+        folds = tuple(
+            replace(fold, identity=fold.identity | {"settings": fold.identity["settings"] | settings})
+            for fold in data.trained["mask"]
+        )
+        (task,) = training_section(replace(data, trained={"mask": folds}))["tasks"]
+        assert (task["keeps_last"], task["same_kind_of_loss"]) == (keeps_last, same_kind)
+        ticks = [re.findall(r'text-anchor="end">([^<]+)<', task[chart]) for chart in ("train_loss", "loss")]
+        assert ticks[0] == ticks[1] or not same_kind
 
 
 class TestTheAudit:

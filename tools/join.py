@@ -30,7 +30,7 @@ from pathlib import Path
 from core.cli import UserError, command_parser, progress, run_cli
 from core.files import LOCK_NAME, holding, read_json, replacing, require_room, write_json
 from storage.layouts import Dataset, Photo, parse_person, scan
-from synthesis.layout import UNKNOWN_RACE, layout_named, refuse_other
+from synthesis.layout import UNKNOWN_RACE, already_made, layout_named, refuse_other
 
 JOIN_VERSION = 1
 RECORD_NAME = "join.json"
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     members = read_members(args.roots, args.names)
     evaluation = None if args.no_eval else choose_eval(members, args.eval)
     record = record_of(members, evaluation, copies=args.copy)
-    if already_joined(out, record):
+    if already_made(out, RECORD_NAME, record, kind="joined data set"):
         print(f"{out}: already joined from these data sets, nothing to do")
         return
     say_left_out(members)
@@ -171,16 +171,6 @@ def record_of(members: Sequence[Member], evaluation: Member | None, *, copies: b
         "eval": str(real(evaluation.root)) if evaluation else None,
         "copy": copies,
     }
-
-
-def already_joined(out: Path, record: dict) -> bool:
-    """Whether `out` holds this very data set; UserError if it holds anything else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
-    if not (out / RECORD_NAME).is_file():
-        raise UserError(f"--out {out} holds something that is not a joined data set; name a new or an empty folder")
-    refuse_other(out, read_json(out / RECORD_NAME), record)
-    return True
 
 
 def say_left_out(members: Sequence[Member]) -> None:

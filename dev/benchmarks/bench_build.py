@@ -24,9 +24,9 @@ from core.cli import command_parser, cpu_count, positive_int, run_cli
 from core.images import write_photo
 from dev.benchmarks.spreading import timed_spread
 from synthesis.builder.labels import Label
-from synthesis.builder.measure import Measured, measurer
-from synthesis.builder.photos import Sitting, painter
-from synthesis.builder.select import Candidate, Chosen
+from synthesis.builder.measure import MeasuredFace, measurer
+from synthesis.builder.photos import PersonPlan, painter
+from synthesis.builder.select import Candidate, SelectedPerson
 from synthesis.drawn.person import random_person
 from synthesis.drawn.portrait import draw_person
 from synthesis.layout import Identity, layout_named
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         repeated = names * (args.people // args.faces + 1)
         faces, measured = timed_spread(partial(measurer, faces_dir, None), repeated, args.workers)
         usable = [face for face in faces if not face.reason]
-        sittings = [_sitting(number, usable[number % len(usable)]) for number in range(args.people)]
+        people = [_sitting(number, usable[number % len(usable)]) for number in range(args.people)]
         before = _cpu_seconds()
-        counts, painted = timed_spread(partial(painter, faces_dir, Path(folder) / "data"), sittings, args.workers)
+        counts, painted = timed_spread(partial(painter, faces_dir, Path(folder) / "data"), people, args.workers)
         spent = _cpu_seconds() - before
     peak = resource.getrusage(resource.RUSAGE_CHILDREN if args.workers > 1 else resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({
@@ -74,10 +74,10 @@ def _draw_faces(folder: Path, count: int) -> list[str]:
     return [f"{seed}.jpg" for seed in range(count)]
 
 
-def _sitting(number: int, face: Measured) -> Sitting:
+def _sitting(number: int, face: MeasuredFace) -> PersonPlan:
     identity = Identity(number, LABEL.gender, LABEL.race, LABEL.age)
-    chosen = Chosen(Candidate(face, LABEL), 1.0)
-    return Sitting("train", identity, chosen, layout_named("remade").train_paths(identity), (0, number))
+    selected = SelectedPerson(Candidate(face, LABEL), 1.0)
+    return PersonPlan("train", identity, selected, layout_named("remade").train_paths(identity), (0, number))
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,1 +1,1 @@
-"""A data set built from face photos: `python -m synthesis.builder.build`."""
+"""Data set built from photos of faces: `python -m synthesis.builder.build`."""

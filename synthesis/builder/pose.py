@@ -1,4 +1,4 @@
-"""Which way a head is turned, from five landmarks."""
+"""Head pose from five landmarks."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ GENERIC_FACE = np.array(
     [(-31.5, -33.0, 27.0), (31.5, -33.0, 27.0), (0.0, 5.0, 0.0), (-27.0, 31.0, 22.0), (27.0, 31.0, 22.0)]
 )
 DISTANCE = 24.0
-"""The camera is this many half faces away: about 80 cm. Photos of faces are taken from there or further."""
+"""Distance of the camera in half faces, about 80 cm: the least from which photos of faces are taken."""
 
 
 class HeadPose(NamedTuple):
-    """Degrees. `yaw`: to the viewer's right, `pitch`: down, `roll`: clockwise for the viewer; 0, 0, 0 looks ahead."""
+    """Angles in degrees. `yaw` to the viewer's right, `pitch` down, `roll` clockwise for the viewer; 0 is frontal."""
 
     yaw: float
     pitch: float
@@ -23,10 +23,10 @@ class HeadPose(NamedTuple):
 
 
 def head_pose(landmarks: np.ndarray) -> HeadPose:
-    """The pose of a face from its landmarks (5, 2) in pixels: eyes, nose tip, mouth corners, the viewer's left first.
+    """Return the pose of a face from its landmarks (5, 2) in pixels: eyes, nose tip, mouth corners, left first.
 
     Perspective-n-point on a generic face (SQPnP, doi:10.1007/978-3-030-58452-8_28, refined by Levenberg-Marquardt).
-    ValueError for points that no face can give.
+    ValueError for points that cannot be a face.
     """
     points = np.asarray(landmarks, np.float64)
     size = float(np.abs(points - points.mean(axis=0)).max())
@@ -43,7 +43,7 @@ def head_pose(landmarks: np.ndarray) -> HeadPose:
 
 
 def rotation(pose: HeadPose) -> np.ndarray:
-    """The (3, 3) matrix that turns the generic face into a pose: yaw first, then pitch, then roll."""
+    """Return the (3, 3) matrix that turns the generic face into a pose: yaw first, then pitch, then roll."""
     yaw, pitch, roll = np.radians(pose)
     about_y = np.array([[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
@@ -52,7 +52,7 @@ def rotation(pose: HeadPose) -> np.ndarray:
 
 
 def _angles(matrix: np.ndarray) -> HeadPose:
-    """The inverse of `rotation`."""
+    """Invert `rotation`."""
     pitch = np.arcsin(np.clip(matrix[2, 1], -1, 1))
     yaw = np.arctan2(matrix[2, 0], matrix[2, 2])
     roll = np.arctan2(-matrix[0, 1], matrix[1, 1])

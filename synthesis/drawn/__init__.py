@@ -1,1 +1,1 @@
-"""Drawn people: `python -m synthesis.drawn.sample`."""
+"""Drawn sample people: `python -m synthesis.drawn.sample`."""

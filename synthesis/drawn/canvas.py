@@ -1,12 +1,13 @@
-"""Soft-edged, antialiased painting in face units: the brush that people are drawn with.
+"""Soft-edged, antialiased painting in face units.
 
 Face units: the point midway between the eyes is (0, 0), the eyes lie near (-1, 0) and (1, 0), y points down, the
-mouth is near y = 2.25 and the chin near y = 3.45. `Pose` takes such points to pixels, `Canvas` paints with them.
+mouth is near y = 2.25 and the chin near y = 3.45. `Pose` projects such points to pixels, `Canvas` paints them.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ CIRCLE = np.array([(math.cos(turn * math.pi / 12), math.sin(turn * math.pi / 12)
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head stands in the picture: pixels per face unit, pixel position of (0, 0), angles in radians."""
+    """Position of a head in the image: pixels per face unit, pixel of the point (0, 0), angles in radians."""
 
     scale: float
     x: float
@@ -33,7 +34,7 @@ class Pose:
     pitch: float = 0.0
 
     def project(self, points: np.ndarray, lift: float = 0.0) -> np.ndarray:
-        """Face points (N, 2) -> pixels (N, 2) float32; `lift` raises them above the head's ellipsoid."""
+        """Project face points (N, 2) to pixels (N, 2) float32; `lift` raises them above the head's ellipsoid."""
         x, y = np.asarray(points, np.float32).T
         inside = 1 - (x / HEAD_RADII[0]) ** 2 - ((y - HEAD_MIDDLE_Y) / HEAD_RADII[1]) ** 2
         height = np.sqrt(np.maximum(inside, 0))
@@ -47,41 +48,38 @@ class Pose:
         return pixels
 
 
+class Brush(TypedDict, total=False):
+    """Options of painting a shape.
+
+    soft      blur of the edge in face units
+    strength  opacity from 0 to 1
+    within    mask (H, W) uint8 that limits the shape
+    lift      height above the head's ellipsoid, as for Pose.project
+    """
+
+    soft: float
+    strength: float
+    within: np.ndarray
+    lift: float
+
+
 @dataclass(frozen=True)
 class Canvas:
-    """Red, green and blue planes (3, H, W) float32, 0..255, changed in place, seen through a pose."""
+    """Planes (3, H, W) float32 RGB, 0 to 255, painted in place through a pose."""
 
     planes: np.ndarray
     pose: Pose
 
-    def fill(
-        self,
-        points: np.ndarray,
-        colour: Colour,
-        *,
-        soft: float = 0.0,
-        strength: float = 1.0,
-        within: np.ndarray | None = None,
-        lift: float = 0.0,
-    ) -> None:
-        """Paint the closed shape `points` (face units); `soft` is the blur of its edge in face units."""
-        region, alpha = self._coverage(points, soft, within, lift=lift, strength=strength)
+    def fill(self, points: np.ndarray, colour: Colour, **brush: Unpack[Brush]) -> None:
+        """Paint the closed shape `points` (N, 2) in face units."""
+        region, alpha = self._coverage(points, **brush)
         if region is not None:
             area = self.planes[:, *region]
             area += (_per_plane(colour) - area) * alpha
 
-    def shade(
-        self,
-        points: np.ndarray,
-        factor: Colour,
-        *,
-        soft: float = 0.0,
-        strength: float = 1.0,
-        within: np.ndarray | None = None,
-        lift: float = 0.0,
-    ) -> None:
-        """Multiply what lies under the shape by `factor`: below 1 a shadow, above 1 a light."""
-        region, alpha = self._coverage(points, soft, within, lift=lift, strength=strength)
+    def shade(self, points: np.ndarray, factor: Colour, **brush: Unpack[Brush]) -> None:
+        """Multiply the area under the closed shape by `factor`: below 1 a shadow, above 1 a light."""
+        region, alpha = self._coverage(points, **brush)
         if region is not None:
             area = self.planes[:, *region]
             area *= 1 + (_per_plane(factor) - 1) * alpha
@@ -89,7 +87,7 @@ class Canvas:
     def hatch(
         self, lines: np.ndarray, colour: Colour, *, width: float, within: np.ndarray, strength: float = 1.0
     ) -> None:
-        """Paint many thin open lines (lines, N, 2) in face units at once, inside the mask `within`."""
+        """Paint thin open lines (lines, N, 2) in face units inside the mask `within`."""
         ink = np.zeros(self.planes.shape[1:], np.uint8)
         pixels = _fixed_point(self.pose.project(lines.reshape(-1, 2))).reshape(lines.shape)
         thickness = max(1, round(width * self.pose.scale))
@@ -100,17 +98,23 @@ class Canvas:
         area += (_per_plane(colour) - area) * (ink[y : y + h, x : x + w] * np.float32(1 / 255))
 
     def mask(self, points: np.ndarray, soft: float = 0.0, lift: float = 0.0) -> np.ndarray:
-        """Coverage of the closed shape over the whole picture: (H, W) uint8, 255 inside."""
+        """Return the coverage of the closed shape over the whole image, (H, W) uint8, 255 inside."""
         whole = np.zeros(self.planes.shape[1:], np.uint8)
-        region, alpha = self._coverage(points, soft, None, lift=lift, strength=1.0)
+        region, alpha = self._coverage(points, soft=soft, lift=lift)
         if region is not None:
             whole[region] = np.rint(alpha * 255).astype(np.uint8)
         return whole
 
     def _coverage(
-        self, points: np.ndarray, soft: float, within: np.ndarray | None, *, lift: float, strength: float
+        self,
+        points: np.ndarray,
+        *,
+        soft: float = 0.0,
+        strength: float = 1.0,
+        within: np.ndarray | None = None,
+        lift: float = 0.0,
     ) -> tuple[tuple[slice, slice] | None, np.ndarray]:
-        """The part of the picture that a shape touches (None: none), and its coverage there as float32 0..strength."""
+        """Return the region that a shape touches (None: none), and its coverage there, float32 from 0 to `strength`."""
         if strength < FAINTEST:
             return None, NOTHING
         outline = self.pose.project(points, lift)
@@ -128,8 +132,8 @@ class Canvas:
 
 
 def _soft_shape(outline: np.ndarray, size: tuple[int, int], sigma: float) -> np.ndarray:
-    """A filled outline (pixels) in a mask of `size` (width, height), its edge blurred by `sigma` pixels: uint8."""
-    # A wide blur is the same from a coarser drawing, and several times faster.
+    """Fill an outline in pixels in a uint8 mask of `size` (width, height), its edge blurred by `sigma` pixels."""
+    # A wide blur gives the same result from a coarser drawing, several times faster.
     step = max(1, int(sigma / 1.5))
     coarse = (-(-size[0] // step), -(-size[1] // step))
     drawn = np.zeros(coarse[::-1], np.uint8)
@@ -150,7 +154,7 @@ def _fixed_point(pixels: np.ndarray) -> np.ndarray:
 
 
 def curve(points: Sequence[Sequence[float]] | np.ndarray, closed: bool = False) -> np.ndarray:
-    """A smooth line (M, 2) through `points` (N, 2): a Catmull-Rom spline, closed or open."""
+    """Return a smooth line (M, 2) through `points` (N, 2), a closed or open Catmull-Rom spline."""
     knots = np.asarray(points, np.float32)
     ends = (knots[-1:], knots[:2]) if closed else (knots[:1], knots[-1:])
     padded = np.concatenate([ends[0], knots, ends[1]])
@@ -167,7 +171,7 @@ def curve(points: Sequence[Sequence[float]] | np.ndarray, closed: bool = False) 
 def ribbon(
     points: Sequence[Sequence[float]] | np.ndarray, width: float, taper: tuple[float, float] = (0.1, 0.1)
 ) -> np.ndarray:
-    """The outline of a brush stroke along a smooth line: `width` in the middle, times `taper` at start and end."""
+    """Return the outline of a stroke along a smooth line: `width` in the middle, times `taper` at start and end."""
     line = curve(points)
     along = np.gradient(line, axis=0)
     normal = np.stack([-along[:, 1], along[:, 0]], axis=1) / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-6)
@@ -178,16 +182,16 @@ def ribbon(
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
-    """An upright ellipse as a closed line (24, 2)."""
+    """Return an upright ellipse as a closed line (24, 2)."""
     return CIRCLE * (radius_x, radius_y) + (x, y)
 
 
 def mirrored(half: Sequence[Sequence[float]]) -> np.ndarray:
-    """Both sides of a symmetric closed shape, from the right half given from top to bottom."""
+    """Complete a symmetric closed shape from its right half, given from top to bottom."""
     right = np.asarray(half, np.float32)
     return np.concatenate([right, (right * (-1, 1))[::-1]])
 
 
-def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """`first` moved towards `second` by `share` (0..1)."""
-    return tuple(a + (b - a) * share for a, b in zip(first, second, strict=True))
+def mix(first: Colour, second: Colour, weight: float) -> Colour:
+    """Blend `first` with `second`, which has `weight` (0 to 1)."""
+    return tuple(a + (b - a) * weight for a, b in zip(first, second, strict=True))

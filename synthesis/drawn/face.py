@@ -1,4 +1,4 @@
-"""The head of a drawn person without its hair: skin, features, and what the years do to them."""
+"""Head of a drawn person without hair: skin, features and signs of age."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ HAIRLINE_Y = -2.1
 
 @dataclass(frozen=True)
 class AgeLine:
-    """A line that the years draw: its path on the viewer's-right side, and its strength by a trait."""
+    """Wrinkle or fold: its path on the viewer's right side, and its strength as a linear function of a trait."""
 
     points: tuple[tuple[float, float], ...]
     width: float
@@ -54,11 +54,11 @@ BEARD_AREAS: dict[str, tuple[tuple[float, float], ...]] = {
     "chin": (*UNDER_LIP, (1.0, 3.45), (0.02, 3.6)),
     "cheeks": (*UNDER_LIP, (1.55, 1.75), (1.85, 0.9), (2.3, 0.5), (2.1, 2.6), (1.0, 3.75)),
 }
-"""Right halves, from the middle outwards and back; what lies at the chin moves with it."""
+"""Right halves, from the middle outwards and back. Points at the chin move with it."""
 
 
 def head_outline(person: Person) -> np.ndarray:
-    """The closed line of skull and jaw, in face units."""
+    """Return the closed outline of skull and jaw in face units."""
     width, jaw, chin = person["face_width"], person["jaw_width"], person["chin_width"]
     jowl = 0.16 * person["sagging"]
     bottom = chin_y(person)
@@ -113,7 +113,7 @@ def _ears(canvas: Canvas, person: Person) -> None:
 
 
 def _model_head(canvas: Canvas, person: Person, skin: np.ndarray) -> None:
-    """The relief that every face has: sockets, temples, cheeks, the plane under the lip."""
+    """Shade eye sockets, temples, cheeks and the area under the lip."""
     warm = mix(person.skin, (206, 82, 74), 0.5)
     blush = 0.12 + 0.38 * person["cheek_colour"]
     for side in SIDES:
@@ -129,7 +129,7 @@ def _model_head(canvas: Canvas, person: Person, skin: np.ndarray) -> None:
 
 
 def _age_skin(canvas: Canvas, person: Person, skin: np.ndarray) -> None:
-    """Lines, folds, bags and blotches."""
+    """Paint lines, folds, eye bags and blotches."""
     for line in AGE_LINES:
         strength = min(1, line.at_18 + line.gain * person[line.trait])
         for side in SIDES if line.mirrored else (1,):

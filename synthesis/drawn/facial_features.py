@@ -1,4 +1,4 @@
-"""Eyes, brows, nose, mouth and glasses of a drawn person, and what a face does with them in one photo."""
+"""Eyes, brows, nose, mouth, glasses and expression of a drawn person."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ RIM = ((0.32, -0.35), (1.0, -0.46), (1.7, -0.36), (1.72, 0.2), (1.1, 0.62), (0.4
 
 @dataclass(frozen=True)
 class Expression:
-    """What a face does in one photo: smile (0..0.35 face units), eyelids (1 is open), gaze (face units)."""
+    """Expression in one photo: smile (0 to 0.35 face units), eyelids (1 is open), gaze (face units)."""
 
     smile: float = 0.06
     eyelids: float = 1.0
@@ -24,7 +24,7 @@ class Expression:
 
 
 def mouth_corner(person: Person, expression: Expression) -> tuple[float, float]:
-    """Where the viewer's-right corner of the mouth is, in face units; the other one mirrors it."""
+    """Return the viewer's right corner of the mouth in face units; the left one is its mirror image."""
     return person["mouth_width"] + 0.3 * expression.smile, MOUTH_Y - 0.6 * expression.smile
 
 
@@ -154,7 +154,7 @@ def _iris(canvas: Canvas, person: Person, x: float, opened: float, within: np.nd
 
 
 def draw_brow(canvas: Canvas, person: Person, side: int) -> None:
-    """Paint one brow, greying with the hair."""
+    """Paint one brow, as grey as the hair."""
     y, arch = -person["brow_height"], person["brow_arch"]
     line = [
         (side * 0.42, y - 0.02),

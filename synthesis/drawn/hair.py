@@ -1,4 +1,4 @@
-"""Hair of a drawn person: what falls behind the neck, and what lies over the skull and the forehead."""
+"""Hair of a drawn person, behind the neck and over skull and forehead."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ FRINGES: dict[str, tuple[tuple[float, float], ...]] = {
     "side": ((1.72, -1.2), (1.2, -1.9), (0.75, -2.2), (0.1, -1.75), (-0.7, -1.25), (-1.6, -0.85)),
     "centre": ((1.75, -0.5), (1.25, -1.4), (0.5, -2.2), (0.2, -2.4), (-0.1, -2.2), (-1.25, -1.4), (-1.75, -0.5)),
 }
-"""Lower edges of the hair on the forehead, from right to left for a parting on the right; others leave it bare."""
+"""Lower edges of the hair on the forehead, from right to left for a parting on the right. Others leave it bare."""
 
 
 def hair_colour(person: Person) -> Colour:
@@ -51,7 +51,7 @@ def draw_back_hair(canvas: Canvas, person: Person) -> None:
 
 
 def draw_front_hair(canvas: Canvas, person: Person) -> None:
-    """Paint the cap over the skull with its fringe, the locks beside the cheeks, their strands and their shadow."""
+    """Paint the hair over the skull with its fringe, the locks beside the cheeks, their strands and shadow."""
     colour, cap = hair_colour(person), _cap(person)
     shapes = [cap, *_locks(person)]
     face = canvas.mask(ellipse(0, 0.2, 2.1, 3.3), soft=0.05)
@@ -73,7 +73,7 @@ def draw_front_hair(canvas: Canvas, person: Person) -> None:
 
 
 def _cap(person: Person) -> np.ndarray:
-    """Closed outline: over the skull from ear to ear, then back along the hairline."""
+    """Return the closed outline over the skull from ear to ear and back along the hairline."""
     style, width = person.style, person["face_width"]
     volume = style.volume * (1 - 0.85 * person.recede)
     side_y = 0.9 if style.reach else 0.35
@@ -96,7 +96,7 @@ def _cap(person: Person) -> np.ndarray:
 
 
 def _hairline(person: Person, side_y: float, width: float) -> list[tuple[float, float]]:
-    """From the viewer's-right ear to the left one, as the fringe or the receding forehead wants it."""
+    """Return the hairline from the viewer's right ear to the left, along the fringe or the bare forehead."""
     edge = 1.98 * width
     inner = FRINGES.get(person.style.fringe, ())
     if not inner or person.recede > LEAST_RECEDED_WITHOUT_FRINGE:
@@ -113,7 +113,7 @@ def _bare_forehead(recede: float) -> list[tuple[float, float]]:
 
 
 def _locks(person: Person) -> list[np.ndarray]:
-    """Hair that falls before the ears and frames the cheeks, down to the style's reach."""
+    """Return the locks in front of the ears, down to the style's reach."""
     style, width = person.style, person["face_width"]
     if not style.reach:
         return []
@@ -127,7 +127,7 @@ def _locks(person: Person) -> list[np.ndarray]:
 
 
 def _strands(canvas: Canvas, person: Person, mask: np.ndarray, hanging: bool) -> None:
-    """Fine lines along the fall of the hair: darker, lighter, and grey ones among the coloured."""
+    """Paint fine darker, lighter and grey lines along the hair."""
     rng = np.random.default_rng(person.texture_seed + hanging)
     base, lines = hair_colour(person), _falling_lines(rng, person, hanging)
     canvas.hatch(lines[0::3], mix(base, (8, 6, 8), 0.5), width=0.03, within=mask, strength=0.5)
@@ -138,7 +138,7 @@ def _strands(canvas: Canvas, person: Person, mask: np.ndarray, hanging: bool) ->
 
 
 def _falling_lines(rng: np.random.Generator, person: Person, hanging: bool) -> np.ndarray:
-    """Short lines (STRANDS, STRAND_STEPS, 2) that run away from the crown, and downwards at the sides."""
+    """Return short lines (STRANDS, STRAND_STEPS, 2) away from the crown, and downwards at the sides."""
     style = person.style
     low = (style.reach if style.reach else 1.0) + 0.2
     place = rng.uniform((-2.9, -3.9), (2.9, low), (STRANDS, 2))

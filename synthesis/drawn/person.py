@@ -1,4 +1,4 @@
-"""Who is drawn: the looks of a person, drawn at random so that gender and age show in them, as in life with overlap."""
+"""Random appearance of a person. Gender and age show in it, with the overlap found in real people."""
 
 from dataclasses import dataclass
 
@@ -9,42 +9,24 @@ from synthesis.drawn.canvas import Colour, mix
 YOUNGEST, OLDEST = 18, 69
 
 SKIN_TONES: tuple[Colour, ...] = (
-    (238, 209, 189),
-    (231, 197, 171),
-    (222, 181, 151),
-    (206, 161, 127),
-    (184, 136, 103),
-    (154, 108, 80),
-    (122, 83, 60),
+    *((238, 209, 189), (231, 197, 171), (222, 181, 151), (206, 161, 127)),
+    *((184, 136, 103), (154, 108, 80), (122, 83, 60)),
 )
 HAIR_COLOURS: tuple[Colour, ...] = (
-    (30, 26, 27),
-    (46, 33, 28),
-    (74, 49, 35),
-    (104, 71, 47),
-    (140, 100, 62),
-    (186, 150, 98),
-    (124, 60, 38),
+    *((30, 26, 27), (46, 33, 28), (74, 49, 35), (104, 71, 47)),
+    *((140, 100, 62), (186, 150, 98), (124, 60, 38)),
 )
 GREY_HAIR: Colour = (188, 187, 186)
 EYE_COLOURS: tuple[Colour, ...] = ((52, 34, 24), (78, 52, 34), (104, 76, 44), (92, 108, 74), (86, 116, 142))
 CLOTHES: tuple[Colour, ...] = (
-    (52, 62, 84),
-    (208, 210, 212),
-    (118, 42, 48),
-    (62, 92, 72),
-    (92, 92, 98),
-    (196, 176, 148),
-    (64, 104, 150),
-    (34, 34, 38),
-    (170, 116, 128),
-    (214, 190, 92),
+    *((52, 62, 84), (208, 210, 212), (118, 42, 48), (62, 92, 72), (92, 92, 98)),
+    *((196, 176, 148), (64, 104, 150), (34, 34, 38), (170, 116, 128), (214, 190, 92)),
 )
 
 
 @dataclass(frozen=True)
 class Trait:
-    """One measure of a face: its mean for a man and a woman of 18, its change up to 69, its spread and its limits."""
+    """Measure of a face: mean for a man and a woman of 18, change up to 69, standard deviation and limits."""
 
     name: str
     male: float
@@ -85,7 +67,7 @@ TRAITS: tuple[Trait, ...] = (
 
 @dataclass(frozen=True)
 class HairStyle:
-    """A haircut: how often men and women of 18 wear it, the factor on that by 69, and its shape in face units."""
+    """Haircut: weights for men and women of 18, factor on them at 69, and its shape in face units."""
 
     name: str
     male: float
@@ -116,10 +98,10 @@ HAIR_STYLES: tuple[HairStyle, ...] = (
 
 @dataclass(frozen=True)
 class Beard:
-    """How often men wear it, which areas it covers (rows of `BEARD_AREAS`), and how dense it is."""
+    """Beard: its frequency among men, the areas it covers (rows of `face.BEARD_AREAS`), and its density."""
 
     name: str
-    share: float
+    frequency: float
     areas: tuple[str, ...]
     density: tuple[float, float]
 
@@ -135,7 +117,7 @@ BEARDS: tuple[Beard, ...] = (
 
 @dataclass(frozen=True)
 class Person:
-    """The looks of one drawn person; all lengths in face units, all strengths 0..1 (see `TRAITS`)."""
+    """Appearance of one drawn person. Lengths in face units, strengths from 0 to 1 (see `TRAITS`)."""
 
     gender: str
     age: int
@@ -160,7 +142,7 @@ class Person:
 
 
 def random_person(rng: np.random.Generator, gender: str, age: int) -> Person:
-    """A person of the given gender (`male` or `female`) and age (years), all else drawn from `rng`."""
+    """Draw a person of the given gender ("male" or "female") and age in years from `rng`."""
     ageing = (age - YOUNGEST) / (OLDEST - YOUNGEST)
     man = gender == "male"
     tone = rng.uniform(0, len(SKIN_TONES) - 1)
@@ -197,7 +179,7 @@ def _style(rng: np.random.Generator, man: bool, ageing: float) -> HairStyle:
 
 
 def _hair_colour(rng: np.random.Generator, tone: float, ageing: float) -> Colour:
-    """Dark hair is the rule, lighter hair goes with lighter skin, and fades a little with the years."""
+    """Draw a hair colour: mostly dark, lighter with lighter skin, slightly faded with age."""
     darkness = rng.exponential(1.9 if tone < 2.5 else 0.6)
     colour = HAIR_COLOURS[min(int(darkness), len(HAIR_COLOURS) - 1)]
     shift = rng.uniform(0.85, 1.2)
@@ -205,14 +187,14 @@ def _hair_colour(rng: np.random.Generator, tone: float, ageing: float) -> Colour
 
 
 def _grey(rng: np.random.Generator, man: bool, age: int) -> float:
-    """Share of grey hair: from about 35 on, hidden by dye for some."""
+    """Draw the fraction of grey hair: rising from about 35 years on, reduced by dye for some."""
     natural = np.clip(rng.normal((age - 36) / 26, 0.16), 0, 1)
     dyed = rng.random() < (0.06 if man else 0.30)
     return float(natural * (0.25 if dyed else 1.0))
 
 
 def _beard(rng: np.random.Generator, man: bool) -> Beard:
-    kind = BEARDS[rng.choice(len(BEARDS), p=[beard.share for beard in BEARDS])]
+    kind = BEARDS[rng.choice(len(BEARDS), p=[beard.frequency for beard in BEARDS])]
     return kind if man else BEARDS[0]
 
 

@@ -1,4 +1,4 @@
-"""One drawn photo: a person, seen under the light and from the side that chance gives."""
+"""Draw one photo of a person with random pose, expression and light."""
 
 from dataclasses import dataclass
 
@@ -17,11 +17,11 @@ COARSE = 8
 
 @dataclass(frozen=True)
 class Portrait:
-    """A drawn photo and where its face is, in pixels.
+    """Drawn photo, with landmarks and box of the face in pixels.
 
-    photo: (512, 384, 3) uint8 RGB, as sharp as it was drawn (see `synthesis.camera`).
-    landmarks: (5, 2) float32: eye, eye, nose tip, mouth corner, mouth corner, the viewer's left one first.
-    box: x1, y1, x2, y2 of the face from chin to hairline.
+    photo      (512, 384, 3) uint8 RGB, without camera effects (see `synthesis.camera`)
+    landmarks  (5, 2) float32: eyes, nose tip, mouth corners, the viewer's left first
+    box        x1, y1, x2, y2 of the face from chin to hairline
     """
 
     photo: np.ndarray
@@ -31,7 +31,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Shot:
-    """All that differs between two photos of the same person."""
+    """Parameters that differ between two photos of the same person."""
 
     pose: Pose
     expression: Expression
@@ -41,7 +41,7 @@ class Shot:
 
 
 def random_shot(rng: np.random.Generator) -> Shot:
-    """Pose, expression, light and wall of one photo."""
+    """Draw pose, expression, light and wall of one photo."""
     scale = float(np.clip(rng.normal(36, 4.5), 25, 47))
     x, y = rng.normal(WIDTH / 2, 14), rng.normal(HEIGHT * 0.44 - 0.6 * (scale - 36), 18)
     roll, yaw, pitch = np.deg2rad(rng.normal(0, (5, 8, 4))).tolist()
@@ -57,10 +57,10 @@ def random_shot(rng: np.random.Generator) -> Shot:
 
 
 def draw_person(person: Person, rng: np.random.Generator) -> Portrait:
-    """Draw one photo of `person`; what changes from photo to photo comes from `rng`."""
+    """Draw one photo of `person`; pose, expression, light and background come from `rng`."""
     shot = random_shot(rng)
     light = _light(shot)
-    # The wall is not lit by the lamp: divided here, it comes back when the whole picture is multiplied by the light.
+    # The wall is not lit by the lamp: dividing here cancels the light applied to the whole image below.
     canvas = Canvas(_background(shot, rng) / light, shot.pose)
     draw_back_hair(canvas, person)
     _body(canvas, person)
@@ -85,7 +85,7 @@ def _box(person: Person, pose: Pose) -> tuple[float, float, float, float]:
 
 
 def _background(shot: Shot, rng: np.random.Generator) -> np.ndarray:
-    """A wall with a fall of light and a few things on it, out of focus: (3, H, W) float32."""
+    """Paint a blurred wall with a light gradient and a few rectangles, (3, H, W) float32."""
     rows, columns = HEIGHT // COARSE, WIDTH // COARSE
     across = np.linspace(-1, 1, columns, dtype=np.float32)[None, :, None]
     down = np.linspace(-1, 1, rows, dtype=np.float32)[:, None, None]
@@ -101,7 +101,7 @@ def _background(shot: Shot, rng: np.random.Generator) -> np.ndarray:
 
 
 def _body(canvas: Canvas, person: Person) -> None:
-    """Neck and shoulders; they lean half as far as the head."""
+    """Paint neck and shoulders, which lean less than the head."""
     pose = canvas.pose
     ((x, y),) = pose.project(np.array([(0, 3.95)]))
     body = Canvas(canvas.planes, Pose(pose.scale, x, y, roll=pose.roll * 0.3))
@@ -132,9 +132,9 @@ def _collar(body: Canvas, person: Person, cut: float, opening: list[tuple[float,
 
 
 def _light(shot: Shot) -> np.ndarray:
-    """How brightly each pixel is lit, near 1: (H, W) float32.
+    """Return the light on each pixel, near 1, (H, W) float32.
 
-    The person is taken for an ellipsoid under one lamp in a bright room (Lambert's cosine law).
+    The person is modelled as an ellipsoid under one lamp in a bright room (Lambert's cosine law).
     """
     pose, step = shot.pose, COARSE
     y, x = np.mgrid[0 : HEIGHT // step, 0 : WIDTH // step].astype(np.float32) * step + (step - 1) / 2

@@ -1,14 +1,14 @@
-"""Draw sample people into a data folder, so that every step can be tried without a photo of anybody.
+"""Draw a data set of sample people, to try every step without real photos.
 
     python -m synthesis.drawn.sample --out sample_data --train-people 60 --eval-photos 120 --seed 0
 
-writes sample_data in the competition layout, the true answers of the eval photos beside it in truth.csv:
+writes sample_data in the competition layout, with the eval labels in truth.csv:
 
     train/train.csv  train/images/000000_female_unknown_23/{mask1..5,incorrect_mask,normal}.jpg
     eval/info.csv    eval/images/<name>.jpg
     truth.csv        sample.json (the arguments)
 
-The same arguments always draw the same bytes. These people do not exist: a score on them says nothing about real ones.
+Equal arguments give equal bytes. These people do not exist: scores on them say nothing about real photos.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ import numpy as np
 
 from core import tasks
 from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
-from core.files import read_json, write_json
+from core.files import write_json
 from core.images import write_photo
 from core.parallel import run_parallel
 from synthesis.camera import random_camera, take_photo
@@ -33,11 +33,11 @@ from synthesis.layout import (
     UNKNOWN_RACE,
     EvalPhoto,
     Identity,
+    already_made,
     deal_masks,
     layout_named,
     new_folder,
-    refuse_other,
-    unworn_spec,
+    new_mask,
 )
 from synthesis.masks.masks import put_on_mask
 
@@ -45,13 +45,13 @@ DRAWING_VERSION = 2
 RECORD_NAME = "sample.json"
 TRAIN_STREAM, EVAL_STREAM, DEAL_STREAM = 1, 2, 3
 LAYOUT = layout_named("competition")
-WAYS: tuple[tuple[str, ...], ...] = (("worn",), ("below_nose", "chin"), ())
+WEARS: tuple[tuple[str, ...], ...] = (("worn",), ("below_nose", "chin"), ())
 """Ways to wear the mask, by mask label."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides the sample: equal settings draw equal bytes."""
+class SampleSettings:
+    """Settings of the sample. Equal settings give equal bytes."""
 
     train_people: int
     eval_photos: int
@@ -69,8 +69,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """One person and the photos taken of them: (path below the data root, mask label) each."""
+class SamplePerson:
+    """Drawn person and its photos: (path below the data root, mask label) each."""
 
     stream: tuple[int, ...]
     identity: Identity
@@ -82,9 +82,9 @@ class Sitting:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
-    settings = Settings(args.train_people, args.eval_photos, args.seed, tuple(args.age_edges))
+    settings = SampleSettings(args.train_people, args.eval_photos, args.seed, tuple(args.age_edges))
     _check(settings)
-    if already_drawn(args.out, settings):
+    if already_made(args.out, RECORD_NAME, settings.record(), kind="drawn sample"):
         print(f"{args.out}: already drawn with these arguments, nothing to do")
         return
     with new_folder(args.out) as folder:
@@ -95,17 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def already_drawn(out: Path, settings: Settings) -> bool:
-    """Whether `out` holds this very sample; UserError if it holds anything else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
-    if not (out / RECORD_NAME).is_file():
-        raise UserError(f"--out {out} holds something that is not a drawn sample; name a new or an empty folder")
-    refuse_other(out, read_json(out / RECORD_NAME), settings.record())
-    return True
-
-
-def draw_sample(root: Path, settings: Settings, workers: int) -> None:
+def draw_sample(root: Path, settings: SampleSettings, workers: int) -> None:
     """Draw all photos and write all tables of the sample into `root`."""
     train, evaluation = plan_train(settings), plan_eval(settings)
     _draw_photos(root, [*train, *evaluation], workers)
@@ -113,29 +103,29 @@ def draw_sample(root: Path, settings: Settings, workers: int) -> None:
     write_json(root / RECORD_NAME, settings.record())
 
 
-def plan_train(settings: Settings) -> list[Sitting]:
-    """The people of the train part, seven photos each."""
-    sittings = []
+def plan_train(settings: SampleSettings) -> list[SamplePerson]:
+    """Plan the train people, seven photos each."""
+    people = []
     for index, (gender, age) in enumerate(_deal(settings.train_people, settings, TRAIN_STREAM)):
         identity = Identity(index, gender, UNKNOWN_RACE, age)
-        sittings.append(Sitting((settings.seed, TRAIN_STREAM, index), identity, LAYOUT.train_paths(identity)))
-    return sittings
+        people.append(SamplePerson((settings.seed, TRAIN_STREAM, index), identity, LAYOUT.train_paths(identity)))
+    return people
 
 
-def plan_eval(settings: Settings) -> list[Sitting]:
-    """Other people, one photo each, the three mask labels as frequent as in train; the names tell nothing."""
+def plan_eval(settings: SampleSettings) -> list[SamplePerson]:
+    """Plan the eval people, one photo each, with the mask frequencies of train; file names are hashes."""
     rng = np.random.default_rng((settings.seed, DEAL_STREAM, EVAL_STREAM, len(TRAIN_PHOTOS)))
     masks = deal_masks(settings.eval_photos, rng)
-    sittings = []
+    people = []
     for index, (gender, age) in enumerate(_deal(settings.eval_photos, settings, EVAL_STREAM)):
         identity = Identity(index, gender, UNKNOWN_RACE, age)
-        path = LAYOUT.eval_path(identity, masks[index], secret=f"{settings.seed}/{index}")
-        sittings.append(Sitting((settings.seed, EVAL_STREAM, index), identity, ((path, masks[index]),)))
-    return sittings
+        path = LAYOUT.eval_path(identity, masks[index], unique=f"{settings.seed}/{index}")
+        people.append(SamplePerson((settings.seed, EVAL_STREAM, index), identity, ((path, masks[index]),)))
+    return people
 
 
-def _deal(count: int, settings: Settings, stream: int) -> list[tuple[str, int]]:
-    """`count` times gender and age (years), the gender x age-group cells as equal as can be, in random order."""
+def _deal(count: int, settings: SampleSettings, stream: int) -> list[tuple[str, int]]:
+    """Return `count` pairs of gender and age in years, balanced over gender x age group, in random order."""
     rng = np.random.default_rng((settings.seed, DEAL_STREAM, stream))
     cells = [(gender, group) for group in range(3) for gender in GENDERS]
     rng.shuffle(cells)
@@ -151,41 +141,43 @@ def _ages_of(group: int, edges: tuple[int, int]) -> list[int]:
     return [age for age in range(YOUNGEST, OLDEST + 1) if tasks.age_group(age, edges) == group]
 
 
-def _draw_photos(root: Path, sittings: list[Sitting], workers: int) -> None:
-    total = sum(len(sitting.photos) for sitting in sittings)
+def _draw_photos(root: Path, people: list[SamplePerson], workers: int) -> None:
+    total = sum(len(one.photos) for one in people)
     with (
         progress(None, title="sample people", total=total) as bar,
-        closing(run_parallel(partial(_drawer, root), sittings, workers)) as drawn,
+        closing(run_parallel(partial(_drawer, root), people, workers)) as drawn,
     ):
         for count in drawn:
             bar.update(count)
 
 
-def _drawer(root: Path) -> Callable[[Sitting], int]:
-    return partial(_draw_sitting, root)
+def _drawer(root: Path) -> Callable[[SamplePerson], int]:
+    return partial(_draw_photos_of, root)
 
 
-def _draw_sitting(root: Path, sitting: Sitting) -> int:
-    """Draw and write all photos of one person; returns how many."""
-    person, worn = sitting.person(), set()
-    for number, (path, mask) in enumerate(sitting.photos):
-        rng = np.random.default_rng((*sitting.stream, number + 1))
+def _draw_photos_of(root: Path, one: SamplePerson) -> int:
+    """Draw and write all photos of one person; return their number."""
+    person, worn = one.person(), set()
+    for number, (path, mask) in enumerate(one.photos):
+        rng = np.random.default_rng((*one.stream, number + 1))
         portrait = draw_person(person, rng)
         photo = portrait.photo
-        if WAYS[mask]:
-            spec = unworn_spec(rng, str(rng.choice(WAYS[mask])), worn)
+        if WEARS[mask]:
+            spec = new_mask(rng, str(rng.choice(WEARS[mask])), worn)
             photo = put_on_mask(photo, portrait.landmarks, spec, rng)
         camera = random_camera(rng)
         write_photo(root / path, take_photo(photo, camera, rng), quality=camera.quality)
-    return len(sitting.photos)
+    return len(one.photos)
 
 
-def _write_tables(root: Path, train: list[Sitting], evaluation: list[Sitting], settings: Settings) -> None:
+def _write_tables(
+    root: Path, train: list[SamplePerson], evaluation: list[SamplePerson], settings: SampleSettings
+) -> None:
     photos = [EvalPhoto(path, one.identity, mask) for one in evaluation for path, mask in one.photos]
     LAYOUT.write_tables(root, [one.identity for one in train], photos, settings.age_edges)
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: SampleSettings) -> None:
     if settings.seed < 0:
         raise UserError(f"--seed {settings.seed} is negative; allowed are whole numbers from 0")
     empty = [group for group in range(3) if not _ages_of(group, settings.age_edges)]
@@ -199,10 +191,10 @@ def _check(settings: Settings) -> None:
 
 def _parser() -> OneLineParser:
     parser = command_parser(__doc__)
-    parser.add_argument("--out", type=Path, default=Path("sample_data"), help="folder to make")
+    parser.add_argument("--out", type=Path, default=Path("sample_data"), help="folder to create")
     parser.add_argument("--train-people", type=positive_int, default=60, help="people to train on, 7 photos each")
-    parser.add_argument("--eval-photos", type=positive_int, default=120, help="photos to score, one each of others")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same people and photos")
+    parser.add_argument("--eval-photos", type=positive_int, default=120, help="photos to score, one person each")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument(
         "--age-edges",
         type=int,
@@ -211,7 +203,7 @@ def _parser() -> OneLineParser:
         metavar=("LOW", "HIGH"),
         help="first ages of the middle and of the old group",
     )
-    parser.add_argument("--workers", type=positive_int, default=cpu_count(), help="processes, for speed only")
+    parser.add_argument("--workers", type=positive_int, default=cpu_count(), help="processes; changes no byte")
     return parser
 
 

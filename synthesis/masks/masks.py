@@ -1,23 +1,20 @@
-"""Masks drawn onto faces: pick one at random, put it on a photo.
+"""Draw a random mask and put it on an image of a face.
 
     rng = np.random.default_rng(0)
     spec = random_spec(rng, "below_nose")
-    masked = put_on_mask(photo, landmarks, spec, rng)
+    masked = put_on_mask(image, landmarks, spec, rng)
 
-No template pictures: the cut, the cloth and its folds, the light on it and the shadow under it are all drawn, matched
-to the face's tilt, turn and light and to the photo's blur and noise. `spec` holds all choices as plain values, to be
-kept in a table; `rng` gives what nobody would tabulate (creases, noise).
+No template images: cut, cloth, folds, light and shadow are drawn, matched to the pose and light of the face and to the
+blur and noise of the image. `spec` holds all parameters as plain values for a table; `rng` gives creases and noise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from synthesis.masks.light import Light, measure_camera, measure_light, seen_colour
-from synthesis.masks.paint import Finish, Straps, lay_over, paint, patch_around, strap_lines
-from synthesis.masks.shape import PLACEMENTS, FaceFrame, Fit, Points, Sheet, face_frame, outline
+from synthesis.masks.light import Light, measure_light, measure_quality, seen_colour
+from synthesis.masks.paint import PlacedMask, Straps, lay_over, paint, patch_around, strap_lines
+from synthesis.masks.shape import PLACEMENTS, FaceFrame, MaskSpec, Points, Sheet, face_frame
 from synthesis.masks.tables import (
     COLOURS,
     KINDS,
@@ -25,7 +22,7 @@ from synthesis.masks.tables import (
     STRAPS,
     WEARS,
     WRONG_WAYS,
-    Colour,
+    ClothColour,
     Kind,
     Pattern,
     Range,
@@ -33,49 +30,20 @@ from synthesis.masks.tables import (
     in_pool,
     wrong_ways,
 )
-from synthesis.masks.texture import Look
+from synthesis.masks.texture import ClothStyle
 
 __all__ = ["WRONG_WAYS", "MaskSpec", "put_on_mask", "random_spec", "wrong_ways"]
 
 STAMPED_KINDS = ("n95", "kn95", "valved")
 STRAP_COLOURS = ("white", "white", "white", "black", "grey", "mustard")
-COLOUR_SPREAD = 12  # grey levels by which one mask's colour strays from the table
-
-
-@dataclass(frozen=True)
-class MaskSpec:
-    """One mask and how it is worn, as plain values. Heights, angles and widths as in mask_tables.Wear and Kind."""
-
-    kind: str
-    wear: str
-    colour: str
-    trim: str  # second colour of the pattern
-    pattern: str
-    grain: float
-    strap: str  # ear | head | none
-    strap_colour: str
-    side: int  # -1 viewer's left, 1 viewer's right: where a mask pulled aside or hanging is
-    top: float
-    bottom: float
-    bend: float
-    width: float
-    shift: float
-    tilt: float
-    deep: float  # folds and seams, 1 = usual
-    crumple: float  # creases, 1 = usual
-    red: float  # this mask's stray from its colour, grey levels
-    green: float
-    blue: float
-    stamp: bool  # small printed letters
-    shadow: float  # on the skin, 0 to 1
-    match: float  # how closely the mask follows the photo's light, 0 to 1
+COLOUR_SPREAD = 12  # grey levels by which a mask's colour differs from the table
 
 
 def random_spec(rng: np.random.Generator, wear: str, pool: str = "train") -> MaskSpec:
-    """Draw a mask to be worn as `wear` says (a name in mask_tables.WEARS).
+    """Draw a mask worn as `wear`, a name in tables.WEARS.
 
-    `pool` "train" or "eval" limits kinds, colours and patterns; eval has some of each that train lacks. Any wear may
-    be asked for in any pool: wrong_ways(pool) lists those meant for it. Raises UserError for unknown names.
+    `pool` "train" or "eval" limits kinds, colours and patterns; eval has some of each that train lacks. `wrong_ways`
+    lists the wears of a pool, but any wear is accepted. UserError for unknown names.
     """
     kinds, way = in_pool(KINDS, pool), find(WEARS, wear)
     kind: Kind = _one(rng, kinds)
@@ -117,34 +85,33 @@ def _within(rng: np.random.Generator, limits: Range) -> float:
     return float(rng.uniform(*limits))
 
 
-def _allowed(names: tuple[str, ...], rows: tuple[Colour, ...] | tuple[Pattern, ...], pool: str) -> tuple[str, ...]:
+def _allowed(names: tuple[str, ...], rows: tuple[ClothColour, ...] | tuple[Pattern, ...], pool: str) -> tuple[str, ...]:
     known = {row.name for row in in_pool(rows, pool)}
     return tuple(name for name in names if name in known)
 
 
-def put_on_mask(photo: np.ndarray, landmarks: Points, spec: MaskSpec, rng: np.random.Generator) -> np.ndarray:
-    """A new photo in which the face at `landmarks` wears the mask `spec`.
+def put_on_mask(image: np.ndarray, landmarks: Points, spec: MaskSpec, rng: np.random.Generator) -> np.ndarray:
+    """Return a copy of the image in which the face at `landmarks` wears the mask `spec`.
 
-    photo      (H, W, 3) uint8 RGB, left as it is
-    landmarks  (5, 2) pixels: eyes, nose tip, mouth corners, the viewer's left first in both pairs
+    image      (H, W, 3) uint8 RGB, unchanged
+    landmarks  (5, 2) pixels: eyes, nose tip, mouth corners, the viewer's left first
     returns    (H, W, 3) uint8 RGB; equal for equal arguments and an rng in an equal state
 
-    Raises ValueError for landmarks that are not those of a face, UserError for names in spec that are in no table.
+    ValueError for landmarks that cannot be a face, UserError for unknown names in `spec`.
     """
     frame = face_frame(landmarks)
     sheet = _sheet(spec, frame)
-    light, camera = measure_light(photo, frame), measure_camera(photo, frame)
+    light, quality = measure_light(image, frame), measure_quality(image, frame)
     straps = _straps(spec, sheet, light)
-    patch = patch_around(frame, [outline(sheet), *straps.lines])
-    finish = Finish(shadow=spec.shadow, match=spec.match)
-    layer = paint(patch, sheet, straps, look=_look(spec, light), finish=finish, light=light, camera=camera, rng=rng)
-    return lay_over(photo, layer, frame.to_photo(patch.corner))
+    patch = patch_around(sheet, straps)
+    mask = PlacedMask(sheet, straps, _style(spec, light), shadow=spec.shadow, match=spec.match)
+    layer = paint(patch, mask, light=light, quality=quality, rng=rng)
+    return lay_over(image, layer, frame.to_image(patch.corner))
 
 
 def _sheet(spec: MaskSpec, frame: FaceFrame) -> Sheet:
     kind, way = find(KINDS, spec.kind), find(WEARS, spec.wear)
-    fit = Fit(spec.top, spec.bottom, spec.bend, spec.width, spec.shift, spec.tilt, spec.side)
-    return PLACEMENTS[way.placement](frame, kind, fit)
+    return PLACEMENTS[way.placement](frame, kind, spec)
 
 
 def _straps(spec: MaskSpec, sheet: Sheet, light: Light) -> Straps:
@@ -153,11 +120,11 @@ def _straps(spec: MaskSpec, sheet: Sheet, light: Light) -> Straps:
     return Straps(strap_lines(sheet, strap.name, spec.side), strap.width, colour)
 
 
-def _look(spec: MaskSpec, light: Light) -> Look:
+def _style(spec: MaskSpec, light: Light) -> ClothStyle:
     relief = find(KINDS, spec.kind).relief
     stray = np.array([spec.red, spec.green, spec.blue])
     colour, trim = (
         seen_colour(np.clip(np.array(find(COLOURS, name).rgb) + stray, 8, 250), light)
         for name in (spec.colour, spec.trim)
     )
-    return Look(spec.pattern, relief, colour, trim, spec.grain, spec.deep, spec.crumple, spec.stamp)
+    return ClothStyle(spec.pattern, relief, colour, trim, spec.grain, spec.deep, spec.crumple, spec.stamp)

@@ -1,12 +1,11 @@
-"""Where a mask lies on a face: a head guessed from five landmarks, and the cloth wrapped around it.
+"""Placement of a mask: a head model from five landmarks, and the cloth wrapped around it.
 
-The head is a stack of circles seen from the front: at each height down the face a midline (from the eyes over the nose
-to the mouth) and a radius (the jaw's outline). Turning the head moves the midline away from the centre of the circle,
-so a point at angle `a` around the head is seen at x = centre + radius * sin(a + yaw). This is exact to invert, which
-is what painting needs: each pixel asks which point of the cloth it shows.
+The head is a stack of circles seen from the front: each height down the face has a midline (from the eyes over the nose
+to the mouth) and a radius (the outline of the jaw). A point at angle `a` around a head turned by `yaw` is seen at
+x = centre + radius * sin(a + yaw). The inverse is exact: painting needs the point of the cloth for each pixel.
 
-All coordinates in here are pixels of the face's own upright frame: origin midway between the eyes, x along the eyes
-to the viewer's right, y down the face.
+All coordinates are pixels of the face's upright frame: origin midway between the eyes, x along the eyes to the viewer's
+right, y down the face.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ Points = np.ndarray
 
 @dataclass(frozen=True)
 class FaceFrame:
-    """A face as measured from its landmarks. Lengths in pixels, angles in radians."""
+    """Face measured from its landmarks. Lengths in pixels, angles in radians."""
 
-    origin: np.ndarray  # (2,) photo pixels
+    origin: np.ndarray  # (2,) image pixels
     roll: float
     yaw: float
     unit: float  # distance between the eyes if the face looked at the camera
@@ -53,17 +52,17 @@ class FaceFrame:
         widths += (OUTLINE_WIDTHS[1] - widths) * (0.8 * abs(np.sin(self.yaw)))
         return widths * (self.unit * CLOTH_STANDS_OFF)
 
-    def to_photo(self, corner: tuple[float, float]) -> np.ndarray:
-        """(2, 3) affine matrix from a patch whose first pixel is `corner` (in this frame) to the photo."""
+    def to_image(self, corner: tuple[float, float]) -> np.ndarray:
+        """Return the affine matrix (2, 3) to the photo from a patch whose first pixel is `corner` in this frame."""
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         turn = np.array([[cos, -sin], [sin, cos]])
         return np.column_stack([turn, self.origin + turn @ np.asarray(corner)]).astype(np.float32)
 
 
 def face_frame(landmarks: Points) -> FaceFrame:
-    """Measure a face. `landmarks` (5, 2): eyes, nose tip, mouth corners, viewer's left first; photo pixels.
+    """Measure a face. `landmarks` (5, 2) in image pixels: eyes, nose tip, mouth corners, the viewer's left first.
 
-    Raises ValueError when the points cannot be a face (not finite, eyes or mouth collapsed, mouth above the eyes).
+    ValueError when the points cannot be a face (not finite, eyes or mouth collapsed, mouth above the eyes).
     """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():
@@ -85,7 +84,7 @@ def _measured(origin: np.ndarray, roll: float, *, eyes: float, nose: np.ndarray,
     aside = nose[0] - mouth[0] * nose_height
     yaw = float(np.clip(np.arctan(aside / (NOSE_STANDS_OUT * eyes)), -MAX_YAW, MAX_YAW))
     unit = eyes / np.cos(yaw)
-    # A face bent up or down is foreshortened; the eye distance says how tall it can be at most and must be at least.
+    # A face bent up or down is foreshortened; the eye distance limits its height.
     reach = float(np.clip(mouth[1], 0.7 * unit, 1.4 * unit))
     heights, places = _midline(nose_height, float(nose[0]), float(mouth[0]))
     return FaceFrame(origin, roll, yaw, float(unit), reach, nose_height, tuple(places), tuple(heights * reach))
@@ -101,7 +100,7 @@ def _midline(nose_height: float, nose_x: float, mouth_x: float) -> tuple[np.ndar
 
 @lru_cache(maxsize=256)
 def _edge(knots: tuple[float, ...], rounding: float) -> np.ndarray:
-    """Edge heights relative to the middle at EDGE_SAMPLES places from side to side, corners rounded."""
+    """Return edge heights relative to the middle at EDGE_SAMPLES places from side to side, corners rounded."""
     across = np.linspace(-1, 1, EDGE_SAMPLES)
     raw = np.interp(np.abs(across), EDGE_KNOTS, knots)
     half = max(1, int(rounding * EDGE_SAMPLES))
@@ -127,13 +126,13 @@ class HeadSheet:
         return 2 * self.span, float((self.bottom - self.top).max()) * self.frame.reach / self.frame.unit
 
     def place(self, p: np.ndarray, v: np.ndarray) -> Points:
-        """(N, 2) frame pixels of cloth points: p from -1 to 1 across, v from 0 (upper edge) to 1 (lower edge)."""
+        """Return frame pixels (N, 2) of cloth points: p from -1 to 1 across, v from 0 (top edge) to 1 (bottom edge)."""
         across = np.linspace(-1, 1, EDGE_SAMPLES)
         top, bottom = np.interp(p, across, self.top), np.interp(p, across, self.bottom)
         return self.on_head(p * self.span, top + v * (bottom - top))
 
     def on_head(self, angle: np.ndarray, height: np.ndarray) -> Points:
-        """(N, 2) frame pixels at an angle around the cloth's middle and a height down the face."""
+        """Return frame pixels (N, 2) at an angle around the cloth's middle and a height down the face."""
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         below = height - MOUTH_HEIGHT
         turned = np.clip(angle * cos - below * sin + self.shift + self.frame.yaw, -np.pi / 2, np.pi / 2)
@@ -143,7 +142,7 @@ class HeadSheet:
         return np.column_stack([centre + radius * np.sin(turned), y])
 
     def locate(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For the pixels of columns x and rows y: p, v and sideways slant (sine), each (len(y), len(x)) float32."""
+        """Return p, v and sideways slant (sine) for columns x and rows y, each (len(y), len(x)) float32."""
         radius = self.frame.radius(y)
         centre = self.frame.midline(y) - radius * np.sin(self.frame.yaw)
         slant = np.clip((x[None, :] - centre[:, None]) / radius[:, None], -1, 1).astype(np.float32)
@@ -173,13 +172,13 @@ class FlatSheet:
         return 2 * self.half_length / self.frame.unit, 2 * self.half_breadth / self.frame.unit
 
     def place(self, p: np.ndarray, v: np.ndarray) -> Points:
-        """As HeadSheet.place."""
+        """Same as HeadSheet.place."""
         along, aside = p * self.half_length, (1 - 2 * v) * self.half_breadth * self._taper(p)
         cos, sin = np.cos(self.turn), np.sin(self.turn)
         return np.column_stack([aside * cos - along * sin, aside * sin + along * cos]) + np.asarray(self.centre)
 
     def locate(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As HeadSheet.locate."""
+        """Same as HeadSheet.locate."""
         cos, sin = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
         dx = (x - self.centre[0]).astype(np.float32)[None, :]
         dy = (y - self.centre[1]).astype(np.float32)[:, None]
@@ -196,62 +195,78 @@ Sheet = HeadSheet | FlatSheet
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How one mask sits: see mask_tables.Wear for the meaning; angles in degrees."""
+class MaskSpec:
+    """Parameters of one mask and its spec. Heights, angles and widths as in tables.Wear and Kind."""
 
+    kind: str
+    wear: str
+    colour: str
+    trim: str  # second colour of the pattern
+    pattern: str
+    grain: float
+    strap: str  # ear | head | none
+    strap_colour: str
+    side: int  # -1 viewer's left, 1 viewer's right: where a mask pulled aside or hanging is
     top: float
     bottom: float
     bend: float
     width: float
     shift: float
     tilt: float
-    side: int
+    deep: float  # folds and seams, 1 = usual
+    crumple: float  # creases, 1 = usual
+    red: float  # difference from the table's colour, grey levels
+    green: float
+    blue: float
+    stamp: bool  # small printed letters
+    shadow: float  # strength on the skin, 0 to 1
+    match: float  # strength of the match to the photo's light, 0 to 1
 
 
-def wrap(frame: FaceFrame, kind: Kind, fit: Fit) -> HeadSheet:
-    """The kind's cloth on the head at the heights that the fit asks for."""
-    middle = float(np.interp(fit.top, (0, NOSE_HEIGHT, 1, 3), (0, frame.nose_height, 1, 3)))
+def wrap(frame: FaceFrame, kind: Kind, spec: MaskSpec) -> HeadSheet:
+    """Wrap the kind's cloth around the head at the heights of the spec."""
+    middle = float(np.interp(spec.top, (0, NOSE_HEIGHT, 1, 3), (0, frame.nose_height, 1, 3)))
     top_shape, bottom_shape = _edge(kind.top, kind.rounding), _edge(kind.bottom, kind.rounding)
-    top = middle + fit.bend * top_shape
+    top = middle + spec.bend * top_shape
     # The sides keep their cut length, squeezed as much as the middle is.
-    squeeze = min(1.0, (fit.bottom - middle) / (kind.bottom[0] - kind.top[0]))
+    squeeze = min(1.0, (spec.bottom - middle) / (kind.bottom[0] - kind.top[0]))
     side_length = (kind.bottom[-1] - kind.top[-1]) * squeeze
-    rise = (fit.bottom - top[-1] - side_length) / -bottom_shape[-1]
-    bottom = fit.bottom + max(rise, 0.1) * bottom_shape
-    span = np.radians(kind.span) * fit.width
+    rise = (spec.bottom - top[-1] - side_length) / -bottom_shape[-1]
+    bottom = spec.bottom + max(rise, 0.1) * bottom_shape
+    span = np.radians(kind.span) * spec.width
     return HeadSheet(
         frame,
         float(span),
-        float(np.radians(fit.shift)),
-        float(np.radians(fit.tilt)),
+        float(np.radians(spec.shift)),
+        float(np.radians(spec.tilt)),
         top,
         np.maximum(bottom, top + 0.08),
     )
 
 
-def hang(frame: FaceFrame, kind: Kind, fit: Fit) -> FlatSheet:
-    """The kind's cloth hanging from one ear, beside the mouth and never over it."""
-    length, breadth = np.radians(kind.span) * frame.unit * 0.85, frame.unit * 0.4 * fit.width
-    turn = np.radians(fit.tilt)
-    y = fit.top * frame.reach + length
-    ear = frame.midline(y) - frame.radius(y) * np.sin(frame.yaw) + fit.side * frame.radius(y)
-    mouth_corner = frame.midline(y) + fit.side * 0.5 * frame.unit
+def hang(frame: FaceFrame, kind: Kind, spec: MaskSpec) -> FlatSheet:
+    """Hang the kind's cloth from one ear, beside the mouth and never over it."""
+    length, breadth = np.radians(kind.span) * frame.unit * 0.85, frame.unit * 0.4 * spec.width
+    turn = np.radians(spec.tilt)
+    y = spec.top * frame.reach + length
+    ear = frame.midline(y) - frame.radius(y) * np.sin(frame.yaw) + spec.side * frame.radius(y)
+    mouth_corner = frame.midline(y) + spec.side * 0.5 * frame.unit
     reaches_in = breadth * np.cos(turn) + length * abs(np.sin(turn)) + 0.1 * frame.unit
-    inner = max(0.85 * fit.side * (ear - mouth_corner), reaches_in)
-    centre = (float(mouth_corner + fit.side * inner), float(y))
+    inner = max(0.85 * spec.side * (ear - mouth_corner), reaches_in)
+    centre = (float(mouth_corner + spec.side * inner), float(y))
     return FlatSheet(frame, centre, float(length), float(breadth), float(turn))
 
 
-def pull_aside(frame: FaceFrame, kind: Kind, fit: Fit) -> HeadSheet:
-    """The kind's cloth pulled to one side until its inner edge is at the angle that the fit asks for."""
-    return wrap(frame, kind, replace(fit, shift=fit.side * (kind.span * fit.width + fit.shift)))
+def pull_aside(frame: FaceFrame, kind: Kind, spec: MaskSpec) -> HeadSheet:
+    """Wrap the kind's cloth and pull it to one side until its inner edge is at the angle of the spec."""
+    return wrap(frame, kind, replace(spec, shift=spec.side * (kind.span * spec.width + spec.shift)))
 
 
-PLACEMENTS: dict[str, Callable[[FaceFrame, Kind, Fit], Sheet]] = {"wrap": wrap, "aside": pull_aside, "hang": hang}
+PLACEMENTS: dict[str, Callable[[FaceFrame, Kind, MaskSpec], Sheet]] = {"wrap": wrap, "aside": pull_aside, "hang": hang}
 
 
 def outline(sheet: Sheet) -> Points:
-    """(N, 2) frame pixels around the cloth, closed, corners a little rounded."""
+    """Return the closed outline of the cloth, (N, 2) frame pixels, with slightly rounded corners."""
     across, down = np.linspace(-1, 1, 65), np.linspace(0, 1, 21)[1:-1]
     p = np.concatenate([across, np.ones(19), across[::-1], -np.ones(19)])
     v = np.concatenate([np.zeros(65), down, np.ones(65), down[::-1]])

@@ -1,7 +1,7 @@
-"""What a mask can be: rows of kinds, colours, patterns and ways to wear it.
+"""Tables of mask kinds, colours, patterns, wears and straps.
 
-A new kind, colour or way is one row here. Rows whose `pools` lack "train" appear only in evaluation data, so that a
-score on them tells how a model copes with masks it has never seen.
+A new kind, colour or wear is one row. Rows whose `pools` lack "train" appear only in eval photos, so that their score
+shows how a model does on masks that were not in training.
 
 Units: heights are measured down the face in eye-to-mouth distances (0 = eyes, 1 = mouth, about 1.75 = chin), with the
 tip of the nose at NOSE_HEIGHT; angles are degrees around the head, 0 = the line of the nose.
@@ -9,11 +9,11 @@ tip of the nose at NOSE_HEIGHT; angles are degrees around the head, 0 = the line
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from core.cli import UserError
+from core.cli import UserError, row_named
 
 Row = TypeVar("Row")
 Range = tuple[float, float]
@@ -28,7 +28,7 @@ EDGE_KNOTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # places along an edge, from the mi
 
 @dataclass(frozen=True)
 class Kind:
-    """One cut of mask. `top` and `bottom` are edge heights at EDGE_KNOTS, `span` the half width in degrees."""
+    """Cut of a mask. `top` and `bottom` are edge heights at EDGE_KNOTS, `span` the half width in degrees."""
 
     name: str
     relief: str
@@ -38,12 +38,12 @@ class Kind:
     colours: tuple[str, ...]
     patterns: tuple[str, ...] = ("plain",)
     straps: tuple[str, ...] = ("ear", "ear", "none")
-    rounding: float = 0.04  # how far corners and the chin point are rounded, as a share of the half width
+    rounding: float = 0.04  # how far corners and the chin point are rounded, as a fraction of the half width
     pools: tuple[str, ...] = BOTH
 
 
 @dataclass(frozen=True)
-class Colour:
+class ClothColour:
     name: str
     rgb: RGB
     pools: tuple[str, ...] = BOTH
@@ -51,7 +51,7 @@ class Colour:
 
 @dataclass(frozen=True)
 class Pattern:
-    """`weave` names the function that draws it (synthesis.masks.texture), `grain` the repeats across a face."""
+    """Pattern of the cloth; texture.WEAVES has its function. `grain` is the number of repeats across a face."""
 
     name: str
     grain: Range
@@ -60,10 +60,10 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Wear:
-    """One way to wear a mask: ranges from which the fit of one mask is drawn.
+    """Way to wear a mask: ranges from which the fit of one mask is drawn.
 
     top, bottom   heights of the middle of the upper and the lower edge
-    bend          how far the upper edge keeps its cut: 1 as cut, 0 flat, below 0 sides higher than the middle
+    bend          how much of its cut the upper edge keeps: 1 all, 0 flat, below 0 sides higher than the middle
     width         factor on the kind's span
     shift         degrees around the head (one_side: where the inner edge stops, counted from the nose)
     tilt          degrees in the plane of the face
@@ -83,7 +83,7 @@ class Wear:
 
 @dataclass(frozen=True)
 class Strap:
-    """`width` in distances between the eyes."""
+    """Kind of strap. `width` in distances between the eyes."""
 
     name: str
     width: float
@@ -92,141 +92,59 @@ class Strap:
 SURGICAL_COLOURS = ("white", "sky", "sky", "teal", "black", "pink", "grey", "lavender", "navy")
 FILTER_COLOURS = ("white", "white", "black", "grey", "charcoal", "beige", "coral")
 CLOTH_COLOURS = (
-    "white",
-    "black",
-    "charcoal",
-    "grey",
-    "navy",
-    "royal",
-    "plum",
-    "wine",
-    "red",
-    "rose",
-    "mustard",
-    "olive",
-    "forest",
-    "teal",
-    "sky",
-    "beige",
-    "brown",
-    "mint",
-    "orange",
+    *("white", "black", "charcoal", "grey", "navy", "royal", "plum", "wine", "red", "rose", "mustard", "olive"),
+    *("forest", "teal", "sky", "beige", "brown", "mint", "orange"),
 )
 CLOTH_PATTERNS = ("plain", "plain", "stripes", "checks", "gingham", "dots", "floral", "zigzag", "camouflage")
 
+# fmt: off
 KINDS = (
-    Kind(
-        "surgical",
-        "pleats",
-        64,
-        (0.34, 0.42, 0.52, 0.58, 0.61, 0.63),
-        (1.80, 1.79, 1.75, 1.66, 1.50, 1.22),
-        SURGICAL_COLOURS,
-    ),
-    Kind(
-        "kf94", "panels", 70, (0.34, 0.37, 0.47, 0.60, 0.72, 0.82), (1.84, 1.82, 1.76, 1.60, 1.36, 1.10), FILTER_COLOURS
-    ),
-    Kind(
-        "kn95",
-        "ridge",
-        66,
-        (0.32, 0.42, 0.54, 0.60, 0.60, 0.66),
-        (1.93, 1.82, 1.70, 1.56, 1.38, 1.14),
-        FILTER_COLOURS,
-        rounding=0.02,
-    ),
-    Kind(
-        "n95",
-        "cup",
-        46,
-        (0.26, 0.30, 0.40, 0.53, 0.70, 0.92),
-        (1.73, 1.72, 1.68, 1.59, 1.45, 1.20),
-        ("white", "white", "white", "grey", "mint"),
-        straps=("head", "head", "none"),
-        rounding=0.08,
-    ),
-    Kind(
-        "cloth",
-        "seam",
-        72,
-        (0.32, 0.40, 0.52, 0.60, 0.62, 0.60),
-        (1.88, 1.85, 1.76, 1.60, 1.36, 1.00),
-        CLOTH_COLOURS,
-        CLOTH_PATTERNS,
-    ),
-    Kind(
-        "cloth_flat",
-        "pleats",
-        66,
-        (0.36, 0.41, 0.48, 0.54, 0.58, 0.60),
-        (1.80, 1.79, 1.76, 1.67, 1.51, 1.22),
-        CLOTH_COLOURS,
-        CLOTH_PATTERNS,
-    ),
-    Kind(
-        "sponge",
-        "smooth",
-        74,
-        (0.34, 0.42, 0.54, 0.62, 0.66, 0.72),
-        (1.86, 1.83, 1.73, 1.55, 1.28, 0.98),
-        ("black", "black", "charcoal", "grey", "rose", "beige", "navy"),
-    ),
-    Kind(
-        "duckbill",
-        "panels",
-        56,
-        (0.36, 0.38, 0.44, 0.52, 0.60, 0.66),
-        (1.74, 1.73, 1.70, 1.62, 1.50, 1.34),
-        ("white", "sky", "teal", "mint"),
-        straps=("head", "ear"),
-        pools=EVAL_ONLY,
-    ),
-    Kind(
-        "valved",
-        "valve",
-        62,
-        (0.30, 0.40, 0.52, 0.60, 0.64, 0.72),
-        (1.86, 1.78, 1.66, 1.50, 1.32, 1.10),
-        ("white", "grey", "black", "charcoal"),
-        straps=("head", "ear"),
-        pools=EVAL_ONLY,
-    ),
-    Kind(
-        "bandana",
-        "smooth",
-        84,
-        (0.36, 0.39, 0.44, 0.49, 0.53, 0.55),
-        (2.45, 2.25, 2.00, 1.75, 1.45, 1.10),
-        CLOTH_COLOURS,
-        CLOTH_PATTERNS,
-        straps=("none",),
-        pools=EVAL_ONLY,
-    ),
+    Kind("surgical", "pleats", 64, colours=SURGICAL_COLOURS,
+         top=(0.34, 0.42, 0.52, 0.58, 0.61, 0.63), bottom=(1.80, 1.79, 1.75, 1.66, 1.50, 1.22)),
+    Kind("kf94", "panels", 70, colours=FILTER_COLOURS,
+         top=(0.34, 0.37, 0.47, 0.60, 0.72, 0.82), bottom=(1.84, 1.82, 1.76, 1.60, 1.36, 1.10)),
+    Kind("kn95", "ridge", 66, colours=FILTER_COLOURS, rounding=0.02,
+         top=(0.32, 0.42, 0.54, 0.60, 0.60, 0.66), bottom=(1.93, 1.82, 1.70, 1.56, 1.38, 1.14)),
+    Kind("n95", "cup", 46, colours=("white", "white", "white", "grey", "mint"), straps=("head", "head", "none"),
+         top=(0.26, 0.30, 0.40, 0.53, 0.70, 0.92), bottom=(1.73, 1.72, 1.68, 1.59, 1.45, 1.20), rounding=0.08),
+    Kind("cloth", "seam", 72, colours=CLOTH_COLOURS, patterns=CLOTH_PATTERNS,
+         top=(0.32, 0.40, 0.52, 0.60, 0.62, 0.60), bottom=(1.88, 1.85, 1.76, 1.60, 1.36, 1.00)),
+    Kind("cloth_flat", "pleats", 66, colours=CLOTH_COLOURS, patterns=CLOTH_PATTERNS,
+         top=(0.36, 0.41, 0.48, 0.54, 0.58, 0.60), bottom=(1.80, 1.79, 1.76, 1.67, 1.51, 1.22)),
+    Kind("sponge", "smooth", 74, colours=("black", "black", "charcoal", "grey", "rose", "beige", "navy"),
+         top=(0.34, 0.42, 0.54, 0.62, 0.66, 0.72), bottom=(1.86, 1.83, 1.73, 1.55, 1.28, 0.98)),
+    Kind("duckbill", "panels", 56, colours=("white", "sky", "teal", "mint"), straps=("head", "ear"), pools=EVAL_ONLY,
+         top=(0.36, 0.38, 0.44, 0.52, 0.60, 0.66), bottom=(1.74, 1.73, 1.70, 1.62, 1.50, 1.34)),
+    Kind("valved", "valve", 62, colours=("white", "grey", "black", "charcoal"), straps=("head", "ear"), pools=EVAL_ONLY,
+         top=(0.30, 0.40, 0.52, 0.60, 0.64, 0.72), bottom=(1.86, 1.78, 1.66, 1.50, 1.32, 1.10)),
+    Kind("bandana", "smooth", 84, colours=CLOTH_COLOURS, patterns=CLOTH_PATTERNS, straps=("none",), pools=EVAL_ONLY,
+         top=(0.36, 0.39, 0.44, 0.49, 0.53, 0.55), bottom=(2.45, 2.25, 2.00, 1.75, 1.45, 1.10)),
 )
+# fmt: on
 
 COLOURS = (
-    Colour("white", (238, 240, 242)),
-    Colour("sky", (118, 184, 228)),
-    Colour("teal", (118, 196, 186)),
-    Colour("mint", (190, 224, 204)),
-    Colour("black", (34, 34, 37)),
-    Colour("charcoal", (72, 73, 77)),
-    Colour("grey", (150, 152, 156)),
-    Colour("pink", (240, 182, 196)),
-    Colour("rose", (204, 120, 136)),
-    Colour("red", (190, 44, 50)),
-    Colour("wine", (112, 34, 52)),
-    Colour("plum", (122, 92, 122)),
-    Colour("navy", (38, 50, 92)),
-    Colour("royal", (58, 128, 190)),
-    Colour("beige", (214, 194, 168)),
-    Colour("brown", (122, 86, 62)),
-    Colour("mustard", (216, 170, 74)),
-    Colour("forest", (46, 92, 66)),
-    Colour("lavender", (186, 172, 220), EVAL_ONLY),
-    Colour("coral", (240, 142, 122), EVAL_ONLY),
-    Colour("olive", (118, 120, 70), EVAL_ONLY),
-    Colour("orange", (228, 128, 50), EVAL_ONLY),
+    ClothColour("white", (238, 240, 242)),
+    ClothColour("sky", (118, 184, 228)),
+    ClothColour("teal", (118, 196, 186)),
+    ClothColour("mint", (190, 224, 204)),
+    ClothColour("black", (34, 34, 37)),
+    ClothColour("charcoal", (72, 73, 77)),
+    ClothColour("grey", (150, 152, 156)),
+    ClothColour("pink", (240, 182, 196)),
+    ClothColour("rose", (204, 120, 136)),
+    ClothColour("red", (190, 44, 50)),
+    ClothColour("wine", (112, 34, 52)),
+    ClothColour("plum", (122, 92, 122)),
+    ClothColour("navy", (38, 50, 92)),
+    ClothColour("royal", (58, 128, 190)),
+    ClothColour("beige", (214, 194, 168)),
+    ClothColour("brown", (122, 86, 62)),
+    ClothColour("mustard", (216, 170, 74)),
+    ClothColour("forest", (46, 92, 66)),
+    ClothColour("lavender", (186, 172, 220), EVAL_ONLY),
+    ClothColour("coral", (240, 142, 122), EVAL_ONLY),
+    ClothColour("olive", (118, 120, 70), EVAL_ONLY),
+    ClothColour("orange", (228, 128, 50), EVAL_ONLY),
 )
 
 PATTERNS = (
@@ -255,20 +173,17 @@ WRONG_WAYS = tuple(row.name for row in WEARS if row.name != "worn")
 
 
 def find(rows: Iterable[Row], name: str) -> Row:
-    """The row of that name; UserError listing the names there are when it is missing."""
-    named: Mapping[str, Row] = {row.name: row for row in rows}
-    if name not in named:
-        raise UserError(f"mask: no such name {name!r}, allowed: {', '.join(named)}")
-    return named[name]
+    """Return the row of that name. UserError lists the known names."""
+    return row_named(rows, name, what="mask option")
 
 
 def in_pool(rows: Iterable[Row], pool: str) -> tuple[Row, ...]:
-    """The rows that a pool may use; UserError when there is no pool of that name."""
+    """Return the rows of a pool. UserError for an unknown pool."""
     if pool not in POOLS:
         raise UserError(f"mask pool: no such name {pool!r}, allowed: {', '.join(POOLS)}")
     return tuple(row for row in rows if pool in row.pools)
 
 
 def wrong_ways(pool: str) -> tuple[str, ...]:
-    """Names of the wrong ways to wear a mask that a pool shows."""
+    """Return the names of a pool's wrong ways to wear a mask."""
     return tuple(row.name for row in in_pool(WEARS, pool) if row.name != "worn")

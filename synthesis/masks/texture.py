@@ -1,8 +1,7 @@
-"""What a mask's cloth looks like lying flat: its pattern, its folds and seams, its creases.
+"""Texture of a flat mask cloth: pattern, folds, seams and creases.
 
-Every weave and relief is a function found by name in a table; it gets the cloth's coordinates and returns one number
-a point. A weave's number says how much of the second colour shows (0 to 1), a relief's how bright the cloth is there
-(1 = flat cloth lit from the front).
+WEAVES and RELIEFS hold functions from the cloth's coordinates to one value per point: a weave returns the weight of the
+second colour (0 to 1), a relief the brightness (1 = flat cloth lit from the front).
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ class Cloth:
 
 
 def cloth(shape: tuple[int, int], size: tuple[float, float]) -> Cloth:
-    """Coordinates for a picture of `shape` (H, W) of a cloth of `size` (width, height) in eye distances."""
+    """Return the coordinates of an image of `shape` (H, W) of a cloth of `size` (width, height) in eye distances."""
     u = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
     v = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
     return Cloth(u, v, *size)
 
 
 def _band(position: np.ndarray, repeats: float) -> np.ndarray:
-    """1 on one half of each repeat and 0 on the other, with soft edges."""
+    """Return 1 on one half of each repeat and 0 on the other, with soft edges."""
     return np.clip(np.sin(position * np.float32(np.pi * repeats)) * 4 + 0.5, 0, 1)
 
 
@@ -92,7 +91,7 @@ def _camouflage(c: Cloth, grain: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise(shape: tuple[int, int], cells: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Smooth random hills, about one per cell, spread about 1."""
+    """Return smooth random hills, about one per cell, with a standard deviation of about 1."""
     coarse = rng.standard_normal(cells, dtype=np.float32)
     return cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
 
@@ -110,13 +109,13 @@ WEAVES: dict[str, Callable[[Cloth, float, np.random.Generator], np.ndarray]] = {
 
 
 def _crease(distance: np.ndarray, width: float) -> np.ndarray:
-    """A pressed line: dark on one side (positive distance) and lit on the other."""
+    """Shade a pressed line: dark on one side (positive distance) and lit on the other."""
     near = distance / np.float32(width)
     return -near * np.exp(np.float32(0.5) - near * near * np.float32(0.5))
 
 
 def _hem(c: Cloth, inset: float) -> np.ndarray:
-    """The sewn border: a faint dark line along the edges, `inset` eye distances inside."""
+    """Shade the sewn border: a faint dark line along the edges, `inset` eye distances inside."""
     edge = np.minimum(np.minimum(c.v, 1 - c.v) * np.float32(c.height), (1 - np.abs(c.u)) * np.float32(c.width / 2))
     return -np.exp(-(((edge - np.float32(inset)) / np.float32(0.015)) ** 2))
 
@@ -188,7 +187,7 @@ RELIEFS: dict[str, Callable[[Cloth, float], np.ndarray]] = {
 
 
 def _crumple(c: Cloth, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Soft creases (slopes of random hills seen under light from above) and the grain of the threads."""
+    """Return soft creases (slopes of random hills lit from above) and the grain of the threads."""
     hills = _noise(c.shape, (int(rng.integers(5, 11)), int(rng.integers(4, 8))), rng)
     slopes = cv2.Sobel(hills, cv2.CV_32F, 0, 1, ksize=3) * np.float32(c.shape[0] / 96)
     threads = rng.standard_normal(c.shape, dtype=np.float32)
@@ -196,7 +195,7 @@ def _crumple(c: Cloth, strength: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _ink(c: Cloth, rng: np.random.Generator) -> np.ndarray:
-    """Two lines of small printed letters: how dark they make the cloth, (H, W) float32 factors."""
+    """Return factors (H, W) float32 that darken the cloth under two lines of small printed letters."""
     page = np.zeros(c.shape, np.uint8)
     scale = c.shape[1] / 420
     x, y = rng.uniform(0.3, 0.62) * c.shape[1], rng.uniform(0.5, 0.68) * c.shape[0]
@@ -210,8 +209,8 @@ def _ink(c: Cloth, rng: np.random.Generator) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a cloth looks, colours (3,) float in 0 to 255."""
+class ClothStyle:
+    """Texture parameters of a cloth. Colours (3,) float from 0 to 255."""
 
     weave: str
     relief: str
@@ -224,18 +223,18 @@ class Look:
 
 
 def draw_cloth(
-    look: Look, shape: tuple[int, int], size: tuple[float, float], *, rng: np.random.Generator
+    style: ClothStyle, shape: tuple[int, int], size: tuple[float, float], *, rng: np.random.Generator
 ) -> np.ndarray:
-    """The flat cloth under even light, (H, W, 3) uint8 RGB of `shape` (H, W); `size` in eye distances."""
+    """Draw the flat cloth under even light, (H, W, 3) uint8 RGB of `shape` (H, W); `size` in eye distances."""
     grow = max(1.0, SMALLEST / shape[1])
     c = cloth((round(shape[0] * grow), round(shape[1] * grow)), size)
-    share = WEAVES[look.weave](c, look.grain, rng).astype(np.float32)
-    shade = (RELIEFS[look.relief](c, look.deep) + _crumple(c, look.crumple, rng)).astype(np.float32)
-    # Folds must show on black cloth too, where a factor on the colour alone would be lost.
+    weight = WEAVES[style.weave](c, style.grain, rng).astype(np.float32)
+    shade = (RELIEFS[style.relief](c, style.deep) + _crumple(c, style.crumple, rng)).astype(np.float32)
+    # A factor alone would not show folds on black cloth.
     lift = (shade - 1) * 14
-    if look.stamp:
+    if style.stamp:
         shade *= _ink(c, rng)
-    pairs = zip(look.colour.astype(np.float32), look.trim.astype(np.float32), strict=True)
-    planes = [(first + share * (second - first)) * shade + lift for first, second in pairs]
-    picture = cv2.convertScaleAbs(cv2.merge(planes))
-    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA) if grow > 1 else picture
+    pairs = zip(style.colour.astype(np.float32), style.trim.astype(np.float32), strict=True)
+    planes = [(first + weight * (second - first)) * shade + lift for first, second in pairs]
+    image = cv2.convertScaleAbs(cv2.merge(planes))
+    return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA) if grow > 1 else image

@@ -17,10 +17,10 @@ from synthesis.camera import random_camera, take_photo
 from synthesis.drawn import sample as sample_people
 from synthesis.drawn.person import OLDEST, YOUNGEST, random_person
 from synthesis.drawn.portrait import HEIGHT, WIDTH, draw_person, random_shot
-from synthesis.drawn.sample import Settings, plan_eval, plan_train
+from synthesis.drawn.sample import SampleSettings, plan_eval, plan_train
 
-SMALL = Settings(train_people=8, eval_photos=7, seed=4, age_edges=(25, 40))
-DEFAULT = Settings(train_people=60, eval_photos=120, seed=0, age_edges=(25, 40))
+SMALL = SampleSettings(train_people=8, eval_photos=7, seed=4, age_edges=(25, 40))
+DEFAULT = SampleSettings(train_people=60, eval_photos=120, seed=0, age_edges=(25, 40))
 
 
 def run(out: Path, *flags: str) -> None:
@@ -49,7 +49,7 @@ def test_number_of_processes_changes_no_byte(sample: Path, tmp_path: Path) -> No
 
 
 def test_another_seed_draws_other_people() -> None:
-    first, second = (plan_train(Settings(1, 1, seed, (25, 40)))[0].person() for seed in (0, 1))
+    first, second = (plan_train(SampleSettings(1, 1, seed, (25, 40)))[0].person() for seed in (0, 1))
     assert first.measures != second.measures
 
 
@@ -80,21 +80,21 @@ def test_truth_is_what_was_drawn_and_lies_outside_eval(sample: Path) -> None:
     assert set(info["ans"]) == {0}
     assert sorted(path.name for path in (sample / "eval").iterdir()) == ["images", "info.csv"]
     drawn = {}
-    for sitting in plan_eval(SMALL):
-        ((path, mask),) = sitting.photos
-        age_group = 0 if sitting.identity.age < 25 else 1 if sitting.identity.age < 40 else 2
-        drawn[Path(path).name] = 6 * mask + 3 * (sitting.identity.gender == "female") + age_group
+    for one in plan_eval(SMALL):
+        ((path, mask),) = one.photos
+        age_group = 0 if one.identity.age < 25 else 1 if one.identity.age < 40 else 2
+        drawn[Path(path).name] = 6 * mask + 3 * (one.identity.gender == "female") + age_group
     assert dict(zip(truth["ImageID"], truth["ans"], strict=True)) == drawn
 
 
 def test_eval_has_the_mask_proportions_of_train() -> None:
-    counted = Counter(mask for sitting in plan_eval(Settings(1, 70, 0, (25, 40))) for _, mask in sitting.photos)
+    counted = Counter(mask for one in plan_eval(SampleSettings(1, 70, 0, (25, 40))) for _, mask in one.photos)
     assert counted == {0: 50, 1: 10, 2: 10}
 
 
 def test_eval_people_are_not_in_train() -> None:
     train, evaluation = (
-        {tuple(sitting.person().measures.values()) for sitting in plan(DEFAULT)} for plan in (plan_train, plan_eval)
+        {tuple(one.person().measures.values()) for one in plan(DEFAULT)} for plan in (plan_train, plan_eval)
     )
     assert (len(train), len(evaluation)) == (60, 120)
     assert not train & evaluation
@@ -103,14 +103,14 @@ def test_eval_people_are_not_in_train() -> None:
 @pytest.mark.parametrize("edges", [(25, 40), (30, 60)])
 def test_genders_and_age_groups_are_balanced(edges: tuple[int, int]) -> None:
     cells = Counter(
-        (sitting.identity.gender, sum(sitting.identity.age >= edge for edge in edges))
-        for sitting in plan_train(Settings(60, 120, 0, edges))
+        (one.identity.gender, sum(one.identity.age >= edge for edge in edges))
+        for one in plan_train(SampleSettings(60, 120, 0, edges))
     )
     assert len(cells) == 6 and set(cells.values()) == {10}
 
 
 def test_ages_span_eighteen_to_sixty_nine() -> None:
-    ages = {sitting.identity.age for sitting in plan_train(Settings(1200, 1, 0, (25, 40)))}
+    ages = {one.identity.age for one in plan_train(SampleSettings(1200, 1, 0, (25, 40)))}
     assert (min(ages), max(ages)) == (YOUNGEST, OLDEST) == (18, 69)
 
 
