@@ -179,7 +179,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
-    """The JSON object in `path`; UserError if it is missing, damaged, not an object, or lacks one of `entries`."""
+    """Read the JSON object in `path`; UserError if it is missing, damaged, not an object, or lacks one of `entries`."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -190,7 +190,7 @@ def read_json(path: Path, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
 
 
 def parse_json(where: object, text: str, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
-    """The JSON object in `text`, which lies at `where`. UserError as read_json says."""
+    """Return the JSON object in `text`, read from `where`. UserError as `read_json`."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -231,7 +231,7 @@ def _has_carriage_return(frame: pd.DataFrame) -> bool:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A CSV as strings (empty where empty), with at least `columns`; UserError names what is wrong and where."""
+    """Read a CSV as strings (empty where empty), with at least `columns`; UserError names the file and the fault."""
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
@@ -249,7 +249,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _refuse_repeated_column(path: Path) -> None:
-    """pandas renames the second one without a word."""
+    """UserError for two columns of one name, the second of which pandas would rename."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         header = next(csv.reader(stream), [])
     repeated = [name for name in header if name and header.count(name) > 1]
@@ -258,14 +258,14 @@ def _refuse_repeated_column(path: Path) -> None:
 
 
 def require_unique(path: Path, frame: pd.DataFrame, column: str) -> None:
-    """UserError naming the first value that stands twice in a key column of the table read from `path`."""
+    """UserError naming the first value that occurs twice in a key column of the table read from `path`."""
     repeated = frame[column][frame[column].duplicated()]
     if len(repeated):
         raise UserError(f"{path}: {column} {repeated.iloc[0]!r} stands in more than one row")
 
 
 def text_hash(parts: Iterable[str]) -> str:
-    """A short hash of strings, order included."""
+    """Return a short hash of strings, which depends on their order."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
@@ -273,7 +273,7 @@ def text_hash(parts: Iterable[str]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """UserError if there is no such file."""
+    """Return the SHA-256 of a file's content; UserError if there is no such file."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -32,8 +32,8 @@ FLUSH_SECONDS = 10.0
 """Finished work that a power cut can cost. Ctrl-C costs none."""
 
 _work: Callable | None = None
-"""The work of a pool process, set once by `_set_up`; None in the parent. An initializer can hand state to the calls
-that follow it through a global of its module alone."""
+"""Work of a pool process, set once by `_set_up`; None in the parent. A pool's initializer can hand state to later calls
+in no other way."""
 
 
 def run_parallel(

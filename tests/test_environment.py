@@ -187,3 +187,9 @@ class TestTelemetry:
         loaded = [name for name in order if name.split(".")[0] in LIBRARIES]
         assert "core" in order
         assert all(order.index("core") < order.index(name) for name in loaded)
+
+
+def test_the_command_line_loads_no_heavy_library() -> None:
+    heavy = ("albumentations", "cv2", "numpy", "pandas", "timm", "torch")
+    show = f"import core.cli, core.tasks, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert run("-c", show).stdout == "[]\n"
