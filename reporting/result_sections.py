@@ -11,16 +11,7 @@ from evaluation.calibration import expected_calibration_error, reliability
 from evaluation.combined_class import COMBINED, combine_labels
 from evaluation.metrics import confusion_matrix
 from evaluation.predictions import TaskPredictions, worst_mistakes
-from evaluation.scores import (
-    FEWEST_PEOPLE,
-    Labels,
-    known_values,
-    majority,
-    score,
-    score_groups,
-    value_errors,
-    weakest,
-)
+from evaluation.scores import FEWEST_PEOPLE, Labels, known_values, majority, score, score_groups, value_errors, weakest
 from reporting.figures import density_chart, embed, reliability_chart, thumbnail
 from reporting.i18n import INSTALL_GRADCAM
 from reporting.load import RunData, Split
