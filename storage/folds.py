@@ -21,11 +21,16 @@ def folds_path(run_dir: Path) -> Path:
 
 def load_or_make_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
     """Fold of every person. Made and written at first use; later read, and refused if it does not fit the crops."""
-    path = folds_path(run_dir)
     assignment = plan_folds(run_dir, crops, folds=folds, seed=seed, age_edges=age_edges)
+    write_folds(run_dir, assignment)
+    return assignment
+
+
+def write_folds(run_dir: Path, assignment: Mapping[str, int]) -> None:
+    """Write folds.csv at first use."""
+    path = folds_path(run_dir)
     if not path.exists():
         files.write_csv(path, pd.DataFrame(sorted(assignment.items()), columns=["person", "fold"]))
-    return assignment
 
 
 def plan_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
