@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument(
-        "--task", nargs="+", default=task_names(), choices=task_names(), help="what to learn (default: all)"
+        "--task", nargs="+", default=task_names(), choices=task_names(), help="what to learn"
     )
     parser.add_argument("--fold", type=int, nargs="+", metavar="K", help="train these folds only (default: all)")
     parser.add_argument("--profile", choices=list(PROFILES), help="named settings (default: full on a GPU, else quick)")

@@ -11,8 +11,8 @@ from core.cli import UserError, command_parser
 from core.tasks import task_names
 from training import config
 from training.config import (
-    RUNTIME_FIELDS,
     PROFILES,
+    RUNTIME_FIELDS,
     TASK_SETTINGS,
     Config,
     add_flags,

@@ -81,7 +81,7 @@ def run_copy(run_dir: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def backbones_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files of the backbones that compute features of pictures in memory, as they do."""
     asked, image_features = [], inputs.image_features
 
@@ -346,18 +346,22 @@ class TestInference:
 
 
 class TestServing:
-    def test_a_backbone_is_asked_once_for_all_folds(self, run_dir: Path, crop_dir: Path, looks: list[str]) -> None:
+    def test_a_backbone_is_asked_once_for_all_folds(
+        self, run_dir: Path, crop_dir: Path, backbones_run: list[str]
+    ) -> None:
         (backbone,) = (run_dir / "backbones").iterdir()
         pictures = eval_pictures(crop_dir)
         scores = load_run(run_dir, device="cpu")(pictures)
-        assert looks == [backbone.name]
+        assert backbones_run == [backbone.name]
         assert_scores(scores, run_dir, pictures)
 
-    def test_each_of_two_backbones_is_asked_once(self, mixed_run: Path, crop_dir: Path, looks: list[str]) -> None:
+    def test_each_of_two_backbones_is_asked_once(
+        self, mixed_run: Path, crop_dir: Path, backbones_run: list[str]
+    ) -> None:
         pictures = eval_pictures(crop_dir)
         scores = load_run(mixed_run, device="cpu")(pictures)
-        assert sorted(looks) == sorted(path.name for path in (mixed_run / "backbones").iterdir())
-        assert len(looks) == 2
+        assert sorted(backbones_run) == sorted(path.name for path in (mixed_run / "backbones").iterdir())
+        assert len(backbones_run) == 2
         assert_scores(scores, mixed_run, pictures)
 
     @pytest.mark.parametrize(("kind", "backbones"), [("run", 1), ("mixed", 3)])

@@ -232,15 +232,17 @@ def _default_text(name: str) -> str:
     for task in task_names():
         value = getattr(_layered(TASK_SETTINGS.get(task, {})), name)
         tasks_of.setdefault(value, []).append(task)
-    if len(tasks_of) == 1:
-        text = str(_plain(next(iter(tasks_of))))
-    else:
-        text = ", ".join(f"{'/'.join(tasks)} {_plain(value)}" for value, tasks in tasks_of.items())
+    same = len(tasks_of) == 1
+    text = ", ".join(f"{'' if same else '/'.join(tasks) + ' '}{_shown(value)}" for value, tasks in tasks_of.items())
     for profile, row in PROFILES.items():
         for task, values in row.items():
             if name in values:
-                text += f"; {profile}{'' if task == ANY_TASK else f' {task}'} {_plain(values[name])}"
+                text += f"; {profile}{'' if task == ANY_TASK else f' {task}'} {_shown(values[name])}"
     return text
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def typed_settings(args: argparse.Namespace) -> dict[str, Any]:
