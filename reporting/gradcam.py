@@ -35,7 +35,7 @@ class Looks:
             self._predictors[fold_dir] = load_predictor(fold_dir, task)
             self._predictors[fold_dir].model.cpu().eval().requires_grad_(False)
         predictor = self._predictors[fold_dir]
-        pictures = np.stack([shrink(read_photo(path), predictor.size) for path in paths])
+        pictures = np.stack([shrink(read_photo(path), predictor.input.size) for path in paths])
         images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
         layer = _last_feature_map(predictor.model, images[:1])
         return None if layer is None else _grad_cam(predictor, layer, images, classes)

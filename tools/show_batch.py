@@ -13,22 +13,20 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from core.cli import UserError, command_parser, run_cli
 from core.contact_sheet import Cell, contact_sheet
 from core.images import write_photo
 from core.tasks import Task, task_named, task_names
-from dataset import Draw
 from storage.crops import load_crops
 from storage.folds import make_folds, person_strata, plan_folds
 from storage.label_corrections import training_crops
 from storage.run_dir import CONFIG, fold_dir_of, read_config_of
 from tools.places import add_places, crop_dir_of, has_run, refuse_no_crops
 from training.config import PROFILES, Config, add_flags, from_dict, resolve, typed_settings
-from training.feature_cache import is_frozen, looks_of, views_to_train_on
-from training.fold import FoldTraining, epoch_sampler, refuse_unusable
-from training.fold_data import FoldData
+from training.fold_setup import FoldData, epoch_sampler, refuse_unusable
+from training.inputs import FeatureInput, PixelInput
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = chosen_settings(args, fold_dir)
     refuse_unusable(task, config)
     data = fold_data(args, task, config)
-    cells = list(islice(shown(fold_dir, data, config, args.epoch), args.count))
+    cells = list(islice(shown(data, config, args.epoch), args.count))
     write_photo(args.out, contact_sheet(cells))
     print(f"{args.out}: {len(cells)} photos of {data.title} epoch {args.epoch}, augment {config.augment}")
     if config.mixup:
@@ -68,7 +66,6 @@ def chosen_settings(args: argparse.Namespace, fold_dir: Path) -> Config:
         config = resolve(args.task, args.profile, typed)
     if not 0 <= args.fold < config.folds:
         raise UserError(f"--fold {args.fold}: allowed is 0 to {config.folds - 1}")
-    # The network is made with the loader, and not used.
     return replace(config, pretrained=False, device="cpu", workers=0)
 
 
@@ -85,25 +82,23 @@ def fold_data(args: argparse.Namespace, task: Task, config: Config) -> FoldData:
     return FoldData(task, args.fold, crops, crops.labels(task, config.age_edges), fold_of)
 
 
-def shown(fold_dir: Path, data: FoldData, config: Config, epoch: int) -> Iterator[Cell]:
-    """The photos of an epoch, counted from 1, in the order that training sees them."""
-    # Not frozen: what is wanted are the pictures, and not what a backbone says of them.
-    training = FoldTraining(fold_dir, data, replace(config, backbone_lr=1.0))
+def shown(data: FoldData, config: Config, epoch: int) -> Iterator[Cell]:
+    """Yield the images of an epoch, counted from 1, in the order that training sees them."""
+    fold_input = data.input_for(config)
+    pixels = PixelInput(config, fold_input.size)
+    cache = pixels.open(data.crops)
+    crops, labels = data.part(out_of_fold=False)
+    train_set = pixels.train_set(cache, crops.image_ids, torch.tensor(labels))
     sampler = epoch_sampler(data, config)
     sampler.epoch = epoch - 1
-    crops, labels = data.part(held_out=False)
     for draw in sampler:
         image_id = crops.image_ids[draw.index]
-        picture = view_drawn(training, draw, config) if is_frozen(config) else training.train_set[draw][0].numpy()
-        yield Cell(picture, (*image_id.rsplit("/", 1), data.task.classes[labels[draw.index]]))
-
-
-def view_drawn(training: FoldTraining, draw: Draw, config: Config) -> np.ndarray:
-    """The view (H, W, 3) uint8 whose features a head is shown."""
-    crops, _ = training.data.part(held_out=False)
-    image_id = crops.image_ids[draw.index]
-    (row,) = training.store.rows([image_id])
-    return looks_of(config).of(training.store.images[row], image_id)[draw.seed % views_to_train_on(config)]
+        if isinstance(fold_input, FeatureInput):
+            views = fold_input.views.of(cache.pictures[train_set.rows[draw.index]], image_id)
+            image = views[draw.seed % fold_input.views_per_epoch]
+        else:
+            image = train_set[draw][0].numpy()
+        yield Cell(image, (*image_id.rsplit("/", 1), data.task.classes[labels[draw.index]]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from core.cli import UserError, row_named
 from core.files import write_text
+from storage.run_dir import run_dir_of
 
 Settings = Mapping[str, Any]
 PROJECT = "mask-gender-age"
@@ -185,7 +186,7 @@ def _curves(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def _run_name(fold_dir: Path) -> str:
-    return fold_dir.resolve().parents[1].name
+    return run_dir_of(fold_dir.resolve()).name
 
 
 def _fold_name(fold_dir: Path) -> str:
