@@ -62,7 +62,7 @@ class PredictionJob:
         return {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
 
     def is_up_to_date(self, crops: Crops) -> bool:
-        """Whether the eval.csv that is there was made from the same weights, crops and options."""
+        """Return whether the eval.csv that is there was made from the same weights, crops and options."""
         table_path, stamp_path = self.output_dir / EVAL, self.output_dir / STAMP
         known = table_path.exists() and stamp_path.exists()
         return known and files.read_json(stamp_path) == self.stamp(crops)

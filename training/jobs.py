@@ -40,7 +40,7 @@ class FoldJob:
 
     @property
     def is_left(self) -> bool:
-        """Whether there is something to train."""
+        """Return whether there is something to train."""
         return self.overwrite or not is_done(self.fold_dir)
 
 

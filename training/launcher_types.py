@@ -11,7 +11,7 @@ Start = Callable[[], Callable[[Item], Result]]
 
 @dataclass(frozen=True)
 class Resources:
-    """Where work runs. `processes` is for the local launcher; all that follows it is for a cluster alone.
+    """Resources of some work. `processes` is for the local launcher; all that follows it is for a cluster alone.
 
     `cpus`, `gpus`: what one piece of work gets (0.25 lets four pieces share a GPU). `address`: of a cluster that runs
     already, empty to start one on this machine. `shard`: items that are handed out at once.
