@@ -1,6 +1,6 @@
-"""What training is shown: augmentations, the dataset of stored crops, and whose photos make an epoch.
+"""Augmentations, the dataset of cached crops, and the sampler that chooses the photos of an epoch.
 
-Every random choice hangs on (seed, epoch, position) alone, so a run repeats whatever the number of loader processes,
+Every random choice depends on (seed, epoch, position) alone, so a run repeats whatever the number of loader processes,
 and an epoch can be begun again after a stop.
 """
 
@@ -63,19 +63,19 @@ AUGMENTATIONS: MappingProxyType[str, Callable[[], list[A.BasicTransform]]] = Map
 
 
 def train_transform(augment: str) -> A.Compose:
-    """(H, W, 3) uint8 RGB, already of the network's size, to a randomly changed picture of the same shape."""
+    """Return the transform of an image (H, W, 3) uint8 RGB of the network's size to a random view of that shape."""
     if augment not in AUGMENTATIONS:
         raise UserError(f"--augment {augment!r} is unknown; the augmentations are {', '.join(AUGMENTATIONS)}")
     return A.Compose(AUGMENTATIONS[augment]())
 
 
 def eval_transform() -> A.Compose:
-    """Pictures as they are stored."""
+    """Return the transform that changes nothing."""
     return A.Compose(_no_augmentation())
 
 
 def seed_steps(transform: A.Compose, seed: int) -> None:
-    """Seed every step on its own. With one seed for all, as `set_random_seed` gives, all steps act or none does."""
+    """Seed every step on its own. With one seed for all, as `set_random_seed` does, all steps act or none does."""
     step_seeds = np.random.SeedSequence(seed).generate_state(len(transform.transforms)).tolist()
     for step, step_seed in zip(transform.transforms, step_seeds, strict=True):
         step.set_random_seed(step_seed)
@@ -83,16 +83,16 @@ def seed_steps(transform: A.Compose, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Draw:
-    """One photo to show: its position in the dataset, and the seed of its augmentation, or of the view that is kept."""
+    """One photo to show: its index in the dataset, and the seed of its augmentation or of its cached view."""
 
     index: int
     seed: int
 
 
 class CropDataset(Dataset):
-    """Stored crops. An item is (picture (H, W, 3) uint8 RGB, target, index); targets are 0 where nobody knows them.
+    """Cached crops. An item is (image (H, W, 3) uint8 RGB, target, index); targets are 0 if none are given.
 
-    Takes an index, or a Draw for a random transform. `rows` are the crops of this dataset in the store.
+    Takes an index, or a Draw for a random transform. `rows` are the crops of this dataset in the cache.
     """
 
     def __init__(
@@ -108,19 +108,19 @@ class CropDataset(Dataset):
 
     def __getitem__(self, item: int | Draw) -> tuple[Tensor, Tensor, int]:
         draw = item if isinstance(item, Draw) else Draw(item, 0)
-        # A copy: the store is read-only, and the steps of a transform may work in place.
-        picture = np.array(self.store.images[self.rows[draw.index]])
+        # A copy: the cache is read-only, and the steps of a transform may work in place.
+        image = np.array(self.store.images[self.rows[draw.index]])
         seed_steps(self.transform, draw.seed)
-        shown = np.ascontiguousarray(self.transform(image=picture)["image"])
-        return torch.from_numpy(shown), self.targets[draw.index], draw.index
+        view = np.ascontiguousarray(self.transform(image=image)["image"])
+        return torch.from_numpy(view), self.targets[draw.index], draw.index
 
 
 class PersonSampler(Sampler[Draw]):
     """This rank's photos of one epoch, shuffled: up to `photos_per_person` of each person, 0 meaning all.
 
-    A person's photos are taken in turn from the classes they have, so that three photos of somebody with five masked,
-    one wrongly masked and one bare photo are one of each, while gender and age, being the person's, choose freely.
-    Each is drawn `times`, with seeds that follow one another: so many views, numbered by the seed, come once each.
+    A person's photos are taken in turn from the classes they have: three photos of a person with five masked, one
+    wrongly masked and one bare photo are one of each. Each is drawn `times`, with consecutive seeds, so that each of
+    as many cached views, numbered by the seed, comes once.
     """
 
     def __init__(
@@ -163,10 +163,9 @@ class PersonSampler(Sampler[Draw]):
 def make_loader(
     dataset: CropDataset, *, batch_size: int, workers: int, pin_memory: bool, sampler: PersonSampler | None = None
 ) -> DataLoader:
-    """Batches of pictures (N, H, W, 3) uint8, targets (N,), indices (N,). Without a sampler: each photo once, in order.
+    """Return batches of images (N, H, W, 3) uint8, targets (N,), indices (N,). Without a sampler: all photos in order.
 
-    With one, all batches of an epoch are of one size: what is left over at its end is others in the next epoch. Batch
-    normalisation cannot work with a last batch of a single photo.
+    With one, the photos of an epoch's incomplete last batch are dropped: batch normalisation fails for a single photo.
     """
     whole_batches_only = sampler is not None and len(sampler) > batch_size
     return DataLoader(
@@ -179,8 +178,8 @@ def make_loader(
         worker_init_fn=_quiet_worker,
         # Starting them anew for every epoch costs seconds.
         persistent_workers=workers > 0 and sampler is not None,
-        # A loader draws a seed for its workers. Drawn from the seeds of the training it would change what is learned
-        # with the number of workers, and between a loader that goes on and one that begins.
+        # A loader draws a seed for its workers. From the generator of the training, it would change the result with
+        # the number of workers, and after a stop.
         generator=torch.Generator(),
     )
 

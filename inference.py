@@ -9,7 +9,7 @@ Works from the fold folders alone: architecture and settings are those of traini
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +17,12 @@ from core import files
 from core.cli import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
 from core.files import holding, require_room
 from core.tasks import task_named, task_names
-from storage.crop_cache import open_crop_cache
 from storage.crops import Crops, load_crops
 from storage.run_dir import (
     CONFIG,
     EVAL,
     MODEL,
     Run,
-    backbone_path,
     begin_run,
     finished_folds,
     read_config_of,
@@ -32,17 +30,42 @@ from storage.run_dir import (
     trained_tasks,
 )
 from training.config import from_dict
-from training.device import pick_device, prepare_process
-from training.feature_cache import Looks, Shard, describe, missing_shards
-from training.feature_making import make_features
-from training.launchers import LOCAL, add_launcher_flags, launch_all
-from training.predictor import input_size, load_predictor, refuse_other_crops, write_prediction
+from training.launchers import LOCAL, add_launcher_flags, launch_all, resources_of
 
 STAMP = "eval.json"
 ROW_BYTES = 200
 """A row of a logit table: a name and a few numbers of 12 characters."""
 WORTH_A_PROCESS = 1500
 """Predictions of a small network that take about as long as to start a process."""
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """One trained fold, and the folder that its eval.csv is written to. `tta` is None for that of training."""
+
+    task: str
+    fold_dir: Path
+    output_dir: Path
+    device: str
+    workers: int
+    tta: str | None
+
+    @property
+    def title(self) -> str:
+        return f"{self.task} {self.fold_dir.name}"
+
+    def stamp(self, crops: Crops) -> dict[str, str]:
+        """Return the weights, crops and options that the eval logits are made from."""
+        settings = read_config_of(self.fold_dir, self.task)["settings"]
+        weights = files.file_sha256(self.fold_dir / MODEL)
+        tta = self.tta or from_dict(settings).tta
+        return {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
+
+    def is_up_to_date(self, crops: Crops) -> bool:
+        """Return whether the eval.csv that is there was made from the same weights, crops and options."""
+        table_path, stamp_path = self.output_dir / EVAL, self.output_dir / STAMP
+        known = table_path.exists() and stamp_path.exists()
+        return known and files.read_json(stamp_path) == self.stamp(crops)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,55 +76,90 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def predict_tasks(args: argparse.Namespace, run: Run) -> None:
-    """Logits of all finished folds of the chosen tasks."""
+    """Write the logits of all finished folds of the chosen tasks."""
+    # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
+    from training.jobs import make_features
+
     crops = load_crops(args.crop_dir or Path(run.crop_dir), "eval")
     if not crops.image_ids:
         raise UserError(f"crop folder {crops.crop_dir}: no eval photos in it (data root {crops.source['data_root']})")
     if crops.missing:
         print(f"{len(crops.missing)} unreadable eval photos get no logits: {name_some(crops.missing)}")
     folds_of = {task: folds_to_predict(args.run_dir / task) for task in args.task or trained_tasks(args.run_dir)}
-    output_dir = open_output(args, run, crops)
-    models = [(folder, output_dir / task / folder.name, task) for task, folds in folds_of.items() for folder in folds]
-    models = [model for model in models if not is_up_to_date(*model, crops, args)]
-    jobs = args.jobs or jobs_at_once(args.device, len(models), len(crops.image_ids))
-    threads = max(1, cpu_count() // jobs) if args.launcher == LOCAL else args.job_cpus
-    make_features(args, make_stores(models, crops), device=args.device, jobs=jobs, threads=threads)
-    launch_all(args, partial(fold_predictor, crops, args, threads), models, processes=jobs)
+    output_dir = open_output(args.run_dir, args.output_dir, run, crops)
+    options = {"device": args.device, "workers": args.workers, "tta": args.tta}
+    jobs = [
+        PredictionJob(task, fold_dir, output_dir / task / fold_dir.name, **options)
+        for task, folds in folds_of.items()
+        for fold_dir in folds
+    ]
+    left = [job for job in jobs if not job.is_up_to_date(crops)]
+    for job in jobs:
+        if job not in left:
+            print(f"{job.title}: eval logits are up to date")
+    # Threads change the last digits, so they depend on all models of the run, not on those that are left.
+    models = sum(len(finished_folds(args.run_dir / task)) for task in trained_tasks(args.run_dir))
+    at_once = args.jobs or jobs_at_once(args.device, models, len(crops.image_ids))
+    threads = max(1, cpu_count() // at_once) if args.launcher == LOCAL else args.job_cpus
+    resources = resources_of(args, processes=min(at_once, len(left) or 1))
+    shards = make_caches(left, crops)
+    make_features(shards, device=args.device, threads=threads, at_once=at_once, resources=resources)
+    launch_all(resources, partial(job_predictor, crops, threads), left)
 
 
-def make_stores(models: Sequence[tuple[Path, Path, str]], crops: Crops) -> list[Shard]:
-    """The stores of pictures that the models will read: here, once, lest all processes make the same one.
+def make_caches(jobs: Sequence[PredictionJob], crops: Crops) -> list:
+    """Make the crop caches that jobs read; return the work (training.feature_cache.Shard) left for feature caches.
 
-    Returns the work that the stores of features still need. UserError for a model that was trained on crops cut in
-    another way.
+    UserError for a fold that was trained on crops cut in another way.
     """
+    from training.inputs import trained_input
+    from training.predictor import refuse_other_crops
+
     shards = {}
-    for fold_dir, _, task in models:
-        identity = read_config_of(fold_dir, task)
-        refuse_other_crops(fold_dir, identity, crops)
-        config = from_dict(identity["settings"])
-        size, weights = input_size(config, identity), backbone_path(fold_dir, identity)
-        open_crop_cache(crops, size)
-        if weights:
-            shards |= {
-                shard.path: shard
-                for shard in missing_shards(crops, describe(config, weights, size, identity["normalisation"]), Looks())
-            }
+    for job in jobs:
+        identity = read_config_of(job.fold_dir, job.task)
+        refuse_other_crops(job.fold_dir, identity, crops)
+        fold_input = trained_input(job.fold_dir, identity, from_dict(identity["settings"]))
+        shards |= {shard.path: shard for shard in fold_input.missing_shards(crops)}
     return list(shards.values())
 
 
 def jobs_at_once(device: str, models: int, photos: int) -> int:
-    """Models that predict side by side: one a core on a CPU, where two of one thread each do about twice as much as one
-    of two threads, but none for which there is less to do than its process takes to start."""
+    """One job per CPU core, but no more than pay for their start-up time; one per GPU.
+
+    On a CPU, two models of one thread each predict about twice as fast as one of two threads.
+    """
+    from training.device import pick_device
+
     if pick_device(device).type != "cpu":
         return 1
     return max(1, min(cpu_count(), models, models * photos // WORTH_A_PROCESS))
 
 
-def fold_predictor(crops: Crops, args: argparse.Namespace, threads: int) -> Callable[[tuple[Path, Path, str]], None]:
-    """What predicts with one fold's model, with so many threads, wherever it runs."""
+def job_predictor(crops: Crops, threads: int) -> Callable[[PredictionJob], None]:
+    """Prepare this process with a number of threads, and return the function that does jobs in it."""
+    from training.device import prepare_process
+
     prepare_process(threads)
-    return lambda model: predict_fold(*model, crops, args)
+    # Backbones that its folds share are read once.
+    return partial(predict_fold, crops=crops, backbones={})
+
+
+def predict_fold(job: PredictionJob, *, crops: Crops, backbones: dict) -> None:
+    """Write eval.csv of one fold."""
+    from training.predictor import load_predictor, predict_crops, write_prediction
+
+    stamp, stamp_path = job.stamp(crops), job.output_dir / STAMP
+    require_room(job.output_dir, ROW_BYTES * len(crops.image_ids), "inference")
+    predictor = load_predictor(job.fold_dir, job.task, backbones)
+    options = {"device": job.device, "workers": job.workers, "tta": stamp["tta"], "title": job.title}
+    prediction = predict_crops(predictor, crops, **options)
+    stamp_path.unlink(missing_ok=True)
+    write_prediction(job.output_dir / EVAL, task_named(job.task), crops.image_ids, prediction)
+    if job.output_dir != job.fold_dir:
+        files.write_json(job.output_dir / CONFIG, predictor.identity)
+    files.write_json(stamp_path, stamp)
+    print(f"{job.title}: {len(crops.image_ids)} eval photos")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -126,59 +184,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def folds_to_predict(task_dir: Path) -> list[Path]:
-    """Folders of a task's finished folds; UserError if there is none."""
+    """Return the folders of a task's finished folds. UserError if there is none."""
     folds = finished_folds(task_dir)
     if not folds:
         raise UserError(f"{task_dir}: no trained fold in it; run train.py --task {task_dir.name}")
     return folds
 
 
-def open_output(args: argparse.Namespace, run: Run, crops: Crops) -> Path:
-    """The run folder to write to; UserError if these crops do not belong to it."""
+def open_output(run_dir: Path, output_dir: Path | None, run: Run, crops: Crops) -> Path:
+    """Return the run folder to write to. UserError if these crops do not belong to it."""
     root = crops.source["data_root"]
-    if args.output_dir is None:
+    if output_dir is None:
         if root != run.data_root:
             raise UserError(
-                f"run folder {args.run_dir} belongs to {run.data_root}, the crops of {crops.crop_dir} to {root}; "
+                f"run folder {run_dir} belongs to {run.data_root}, the crops of {crops.crop_dir} to {root}; "
                 f"give an --output-dir to predict them"
             )
-        return args.run_dir
+        return run_dir
     other = {"data_root": root, "layout": crops.source["layout"], "crop_dir": str(crops.crop_dir.resolve())}
-    begin_run(args.output_dir, replace(run, **other))
-    return args.output_dir
-
-
-def stamp_of(fold_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> dict[str, str]:
-    """What the eval logits of a fold are made from."""
-    identity = read_config_of(fold_dir, task)
-    weights = files.file_sha256(fold_dir / MODEL)
-    tta = args.tta or from_dict(identity["settings"]).tta
-    return {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
-
-
-def is_up_to_date(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> bool:
-    """Whether the eval.csv that is there was made from the same weights, crops and options."""
-    table_path, stamp_path = output_dir / EVAL, output_dir / STAMP
-    known = table_path.exists() and stamp_path.exists()
-    if not known or files.read_json(stamp_path) != stamp_of(fold_dir, task, crops, args):
-        return False
-    print(f"{task} {fold_dir.name}: eval logits are up to date")
-    return True
-
-
-def predict_fold(fold_dir: Path, output_dir: Path, task: str, crops: Crops, args: argparse.Namespace) -> None:
-    """Write eval.csv of one fold."""
-    stamp, stamp_path = stamp_of(fold_dir, task, crops, args), output_dir / STAMP
-    title = f"{task} {fold_dir.name}"
-    require_room(output_dir, ROW_BYTES * len(crops.image_ids), "inference")
-    predictor = load_predictor(fold_dir, task)
-    prediction = predictor.of_crops(crops, device=args.device, workers=args.workers, tta=stamp["tta"], title=title)
-    stamp_path.unlink(missing_ok=True)
-    write_prediction(output_dir / EVAL, task_named(task), crops.image_ids, prediction)
-    if output_dir != fold_dir:
-        files.write_json(output_dir / CONFIG, predictor.identity)
-    files.write_json(stamp_path, stamp)
-    print(f"{title}: {len(crops.image_ids)} eval photos")
+    begin_run(output_dir, replace(run, **other))
+    return output_dir
 
 
 if __name__ == "__main__":

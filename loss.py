@@ -1,10 +1,13 @@
-"""Losses by name. Each takes logits (N, C) float and target (N,) int64 and gives a scalar.
+"""Losses by name. Each takes logits (N, C) float and target (N,) int64 and returns a scalar.
 
 `build_loss("focal", class_weights=torch.tensor([.2, .8]), focal_gamma=2.0)`
+
+To add one: a module here, a row in LOSSES, and for each parameter a field of its name in training/config.py, from which
+its flag is made.
 """
 
 from collections.abc import Callable
-from types import MappingProxyType
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,30 +17,27 @@ from core.cli import UserError
 
 
 class CrossEntropyLoss(nn.Module):
-    """Cross-entropy, weighted by class if weights (C,) are given, with the target softened by `smoothing`.
+    """Cross-entropy, weighted by class if weights (C,) are given, with the target softened by `label_smoothing`."""
 
-    Weights move with the module, so nothing here needs a GPU to be imported or built.
-    """
-
-    def __init__(self, class_weights: Tensor | None = None, smoothing: float = 0.0) -> None:
+    def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
-        self.smoothing = smoothing
+        self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, target, self.class_weights, label_smoothing=self.smoothing)
+        return functional.cross_entropy(logits, target, self.class_weights, label_smoothing=self.label_smoothing)
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy times (1 - p)^gamma, p being the probability of the true class (Lin et al. 2017, eq. 5).
+    """Cross-entropy times (1 - p)^focal_gamma, p being the probability of the true class (Lin et al. 2017, eq. 5).
 
-    With weights it is their weighted mean, as in cross-entropy; with gamma 0 it is cross-entropy.
+    With weights (C,) the mean over photos is weighted, as in cross-entropy. With gamma 0 it is cross-entropy.
     """
 
-    def __init__(self, class_weights: Tensor | None = None, gamma: float = 2.0) -> None:
+    def __init__(self, class_weights: Tensor | None = None, focal_gamma: float = 2.0) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
-        self.gamma = gamma
+        self.gamma = focal_gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         log_p = functional.log_softmax(logits, dim=1).gather(1, target[:, None])[:, 0]
@@ -63,18 +63,19 @@ class SoftF1Loss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         probs = logits.softmax(dim=1)
-        truth = functional.one_hot(target, logits.shape[1]).to(probs.dtype)
-        overlap = (truth * probs).sum(dim=0)  # (C,)
-        f1 = (2 * overlap + self.epsilon) / (truth.sum(dim=0) + probs.sum(dim=0) + self.epsilon)
+        labels = functional.one_hot(target, logits.shape[1]).to(probs.dtype)
+        overlap = (labels * probs).sum(dim=0)  # (C,)
+        f1 = (2 * overlap + self.epsilon) / (labels.sum(dim=0) + probs.sum(dim=0) + self.epsilon)
         weights = torch.ones_like(f1) if self.class_weights is None else self.class_weights
         return 1 - (weights * f1).sum() / weights.sum()
 
 
 class ValueLoss(nn.Module):
-    """For networks with one output per value (bins (K,) float): logits (N, K) and targets (N,) float to a scalar.
+    """Loss of a head with one output per value (bins (K,) float): logits (N, K) and targets (N,) float to a scalar.
 
-    The target is the true value, softened by `sigma`. A share of the loss is `class_loss` over ranges of bins:
-    `class_of_bin` (K,) int64 says which bin lies in which class, `class_logits` sums (N, K) to (N, C).
+    (1 - class_share) * cross-entropy over the bins, with the true value softened by `sigma`, + class_share *
+    `class_loss` over classes, which are ranges of bins: `class_of_bin` (K,) int64 is the class of each bin, and
+    `class_logits` maps (N, K) to (N, C).
     """
 
     def __init__(
@@ -101,29 +102,51 @@ class ValueLoss(nn.Module):
 
 
 def soften(values: Tensor, bins: Tensor, sigma: float) -> Tensor:
-    """(N, K) a normal distribution over bins (K,) about each of the values (N,): Gao et al. 2017, DLDL, eq. 3."""
+    """Return a normal distribution over bins (K,) about each of the values (N,), as (N, K) (Gao et al. 2017, eq. 3)."""
     return (-(((bins - values[:, None]) / sigma) ** 2) / 2).softmax(dim=1)
 
 
-LOSSES: MappingProxyType[str, Callable[[Tensor | None, float, float], nn.Module]] = MappingProxyType({
-    "cross_entropy": lambda weights, gamma, smoothing: CrossEntropyLoss(weights),
-    "label_smoothing": lambda weights, gamma, smoothing: CrossEntropyLoss(weights, smoothing),
-    "focal": lambda weights, gamma, smoothing: FocalLoss(weights, gamma),
-    "f1": lambda weights, gamma, smoothing: SoftF1Loss(weights),
-})  # fmt: skip
+def _smoothed_cross_entropy(class_weights: Tensor | None, label_smoothing: float = 0.1) -> nn.Module:
+    return CrossEntropyLoss(class_weights, label_smoothing)
 
 
-def build_loss(
-    name: str, *, class_weights: Tensor | None = None, focal_gamma: float = 2.0, label_smoothing: float = 0.1
-) -> nn.Module:
-    """The loss of that name; UserError lists the names there are."""
-    if name not in LOSSES:
-        raise UserError(f"--loss {name!r} is unknown; the losses are {', '.join(LOSSES)}")
-    return LOSSES[name](class_weights, focal_gamma, label_smoothing)
+@dataclass(frozen=True)
+class Loss:
+    """Row of LOSSES. `build` takes class weights (C,) or None, and by name each of `parameters`.
+
+    The parameters are settings of training/config.py.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    parameters: tuple[str, ...] = ()
+
+
+LOSSES = (
+    Loss("cross_entropy", CrossEntropyLoss),
+    Loss("label_smoothing", _smoothed_cross_entropy, ("label_smoothing",)),
+    Loss("focal", FocalLoss, ("focal_gamma",)),
+    Loss("f1", SoftF1Loss),
+)
+
+
+def loss_named(name: str) -> Loss:
+    """Return the row of that name. UserError lists the names there are."""
+    for loss in LOSSES:
+        if loss.name == name:
+            return loss
+    raise UserError(f"--loss {name!r} is unknown; the losses are {', '.join(loss.name for loss in LOSSES)}")
+
+
+def build_loss(name: str, *, class_weights: Tensor | None = None, **parameters: float) -> nn.Module:
+    """Build the loss of that name. Parameters left out have its defaults; those of other losses are ignored."""
+    loss = loss_named(name)
+    own = {parameter: value for parameter, value in parameters.items() if parameter in loss.parameters}
+    return loss.build(class_weights, **own)
 
 
 def class_weights(how: str, counts: list[int]) -> Tensor | None:
-    """(C,) float weights for "none", "balanced" or numbers with commas between; UserError for anything else."""
+    """Return weights (C,) float for "none" (None), "balanced" or numbers with commas between; else UserError."""
     if how in ("none", "balanced"):
         return balanced_weights(counts) if how == "balanced" else None
     try:
@@ -137,6 +160,6 @@ def class_weights(how: str, counts: list[int]) -> Tensor | None:
 
 
 def balanced_weights(counts: list[int]) -> Tensor:
-    """(C,) float weights n / (C * n_c): every class counts alike, and the mean weight of a photo is 1."""
+    """Return weights (C,) float, n / (C * n_c): every class counts alike, and the mean weight of a photo is 1."""
     numbers = torch.tensor(counts, dtype=torch.float32)
     return numbers.sum() / (len(counts) * numbers)

@@ -1,4 +1,4 @@
-"""Networks by name: any timm backbone with a linear head, and where its weights come from."""
+"""Networks by name: any timm backbone with a linear head, and the source of its weights."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ class PackagedFile:
     sha256: str
 
     def path(self) -> Path:
-        """UserError if it is not the file that was expected."""
+        """Return its path. UserError if it is not the file that was expected."""
         path = self.find()
         if file_sha256(path) != self.sha256:
             raise UserError(f"{path}: not the file that was expected (SHA-256 differs); install the package anew")
@@ -49,7 +49,7 @@ def _efficientnet_lite0_file() -> Path:
 
 
 def _read_in_order(model: nn.Module, paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Tensors that come in timm's order, under other names."""
+    """Read tensors that come in timm's order, under other names."""
     (path,) = paths
     source = list(torch.load(path, map_location="cpu", weights_only=True).values())
     names = list(model.state_dict())
@@ -58,8 +58,8 @@ def _read_in_order(model: nn.Module, paths: Sequence[Path]) -> dict[str, Tensor]
     return dict(zip(names, source, strict=True))
 
 
-LEAST_SHARE = 1e-3
-"""What an output begins with that no training photo has."""
+LEAST_PRIOR = 1e-3
+"""Initial probability of an output that no training photo has."""
 HEAD_STD = 0.01
 _OWN_HEADS = (face_resnet.NormalisedHead, face_pair.HiddenLayerHead)
 """Heads that take features as `OnPixels.features` gives them."""
@@ -80,10 +80,10 @@ PACKAGED_WEIGHTS = MappingProxyType({
 def build_model(
     backbone: str, num_classes: int, *, image_size: tuple[int, int], pretrained: bool = False, drop_rate: float = 0.0
 ) -> nn.Module:
-    """A network from images (N, 3, H, W) to logits (N, num_classes).
+    """Build a network from images (N, 3, H, W) to logits (N, num_classes).
 
-    `image_size` is (H, W); only backbones with a fixed input size take notice of it. UserError for an unknown backbone,
-    and for weights that cannot be had.
+    `image_size` is (H, W); only backbones with a fixed input size use it. UserError for an unknown backbone, and for
+    weights that cannot be had.
     """
     options = {"img_size": image_size} if _pretrained_config(backbone).fixed_input_size else {}
     build = partial(timm.create_model, backbone, num_classes=num_classes, drop_rate=drop_rate, **options)
@@ -93,12 +93,12 @@ def build_model(
         model = load_packaged(build(), PACKAGED_WEIGHTS[backbone])
     else:
         model = _build_downloaded(build, backbone)
-    _begin_undecided(model)
+    _init_small_head(model)
     return model
 
 
 class OnPixels(nn.Module):
-    """A network fed with pixels (N, 3, H, W) float of 0 to 255, which it normalises first. It adds no weights."""
+    """A network that normalises its input, pixels (N, 3, H, W) float of 0 to 255. It adds no weights."""
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -110,13 +110,13 @@ class OnPixels(nn.Module):
         return self.network((pixels - self.mean) / self.std)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What the head makes logits of, (N, F)."""
+        """Return the features (N, F) that the head takes."""
         maps = self.network.forward_features((pixels - self.mean) / self.std)
         return self.network.forward_head(maps, pre_logits=True)
 
 
 def head_on_features(network: nn.Module) -> nn.Module:
-    """The network's own head, as a module from features (N, F), as `OnPixels.features` gives them, to logits (N, C)."""
+    """Return the network's own head as a module from features (N, F) of `OnPixels.features` to logits (N, C)."""
     head = head_weights(network)
     if isinstance(head, _OWN_HEADS):
         return head
@@ -125,18 +125,18 @@ def head_on_features(network: nn.Module) -> nn.Module:
 
 
 def head_weights(network: nn.Module) -> nn.Module:
-    """The part that learns when the rest is frozen. UserError for a network that has no such part."""
+    """Return the part that learns when the backbone is frozen. UserError for a network that has no such part."""
     return network.get_submodule(_head_on_features_name(network))
 
 
 def backbone_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """All tensors of a network but those of `head_weights`, by name."""
+    """Return all tensors of a network but those of `head_weights`, by name."""
     head = f"{_head_on_features_name(network)}."
     return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(head)}
 
 
 def _head_on_features_name(network: nn.Module) -> str:
-    """The classifier, and not what some heads of timm hold before it: that has a share in the features."""
+    """Return the name of the final classifier; pre-logit layers count as backbone."""
     classifier = network.default_cfg["classifier"]
     if not isinstance(classifier, str) or not hasattr(network, "forward_head"):
         raise UserError(f"--backbone-lr 0: {type(network).__name__} has no head of its own; give more than 0")
@@ -144,8 +144,8 @@ def _head_on_features_name(network: nn.Module) -> str:
     return whole if isinstance(network.get_submodule(whole), _OWN_HEADS) else classifier
 
 
-def _begin_undecided(model: nn.Module) -> None:
-    """Small head weights, so that training begins near equal probabilities.
+def _init_small_head(model: nn.Module) -> None:
+    """Initialise the head with small weights, so that training begins near equal probabilities.
 
     timm scales the head of the EfficientNets by its number of outputs: with three, the first losses are above 5.
     """
@@ -156,18 +156,18 @@ def _begin_undecided(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def begin_with_shares(model: nn.Module, shares: Tensor) -> None:
-    """Let training begin near these probabilities (C,), where that of all outputs alike would be a strong opinion."""
+def init_bias_from_priors(model: nn.Module, priors: Tensor) -> None:
+    """Initialise the head bias to the priors (C,), so that training begins near these probabilities."""
     head = model.get_classifier()
     if isinstance(head, nn.Linear):
-        head.bias.copy_(shares.clamp(min=LEAST_SHARE).log())
+        head.bias.copy_(priors.clamp(min=LEAST_PRIOR).log())
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: float) -> list[dict]:
-    """The model's parameters as an optimiser takes them: matrices, which decay, and biases and scales, which do not.
+    """Return parameter groups for an optimiser: matrices, which decay, and biases and scales, which do not.
 
-    `lr_scale` of a group is the share of the learning rate that it has: all of it for the head, `backbone_lr` for the
-    rest. With a share of 0 the rest is frozen: it is in no group and asks for no gradient.
+    `lr_scale` of a group multiplies the learning rate: 1 for the head, `backbone_lr` for the rest. With 0 the rest is
+    frozen: it is in no group and requires no gradient.
     """
     groups = []
     head = _head(model)
@@ -184,14 +184,14 @@ def parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: float) 
 
 
 def _head(model: nn.Module) -> tuple[str, ...]:
-    """What the names of the head's parameters begin with: `head.` where timm says `head.fc`."""
+    """Return the prefixes of the names of the head's parameters: `head.` where timm says `head.fc`."""
     classifier = model.default_cfg["classifier"]
     names = (classifier,) if isinstance(classifier, str) else classifier
     return tuple(f"{name.partition('.')[0]}." for name in names)
 
 
 def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per RGB channel, for pixels from 0 to 1, that the backbone was made for."""
+    """Return mean and standard deviation per RGB channel, for pixels from 0 to 1, of the backbone's pretraining."""
     config = _pretrained_config(backbone)
     return tuple(config.mean), tuple(config.std)
 
@@ -215,7 +215,7 @@ def _same_shape(loaded: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor
 
 
 def _pretrained_config(backbone: str) -> timm.models.PretrainedCfg:
-    """What timm knows of a backbone; UserError for one it does not know."""
+    """Return timm's description of a backbone. UserError for one it does not know."""
     if backbone not in timm.list_models():
         close = difflib.get_close_matches(backbone, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists them"
@@ -224,7 +224,7 @@ def _pretrained_config(backbone: str) -> timm.models.PretrainedCfg:
 
 
 def _build_downloaded(build: Callable[..., nn.Module], backbone: str) -> nn.Module:
-    """timm's own weights. The hub's client raises many kinds of errors, most of them OSError or RuntimeError."""
+    """Build with timm's own weights. The hub's client raises OSError, RuntimeError and others for any failure."""
     try:
         return build(pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:

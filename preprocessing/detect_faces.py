@@ -33,7 +33,7 @@ from preprocessing.find_face import DEFAULT_THRESHOLD
 from preprocessing.guesses import fill, review
 from storage import crops
 from storage.layouts import LAYOUTS, Dataset, Photo, scan
-from training.launchers import add_launcher_flags, launch
+from training.launchers import add_launcher_flags, launch, resources_of
 
 ROW_BYTES = 3 * 300
 """A row of faces.csv, of its unfinished predecessor, and of the one that is written aside."""
@@ -62,7 +62,7 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     if todo:
         require_room(args.crop_dir, ROW_BYTES * len(dataset.photos), "detection")
         remember(args.crop_dir, data_root=str(dataset.root), layout=dataset.layout)
-        spread = partial(launch, args, processes=args.workers, shard=PHOTOS_OF_A_JOB)
+        spread = partial(launch, resources_of(args, processes=args.workers, shard=PHOTOS_OF_A_JOB))
         known = search(dataset, todo, known, settings=settings, spread=spread, unfinished_path=unfinished_path)
     outcomes = fill(dataset.photos, known)
     save(args.crop_dir, dataset, before, outcomes, settings)

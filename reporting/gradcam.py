@@ -39,7 +39,7 @@ class HeatMaps:
             self._predictors[fold_dir] = load_predictor(fold_dir, task)
             self._predictors[fold_dir].model.cpu().eval().requires_grad_(False)
         predictor = self._predictors[fold_dir]
-        crops = np.stack([shrink(read_photo(path), predictor.size) for path in paths])
+        crops = np.stack([shrink(read_photo(path), predictor.input.size) for path in paths])
         images = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
         layer = find_map_layer(predictor.model.network, images[:1])
         return None if layer is None else _grad_cam(predictor, layer, images, classes)

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import head_on_features
 from serving.onnx_model import value_output
 from serving.torch_model import Averaging, TrainedRun
 from storage.crop_cache import shrink
@@ -50,10 +49,7 @@ class TaskGraph(nn.Module):
         self.averaging = averaging
         self.head, self.flip = first.head, first.config.tta == "flip"
         self.sources = [source_of(predictor) for predictor in predictors]
-        self.models = nn.ModuleList(
-            head_on_features(predictor.model.network) if predictor.frozen else predictor.model
-            for predictor in predictors
-        )
+        self.models = nn.ModuleList(predictor.input.learner(predictor.model) for predictor in predictors)
 
     def forward(self, fed: Mapping[str, "Views"]) -> tuple[Tensor, ...]:
         outputs = [self._outputs(model, fed[source]) for model, source in zip(self.models, self.sources, strict=True)]
@@ -73,8 +69,8 @@ Views = tuple[Tensor, Tensor]
 
 def source_of(predictor: Predictor) -> str:
     """The name of what a fold is fed with: pixels of its size, or the features of a frozen backbone."""
-    frozen = predictor.frozen
-    return f"{_key(predictor.size)}-{frozen.weights.stem}" if frozen else _key(predictor.size)
+    size, backbone = _key(predictor.input.size), predictor.input.backbone
+    return f"{size}-{backbone.weights.stem}" if backbone else size
 
 
 def _mean_logits(stack: Tensor) -> Tensor:
@@ -96,11 +92,11 @@ class ServingGraph(nn.Module):
     def __init__(self, tasks: Mapping[str, TaskGraph], predictors: Sequence[Predictor], crop: tuple[int, int]) -> None:
         super().__init__()
         self.tasks = nn.ModuleDict(tasks)
-        sizes = sorted({predictor.size for predictor in predictors})
+        sizes = sorted({predictor.input.size for predictor in predictors})
         self.shrinks = nn.ModuleDict({_key(size): Shrink(crop, size) for size in sizes})
-        frozen = {source_of(predictor): predictor for predictor in predictors if predictor.frozen}
+        frozen = {source_of(predictor): predictor for predictor in predictors if predictor.input.backbone}
         self.backbones = nn.ModuleDict({source: predictor.model for source, predictor in frozen.items()})
-        self.size_of = {source: _key(predictor.size) for source, predictor in frozen.items()}
+        self.size_of = {source: _key(predictor.input.size) for source, predictor in frozen.items()}
 
     @property
     def output_names(self) -> list[str]:

@@ -78,7 +78,7 @@ def _about_task(run: TrainedRun, name: str) -> dict[str, Any]:
         "name": name,
         "classes": first.identity["classes"],
         "unit": value.name if value and first.head.bins is not None else "",
-        "network_input": list(first.size),
+        "network_input": list(first.input.size),
         "normalisation": first.identity["normalisation"],
         **asdict(run.averaging[name]),
         "settings": first.identity["settings"],

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from core import files
 from core.cli import UserError
@@ -13,8 +12,7 @@ from core.cropping import CropSettings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
 from serving.types import Scores
 from storage.run_dir import CONFIG, finished_folds, read_run, trained_tasks
-from training.device import pick_device
-from training.predictor import Prediction, Predictor, load_predictor
+from training.predictor import BackboneTensors, Predictor, load_predictor, predict_images
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,16 @@ class TrainedRun:
 
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, Scores]:
         """Scores by task for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
-        looks: dict[tuple, Tensor] = {}
-        return {task: self._scores(task, crops, looks) for task in self.folds}
+        features: dict = {}
+        return {task: self._scores(task, crops, features) for task in self.folds}
 
-    def _scores(self, task: str, crops: Sequence[np.ndarray], looks: dict[tuple, Tensor]) -> Scores:
+    def _scores(self, task: str, crops: Sequence[np.ndarray], features: dict) -> Scores:
+        """Scores of a task. `features` holds those of frozen backbones, each of which runs once for all folds."""
         predictors = self.folds[task]
-        predictions = [self._predict(predictor, crops, looks) for predictor in predictors]
+        predictions = [
+            predict_images(predictor, crops, device=self.device, tta=predictor.config.tta, features=features)
+            for predictor in predictors
+        ]
         values = [prediction.value for prediction in predictions if prediction.value is not None]
         first = predictors[0]
         return Scores(
@@ -54,16 +56,6 @@ class TrainedRun:
             np.mean(values, axis=0) if values else None,
             first.head.task.value.name if values else "",
         )
-
-    def _predict(self, predictor: Predictor, crops: Sequence[np.ndarray], looks: dict[tuple, Tensor]) -> Prediction:
-        """What a fold says. `looks` keeps what frozen backbones say, each of which is asked once for all folds."""
-        where = {"device": self.device, "tta": predictor.config.tta}
-        if predictor.frozen is None:
-            return predictor.of_arrays(crops, **where)
-        key = (predictor.frozen, predictor.config.tta)
-        if key not in looks:
-            looks[key] = predictor.look_at(crops, **where)
-        return predictor.of_views([looks[key]], device=pick_device(self.device))
 
 
 def load_run(
@@ -74,7 +66,8 @@ def load_run(
     chosen = tasks or trained_tasks(run_dir)
     if not chosen:
         raise UserError(f"run folder {run_dir}: no trained fold in it; run train.py first, or give --run-dir")
-    predictors = {task: _load_folds(run_dir / task, folds) for task in chosen}
+    backbones: BackboneTensors = {}
+    predictors = {task: _load_folds(run_dir / task, folds, backbones) for task in chosen}
     averaging = {task: _averaging_of(run_dir, task) for task in chosen}
     return TrainedRun(predictors, averaging, _common_crop(predictors), device)
 
@@ -91,13 +84,13 @@ def _averaging_of(run_dir: Path, task: str) -> Averaging:
     return Averaging(stamp["average"], temperatures[0])
 
 
-def _load_folds(task_dir: Path, folds: Sequence[int]) -> tuple[Predictor, ...]:
+def _load_folds(task_dir: Path, folds: Sequence[int], backbones: BackboneTensors) -> tuple[Predictor, ...]:
     finished = {int(folder.name.removeprefix("fold")): folder for folder in finished_folds(task_dir)}
     lacking = [fold for fold in folds if fold not in finished]
     if lacking or not finished:
         trained = ", ".join(map(str, finished)) or "none"
         raise UserError(f"{task_dir}: fold {lacking[0] if lacking else 0} is not trained; trained are: {trained}")
-    return tuple(load_predictor(finished[fold], task_dir.name) for fold in folds or finished)
+    return tuple(load_predictor(finished[fold], task_dir.name, backbones) for fold in folds or finished)
 
 
 def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:

@@ -19,15 +19,18 @@ def folds_path(run_dir: Path) -> Path:
     return run_dir / "folds.csv"
 
 
-def load_or_make_folds(
-    run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges, write: bool = True
-) -> dict[str, int]:
-    """Return the fold of every person, as `plan_folds`, and with `write` keep it in the run folder at first use."""
-    path = folds_path(run_dir)
+def load_or_make_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
+    """Return the fold of every person, as `plan_folds`, kept in the run folder at first use."""
     assignment = plan_folds(run_dir, crops, folds=folds, seed=seed, age_edges=age_edges)
-    if write and not path.exists():
-        files.write_csv(path, pd.DataFrame(sorted(assignment.items()), columns=["person", "fold"]))
+    write_folds(run_dir, assignment)
     return assignment
+
+
+def write_folds(run_dir: Path, assignment: Mapping[str, int]) -> None:
+    """Write folds.csv at first use."""
+    path = folds_path(run_dir)
+    if not path.exists():
+        files.write_csv(path, pd.DataFrame(sorted(assignment.items()), columns=["person", "fold"]))
 
 
 def plan_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:

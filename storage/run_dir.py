@@ -69,10 +69,15 @@ def describe_run(crops: Crops, *, folds: int, fold_seed: int, age_edges: AgeEdge
     return Run(source["data_root"], source["layout"], crop_dir, crops.hash, folds, fold_seed, tuple(age_edges))
 
 
-def begin_run(run_dir: Path, run: Run, *, write: bool = True) -> None:
-    """Write run.json at first use, if `write`; later refuse other data or another split by name."""
+def begin_run(run_dir: Path, run: Run) -> None:
+    """Write run.json at first use; later refuse other data or another split by name."""
     refuse_other_run(run_dir, run)
-    if write and not run_path(run_dir).exists():
+    write_run(run_dir, run)
+
+
+def write_run(run_dir: Path, run: Run) -> None:
+    """Write run.json at first use."""
+    if not run_path(run_dir).exists():
         files.write_json(run_path(run_dir), asdict(run))
 
 
@@ -120,10 +125,15 @@ def fold_dir_of(run_dir: Path, task: str, fold: int) -> Path:
     return run_dir / task / f"fold{fold}"
 
 
+def run_dir_of(fold_dir: Path) -> Path:
+    """Return the run folder that a fold folder is in: the inverse of `fold_dir_of`."""
+    return fold_dir.parents[1]
+
+
 def backbone_path(fold_dir: Path, config: Mapping) -> Path | None:
     """Return the file of a fold's frozen backbone; None if the fold keeps all weights of its network itself."""
     name = config.get(BACKBONE_FILE)
-    return fold_dir.parents[1] / BACKBONES / name if name else None
+    return run_dir_of(fold_dir) / BACKBONES / name if name else None
 
 
 def is_done(fold_dir: Path) -> bool:

@@ -24,9 +24,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("train.cpu_count", lambda: 1)
+        patch.setattr("training.jobs.cpu_count", lambda: 1)
         patch.setattr("inference.cpu_count", lambda: 1)
-        patch.setattr("train.jobs_at_once", lambda configs: 1)
+        patch.setattr("training.jobs.jobs_at_once", lambda configs: 1)
         # Exact, and the same on every machine.
         patch.setattr("training.device.cpu_has_bfloat16", lambda: False)
         yield

@@ -11,8 +11,8 @@ from core.cli import UserError, command_parser
 from core.tasks import task_names
 from training import config
 from training.config import (
-    PLACE_FIELDS,
     PROFILES,
+    RUNTIME_FIELDS,
     TASK_SETTINGS,
     Config,
     add_flags,
@@ -150,7 +150,7 @@ def test_flags_that_do_not_parse(argv: list[str]) -> None:
 def test_learned_settings_leave_out_the_place() -> None:
     learned = Config(device="cuda:1", workers=7, tracker="none").learned()
     assert set(learned) == {setting.name for setting in fields(Config)} - {"device", "workers", "tracker"}
-    assert set(PLACE_FIELDS) == {"device", "workers", "tracker"}
+    assert set(RUNTIME_FIELDS) == {"device", "workers", "tracker"}
     assert learned["age_edges"] == [25, 40]
     assert learned == Config().learned()
     assert from_dict(learned) == Config()

@@ -179,7 +179,7 @@ class TestRoom:
             fsync(number)
 
         monkeypatch.setattr("os.fsync", measure)
-        monkeypatch.setattr(train, "require_room", lambda _, needed, what: asked.append(needed))
+        monkeypatch.setattr("training.jobs.require_room", lambda _, needed, what: asked.append(needed))
         for _ in range(2):
             train_toy(toy.crop_dir, tmp_path, flags=("--jobs", "1"))
         assert asked[0] / 2 < max(sizes) <= asked[0]

@@ -2,7 +2,8 @@
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,14 @@ from serving.onnx_model import load_exported
 from serving.parity import agreements
 from serving.torch_model import load_run
 from storage.crops import load_crops
-from training import feature_cache
+from training import feature_cache, inputs
 from training import fold as fold_training
 from training.config import resolve
 from training.engine import Trainer
 from training.feature_cache import FeatureDataset
-from training.fold import FoldTraining
-from training.fold_data import FoldData
-from training.predictor import Predictor, load_predictor
+from training.fold_setup import FoldData, FoldTraining, prepare_fold
+from training.inputs import PixelInput
+from training.predictor import Prediction, Predictor, load_predictor, predict_crops, predict_images
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -45,7 +46,6 @@ SETTINGS = {
     **{"workers": 0, "device": "cpu"},
 }
 OUTPUTS = {"mask": 3, "gender": 2, "age": 101}
-CPU = {"device": "cpu", "tta": "flip"}
 
 
 @pytest.fixture(autouse=True)
@@ -81,16 +81,22 @@ def run_copy(run_dir: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files of the backbones that are asked about pictures in memory, as they are."""
-    asked, look_at = [], Predictor.look_at
+def backbones_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files of the backbones that compute features of pictures in memory, as they do."""
+    asked, image_features = [], inputs.image_features
 
-    def record(self: Predictor, *args: object, **options: object) -> torch.Tensor:
-        asked.append(self.frozen.weights.name)
-        return look_at(self, *args, **options)
+    def record(fold_input: inputs.FeatureInput, *args: object, **options: object) -> torch.Tensor:
+        asked.append(fold_input.backbone.weights.name)
+        return image_features(fold_input, *args, **options)
 
-    monkeypatch.setattr(Predictor, "look_at", record)
+    monkeypatch.setattr(inputs, "image_features", record)
     return asked
+
+
+def whole_network(predictor: Predictor, images: Sequence[np.ndarray], *, tta: str = "flip") -> Prediction:
+    """What the whole network predicts from pixels, features aside."""
+    on_pixels = replace(predictor, input=PixelInput(predictor.config, predictor.input.size))
+    return predict_images(on_pixels, images, device="cpu", tta=tta)
 
 
 def pictures_of(crop_dir: Path, split: str) -> dict[str, np.ndarray]:
@@ -102,7 +108,7 @@ def said_alone(predictor: Predictor, path: Path, crop_dir: Path, *, tta: str = "
     """What the whole network says of the eval photos, in the order of a table."""
     pictures = pictures_of(crop_dir, "eval")
     asked = [pictures[name] for name in table(path)["image_id"]]
-    return predictor.of_arrays(asked, device="cpu", tta=tta).logits
+    return whole_network(predictor, asked, tta=tta).logits
 
 
 def eval_pictures(crop_dir: Path) -> list[np.ndarray]:
@@ -139,7 +145,8 @@ class TestTraining:
 
     def test_a_network_loaded_has_the_stored_backbone_and_shares_its_memory(self, run_dir: Path) -> None:
         (path,) = (run_dir / "backbones").iterdir()
-        networks = [load_predictor(run_dir / task / "fold1", task).model.network for task in ("mask", "age")]
+        known: dict = {}
+        networks = [load_predictor(run_dir / task / "fold1", task, known).model.network for task in ("mask", "age")]
         for name, tensor in load_file(path).items():
             one, other = (network.state_dict()[name] for network in networks)
             assert torch.equal(one, tensor), name
@@ -152,7 +159,7 @@ class TestTraining:
             fold_dir = run_dir / task / f"fold{fold}"
             held_out = table(fold_dir / "oof.csv")["image_id"]
             assert len(held_out) == 42
-            expected = load_predictor(fold_dir, task).of_arrays([pictures[name] for name in held_out], **CPU)
+            expected = whole_network(load_predictor(fold_dir, task), [pictures[name] for name in held_out])
             assert_close(logits_in(fold_dir / "oof.csv"), expected.logits)
             assert (expected.value is not None) == (task == "age")
             if expected.value is not None:
@@ -164,8 +171,8 @@ class TestTraining:
         fold_of = {person: int(number >= 2) for number, person in enumerate(sorted(set(crops.frame["person"])))}
         task, config = task_named("age"), resolve("age", "smoke", {**SETTINGS, "drop_rate": 0.0})
         data = FoldData(task, 0, crops, crops.labels(task, config.age_edges), fold_of)
-        training = FoldTraining(tmp_path / "age" / "fold0", data, config)
-        learned, labels = data.part(held_out=False)
+        training = prepare_fold(data, config, data.input_for(config).prepared(tmp_path))
+        learned, labels = data.part(out_of_fold=False)
         with torch.no_grad():
             outputs = training.learner.eval()(torch.zeros(1, 256))
         shares = np.bincount(labels, minlength=3) / len(learned.image_ids)
@@ -176,8 +183,8 @@ class TestTraining:
     @pytest.mark.parametrize("tta", ["none", "flip"])
     def test_crops_of_a_split(self, tta: str, run_dir: Path, crop_dir: Path) -> None:
         predictor = load_predictor(run_dir / "gender" / "fold0", "gender")
-        found = predictor.of_crops(load_crops(crop_dir, "eval"), device="cpu", workers=0, tta=tta, title="")
-        assert_close(found.logits, predictor.of_arrays(eval_pictures(crop_dir), device="cpu", tta=tta).logits)
+        found = predict_crops(predictor, load_crops(crop_dir, "eval"), device="cpu", workers=0, tta=tta, title="")
+        assert_close(found.logits, whole_network(predictor, eval_pictures(crop_dir), tta=tta).logits)
 
     def test_a_second_run_does_nothing(self, run_dir: Path, crop_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
         before = snapshot(run_dir, crop_dir)
@@ -198,14 +205,14 @@ class TestTraining:
         self, crop_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also not the statistics of its batch normalisation."""
-        states, run = [], FoldTraining.run
+        states, run_epochs = [], fold_training.run_epochs
 
-        def record(self: FoldTraining) -> None:
-            states.append({name: tensor.clone() for name, tensor in self.model.network.state_dict().items()})
-            run(self)
-            states.append(self.model.network.state_dict())
+        def record(fold_dir: Path, training: FoldTraining, *rest: object) -> None:
+            states.append({name: tensor.clone() for name, tensor in training.model.network.state_dict().items()})
+            run_epochs(fold_dir, training, *rest)
+            states.append(training.model.network.state_dict())
 
-        monkeypatch.setattr(FoldTraining, "run", record)
+        monkeypatch.setattr(fold_training, "run_epochs", record)
         flags = (*FROZEN, "--backbone", "test_efficientnet", "--fold", "0")
         train_toy(crop_dir, tmp_path, ("gender",), flags)
         before, after = states
@@ -229,7 +236,7 @@ class TestTraining:
 
         def record(self: FeatureDataset, item: int | Draw) -> tuple:
             found = get(self, item)
-            stored = [view.tobytes() for view in self.store.views(self.rows[found[2]]).astype(np.float32)]
+            stored = [view.tobytes() for view in self.cache.views(self.rows[found[2]]).astype(np.float32)]
             if isinstance(item, Draw):
                 shown[item.index].append(found[0].numpy().tobytes())
                 kept[item.index] = stored
@@ -339,18 +346,22 @@ class TestInference:
 
 
 class TestServing:
-    def test_a_backbone_is_asked_once_for_all_folds(self, run_dir: Path, crop_dir: Path, looks: list[str]) -> None:
+    def test_a_backbone_is_asked_once_for_all_folds(
+        self, run_dir: Path, crop_dir: Path, backbones_run: list[str]
+    ) -> None:
         (backbone,) = (run_dir / "backbones").iterdir()
         pictures = eval_pictures(crop_dir)
         scores = load_run(run_dir, device="cpu")(pictures)
-        assert looks == [backbone.name]
+        assert backbones_run == [backbone.name]
         assert_scores(scores, run_dir, pictures)
 
-    def test_each_of_two_backbones_is_asked_once(self, mixed_run: Path, crop_dir: Path, looks: list[str]) -> None:
+    def test_each_of_two_backbones_is_asked_once(
+        self, mixed_run: Path, crop_dir: Path, backbones_run: list[str]
+    ) -> None:
         pictures = eval_pictures(crop_dir)
         scores = load_run(mixed_run, device="cpu")(pictures)
-        assert sorted(looks) == sorted(path.name for path in (mixed_run / "backbones").iterdir())
-        assert len(looks) == 2
+        assert sorted(backbones_run) == sorted(path.name for path in (mixed_run / "backbones").iterdir())
+        assert len(backbones_run) == 2
         assert_scores(scores, mixed_run, pictures)
 
     @pytest.mark.parametrize(("kind", "backbones"), [("run", 1), ("mixed", 3)])
@@ -377,7 +388,7 @@ def assert_scores(scores: dict, run_dir: Path, pictures: list[np.ndarray]) -> No
     """The scores are the folds' averages, each fold asked alone."""
     for task in ALL_TASKS:
         folds = [load_predictor(folder, task) for folder in sorted((run_dir / task).glob("fold*"))]
-        alone = [predictor.of_arrays(pictures, **CPU) for predictor in folds]
+        alone = [whole_network(predictor, pictures) for predictor in folds]
         expected = average_log_probs(np.stack([prediction.logits for prediction in alone]))
         np.testing.assert_allclose(scores[task].log_probs, expected, atol=1e-4)
     np.testing.assert_allclose(scores["age"].values, np.mean([each.value for each in alone], axis=0), atol=1e-3)

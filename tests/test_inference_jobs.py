@@ -1,5 +1,7 @@
 """Inference over several processes: as many as pay, and the same logits."""
 
+from functools import partial
+
 import pytest
 from toy_data import ToyRun, infer
 
@@ -7,6 +9,7 @@ import inference
 from core.tasks import combined_tasks
 from evaluation.logits import read_table
 from storage.run_dir import finished_folds
+from training.launchers import Resources
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -22,6 +25,28 @@ def test_one_a_core_where_there_is_enough_to_do(
 ) -> None:
     monkeypatch.setattr(inference, "cpu_count", lambda: 4)
     assert inference.jobs_at_once("cpu", models, photos) == jobs
+
+
+def test_threads_of_a_model_do_not_depend_on_how_many_are_left(
+    run_copy: ToyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others would change the last digits of what was interrupted."""
+    launched = []
+
+    def record(resources: Resources, start: partial, left: list) -> None:
+        launched.append((resources.processes, start.args[-1], len(left)))
+
+    monkeypatch.setattr(inference, "launch_all", record)
+    monkeypatch.setattr(inference, "cpu_count", lambda: 4)
+    monkeypatch.setattr(inference, "WORTH_A_PROCESS", 1)
+    tables = sorted(run_copy.run_dir.glob("*/fold*/eval.csv"))
+    tables[0].unlink()
+    infer(run_copy.run_dir)
+    for path in tables[1:]:
+        path.unlink()
+    infer(run_copy.run_dir)
+    infer(run_copy.run_dir, "--task", "age")
+    assert launched == [(1, 1, 1), (4, 1, 6), (2, 1, 2)]
 
 
 def test_two_processes_predict_the_same(run_copy: ToyRun) -> None:

@@ -16,7 +16,15 @@ from safetensors.torch import load_file
 from toy_data import FAST, Toy, ToyRun, table
 
 from core.cli import UserError
-from training.launchers import LAUNCHERS, Resources, add_launcher_flags, launch, launch_all, launcher_named
+from training.launchers import (
+    LAUNCHERS,
+    Resources,
+    add_launcher_flags,
+    launch,
+    launch_all,
+    launcher_named,
+    resources_of,
+)
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -28,13 +36,14 @@ import json, os, signal, sys
 from functools import partial
 from pathlib import Path
 
-from core import checkpoints
+from training import checkpoints
 from training.config import resolve
 from storage.crops import load_crops
 from storage.folds import load_or_make_folds
 from core.tasks import task_named
-from fold_data import FoldData
-from fold_training import train_fold
+from storage.run_dir import fold_dir_of
+from training.fold import train_fold
+from training.fold_setup import FoldData
 from training.launchers import Resources, launcher_named
 
 SETTINGS = {
@@ -57,8 +66,9 @@ def trainer(victim, marker):
 
 
 def train(job):
-    train_fold(*job, overwrite=False)
-    return str(job[0])
+    run_dir, data, config = job
+    train_fold(run_dir, data, config)
+    return str(fold_dir_of(run_dir, data.task.name, data.fold))
 
 
 def jobs(crops, run_dir):
@@ -68,7 +78,7 @@ def jobs(crops, run_dir):
         fold_of = load_or_make_folds(run_dir, crops, **split)
         labels = crops.labels(task_named(name), config.age_edges)
         for fold in range(2):
-            yield fold_dir_of(run_dir, name, fold), FoldData(task_named(name), fold, crops, labels, fold_of), config
+            yield run_dir, FoldData(task_named(name), fold, crops, labels, fold_of), config
 
 
 launcher, crop_dir, run_dir, marker = sys.argv[1], *map(Path, sys.argv[2:])
@@ -115,16 +125,16 @@ def run_apart(*words: object, cwd: Path) -> str:
     return done.stdout
 
 
-def flags(*words: str) -> argparse.Namespace:
+def typed(*words: str) -> Resources:
     parser = argparse.ArgumentParser()
     add_launcher_flags(parser)
-    return parser.parse_args(words)
+    return resources_of(parser.parse_args(words))
 
 
 def test_the_default_works_here_in_order() -> None:
-    with closing(launch(flags(), lambda: str, [3, 1, 2])) as results:
+    with closing(launch(typed(), lambda: str, [3, 1, 2])) as results:
         assert list(results) == ["3", "1", "2"]
-    assert launch_all(flags(), lambda: str, [3, 1, 2]) == ["3", "1", "2"]
+    assert launch_all(typed(), lambda: str, [3, 1, 2]) == ["3", "1", "2"]
 
 
 def test_an_unknown_launcher_is_refused_by_name() -> None:
@@ -136,11 +146,11 @@ def test_without_ray_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "training.ray_cluster", raising=False)
     with pytest.raises(UserError, match=r"pip install -r requirements-ray\.txt"):
-        launch(flags("--launcher", "ray"), lambda: str, [1])
+        launch(typed("--launcher", "ray"), lambda: str, [1])
 
 
 def test_every_launcher_can_be_typed() -> None:
-    assert [flags("--launcher", launcher.name).launcher for launcher in LAUNCHERS] == ["local", "ray"]
+    assert [typed("--launcher", launcher.name).launcher for launcher in LAUNCHERS] == ["local", "ray"]
     assert Resources() == Resources(processes=1, cpus=1, gpus=0.0, address="", shard=1)
 
 

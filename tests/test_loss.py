@@ -69,7 +69,7 @@ def test_soft_f1_of_a_class_that_is_nowhere_counts_as_found() -> None:
     assert SoftF1Loss()(sure, torch.tensor([0])).item() == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [loss.name for loss in LOSSES])
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("size", [1e2, 1e4])
 def test_extreme_logits_keep_gradients_finite(name: str, gamma: float, size: float) -> None:
@@ -80,7 +80,7 @@ def test_extreme_logits_keep_gradients_finite(name: str, gamma: float, size: flo
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [loss.name for loss in LOSSES])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_every_loss_is_learnable(batch: tuple[Tensor, Tensor], name: str, weights: Tensor | None) -> None:
     logits, target = batch[0].clone().requires_grad_(), batch[1]
@@ -91,7 +91,7 @@ def test_every_loss_is_learnable(batch: tuple[Tensor, Tensor], name: str, weight
     assert criterion(logits.detach() - 0.1 * logits.grad, target) < before
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [loss.name for loss in LOSSES])
 def test_weights_move_with_the_module(name: str) -> None:
     criterion = build_loss(name, class_weights=WEIGHTS)
     assert {buffer.device.type for buffer in criterion.buffers()} == {"cpu"}

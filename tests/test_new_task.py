@@ -40,16 +40,19 @@ submission.main(["--run-dir", "run"])
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the code with the row and its function, in which every step has been run."""
     folder = tmp_path_factory.mktemp("repository")
-    files = [*ROOT.glob("*.py"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
-    for path in files:
-        copy = folder / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
+    copy_code(folder)
     add_task(folder / "core" / "tasks.py")
     toy_data.make_competition(folder / "data")
     wear_glasses(folder / "data" / "train" / "train.csv")
     run(folder, "-c", STEPS.format(tests=str(ROOT / "tests")))
     return folder
+
+
+def copy_code(folder: Path) -> None:
+    for path in [*ROOT.glob("*.py"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]:
+        copy = folder / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
 
 
 def add_task(tasks_path: Path) -> None:

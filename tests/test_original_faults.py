@@ -5,6 +5,7 @@ import ast
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ from storage.run_dir import DONE, EVAL, HISTORY, MODEL, OOF, Run, begin_fold, be
 from training import checkpoints
 from training import fold as fold_training
 from training.config import Config, add_flags, typed_settings
-from training.fold import FoldTraining, train_fold
-from training.fold_data import FoldData
+from training.fold import train_fold
+from training.fold_setup import FoldData, FoldTraining, prepare_fold
 
 EDGES = (25, 40)
 STEMS = {"mask1": "wear", "mask2": "wear", "incorrect_mask": "incorrect", "normal": "not_wear"}
@@ -55,6 +56,10 @@ def fold_data(crops: Crops, fold: int, task: str = "mask") -> FoldData:
     return FoldData(task_named(task), fold, crops, crops.labels(task_named(task), EDGES), fold_of)
 
 
+def prepared(data: FoldData, config: Config) -> FoldTraining:
+    return prepare_fold(data, config, data.input_for(config))
+
+
 @pytest.fixture
 def drawn_crops(toy_crops: ToyCrops) -> Crops:
     """Crops whose pictures are there: random pixels, a little brighter for each mask label."""
@@ -68,8 +73,8 @@ def drawn_crops(toy_crops: ToyCrops) -> Crops:
 
 def test_all_five_folds_held_out_the_same_people(toy_crops: ToyCrops) -> None:
     crops = toy_crops(people_rows())
-    held_out = [set(fold_data(crops, fold).part(held_out=True)[0].frame["person"]) for fold in range(5)]
-    learned = [set(fold_data(crops, fold).part(held_out=False)[0].frame["person"]) for fold in range(5)]
+    held_out = [set(fold_data(crops, fold).part(out_of_fold=True)[0].frame["person"]) for fold in range(5)]
+    learned = [set(fold_data(crops, fold).part(out_of_fold=False)[0].frame["person"]) for fold in range(5)]
     everybody = set(crops.frame["person"])
     assert Counter(person for people in held_out for person in people) == dict.fromkeys(everybody, 1)
     assert Counter(person for people in learned for person in people) == dict.fromkeys(everybody, 4)
@@ -81,7 +86,7 @@ def test_a_fifth_of_the_people_was_never_trained_on(toy_crops: ToyCrops) -> None
     crops = toy_crops(people_rows())
     shown: set[str] = set()
     for fold in range(5):
-        part, labels = fold_data(crops, fold).part(held_out=False)
+        part, labels = fold_data(crops, fold).part(out_of_fold=False)
         sampler = PersonSampler(list(part.frame["person"]), labels, photos_per_person=0, seed=(0, fold))
         shown |= {part.image_ids[draw.index] for draw in sampler}
     assert shown == set(crops.image_ids)
@@ -89,15 +94,15 @@ def test_a_fifth_of_the_people_was_never_trained_on(toy_crops: ToyCrops) -> None
 
 def test_one_dataset_carried_the_lists_of_another(toy_crops: ToyCrops) -> None:
     crops = toy_crops(people_rows())
-    before = fold_data(crops, 0).part(held_out=True)[0].image_ids
-    fold_data(crops, 1).part(held_out=True)
-    assert fold_data(crops, 0).part(held_out=True)[0].image_ids == before
-    assert fold_data(crops, 1).part(held_out=True)[0].image_ids != before
+    before = fold_data(crops, 0).part(out_of_fold=True)[0].image_ids
+    fold_data(crops, 1).part(out_of_fold=True)
+    assert fold_data(crops, 0).part(out_of_fold=True)[0].image_ids == before
+    assert fold_data(crops, 1).part(out_of_fold=True)[0].image_ids != before
 
 
 def test_labels_did_not_follow_their_photos(toy_crops: ToyCrops) -> None:
     for fold in range(5):
-        crops, labels = fold_data(toy_crops(people_rows()), fold).part(held_out=True)
+        crops, labels = fold_data(toy_crops(people_rows()), fold).part(out_of_fold=True)
         assert labels == crops.labels(task_named("mask"), EDGES)
 
 
@@ -105,7 +110,7 @@ def test_folds_followed_the_order_of_the_directory_listing(toy_crops: ToyCrops) 
     rows = people_rows()
     shuffled = [rows[n] for n in np.random.default_rng(0).permutation(len(rows))]
     for fold in range(5):
-        one, other = (fold_data(toy_crops(order), fold).part(held_out=True)[0] for order in (rows, shuffled))
+        one, other = (fold_data(toy_crops(order), fold).part(out_of_fold=True)[0] for order in (rows, shuffled))
         assert set(one.image_ids) == set(other.image_ids)
 
 
@@ -118,9 +123,9 @@ def test_folds_were_not_stratified(toy_crops: ToyCrops) -> None:
         )
 
 
-def test_training_and_validation_shared_one_transform(drawn_crops: Crops, tmp_path: Path) -> None:
-    training = FoldTraining(tmp_path, fold_data(drawn_crops, 0), TINY)
-    learn, check = training.train_loader.dataset, training.held_out_loader.dataset
+def test_training_and_validation_shared_one_transform(drawn_crops: Crops) -> None:
+    training = prepared(fold_data(drawn_crops, 0), TINY)
+    learn, check = training.train_loader.dataset, training.out_of_fold_loader.dataset
     assert learn.transform.transforms
     assert not check.transform.transforms
     assert all(torch.equal(check[0][0], check[Draw(0, seed)][0]) for seed in range(3))
@@ -129,27 +134,26 @@ def test_training_and_validation_shared_one_transform(drawn_crops: Crops, tmp_pa
 @pytest.fixture
 def trained(drawn_crops: Crops, tmp_path: Path) -> Path:
     """A whole fold, trained on toys: 48 photos in 3 steps an epoch, 12 held out."""
-    fold_dir = tmp_path / "run" / "mask" / "fold0"
-    train_fold(fold_dir, fold_data(drawn_crops, 0), TINY, overwrite=False)
-    return fold_dir
+    train_fold(tmp_path / "run", fold_data(drawn_crops, 0), TINY)
+    return tmp_path / "run" / "mask" / "fold0"
 
 
-def test_validation_dropped_the_last_batch(drawn_crops: Crops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_dropped_the_last_batch(drawn_crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is always right must score 1, also where the held-out photos fill no whole number of batches."""
-    monkeypatch.setattr(fold_training, "EVAL_BATCH_FACTOR", 1)
+    monkeypatch.setattr("training.inputs.EVAL_BATCH_FACTOR", 1)
     data = fold_data(drawn_crops, 0)
-    training = FoldTraining(tmp_path, data, Config(**{**vars(TINY), "batch_size": 5}))
-    sizes = [len(labels) for _, labels, _ in training.held_out_loader]
+    training = prepared(data, Config(**{**vars(TINY), "batch_size": 5}))
+    sizes = [len(labels) for _, labels, _ in training.out_of_fold_loader]
     assert sizes == [5, 5, 2]
-    truth = torch.nn.functional.one_hot(torch.tensor(data.part(held_out=True)[1]), 3).float()
+    truth = torch.nn.functional.one_hot(torch.tensor(data.part(out_of_fold=True)[1]), 3).float()
     answers = iter(truth.split(sizes))
 
     class AlwaysRight(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return next(answers) * 9
 
-    training.learner = AlwaysRight()
-    found = training._held_out_scores(fold_training.progress(None, title="", total=1))
+    always_right = replace(training, learner=AlwaysRight())
+    found = fold_training.out_of_fold_scores(always_right, fold_training.progress_bar(None, title="", total=1))
     assert (found["accuracy"], found["macro_f1"]) == (1.0, 1.0)
 
 
@@ -161,7 +165,7 @@ def test_the_learning_rate_never_fell(trained: Path) -> None:
 
 
 def test_no_out_of_fold_predictions_were_kept(trained: Path, drawn_crops: Crops) -> None:
-    held_out, _ = fold_data(drawn_crops, 0).part(held_out=True)
+    held_out, _ = fold_data(drawn_crops, 0).part(out_of_fold=True)
     table = read_table(trained / OOF, ("wear", "incorrect", "not_wear"))
     assert set(table.image_ids) == set(held_out.image_ids)
     assert files.read_json(trained / DONE)["macro_f1"] > 0
@@ -174,17 +178,18 @@ def test_the_best_epoch_was_chosen_by_accuracy(
     script: Iterator[tuple[float, float]] = iter([(0.3, 0.5), (0.6, 0.6), (0.5, 0.9), (0.6, 0.7)])
     weights = []
 
-    def scripted(self: FoldTraining, _: object) -> dict[str, float]:
-        weights.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
+    def scripted(training: FoldTraining, _: object) -> dict[str, float]:
+        weights.append({name: tensor.clone() for name, tensor in training.model.state_dict().items()})
         macro_f1, accuracy = next(script)
         return {"loss": 1.0, "macro_f1": macro_f1, "accuracy": accuracy}
 
-    monkeypatch.setattr(FoldTraining, "_held_out_scores", scripted)
-    train_fold(tmp_path / "fold0", fold_data(drawn_crops, 0), TINY, overwrite=False)
-    result = files.read_json(tmp_path / "fold0" / DONE)
+    monkeypatch.setattr(fold_training, "out_of_fold_scores", scripted)
+    train_fold(tmp_path, fold_data(drawn_crops, 0), TINY)
+    fold_dir = tmp_path / "mask" / "fold0"
+    result = files.read_json(fold_dir / DONE)
     assert (result["best_epoch"], result["macro_f1"]) == (2, 0.6)
-    kept = FoldTraining(tmp_path / "new", fold_data(drawn_crops, 0), TINY).model
-    checkpoints.load_weights(tmp_path / "fold0" / MODEL, kept.network)
+    kept = prepared(fold_data(drawn_crops, 0), TINY).model
+    checkpoints.load_weights(fold_dir / MODEL, kept.network)
     same = [all(torch.equal(tensor, kept.state_dict()[name]) for name, tensor in epoch.items()) for epoch in weights]
     assert same == [False, True, False, False]
 
@@ -192,10 +197,10 @@ def test_the_best_epoch_was_chosen_by_accuracy(
 def test_training_stopped_by_accuracy_too(drawn_crops: Crops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = iter([(0.5, 0.1), (0.4, 0.2), (0.3, 0.3), (0.2, 0.4)])
     monkeypatch.setattr(
-        FoldTraining, "_held_out_scores", lambda *_: dict(zip(("macro_f1", "accuracy"), next(script), strict=True))
+        fold_training, "out_of_fold_scores", lambda *_: dict(zip(("macro_f1", "accuracy"), next(script), strict=True))
     )
-    train_fold(tmp_path, fold_data(drawn_crops, 0), Config(**{**vars(TINY), "patience": 2}), overwrite=False)
-    assert pd.read_csv(tmp_path / HISTORY)["epoch"].tolist() == [1, 2, 3]
+    train_fold(tmp_path, fold_data(drawn_crops, 0), Config(**{**vars(TINY), "patience": 2}))
+    assert pd.read_csv(tmp_path / "mask" / "fold0" / HISTORY)["epoch"].tolist() == [1, 2, 3]
 
 
 def test_numbers_on_the_command_line_became_characters() -> None:
@@ -206,7 +211,7 @@ def test_numbers_on_the_command_line_became_characters() -> None:
     assert [type(value) for value in (typed["image_size"], *typed["age_edges"])] == [int, int, int]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [loss.name for loss in LOSSES])
 def test_losses_needed_a_gpu_to_be_imported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_gpu(*_: object) -> None:
         raise AssertionError("a GPU was asked for")

@@ -13,13 +13,12 @@ import pytest
 from torch.utils.data import DataLoader
 from toy_data import FAST, Toy, ToyRun, crop, detect_by_hand, infer, snapshot, train_toy
 
-import inference
 from core import files
 from core.cli import UserError
 from core.images import read_photo, write_photo
 from preprocessing import crop_faces
 from storage.run_dir import is_done
-from training import checkpoints
+from training import checkpoints, predictor
 from training import fold as fold_training
 from training.engine import Trainer
 
@@ -139,7 +138,7 @@ def test_inference_stopped_between_folds_keeps_the_first(
     for path in (run_copy.run_dir / "age").glob("fold*/eval.*"):
         path.unlink()
     with monkeypatch.context() as patched:
-        stop_at(patched, inference, "write_prediction", call=2)
+        stop_at(patched, predictor, "write_prediction", call=2)
         with pytest.raises(KeyboardInterrupt):
             infer(run_copy.run_dir, "--task", "age")
     assert not (run_copy.run_dir / "age" / "fold1" / "eval.csv").exists()

@@ -237,10 +237,10 @@ def test_a_batch_of_a_frozen_backbone_shows_the_views_it_learns_from(
     batch(toy_run, tmp_path / "frozen.png", "--augment", "none", *frozen)
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "frozen.png").read_bytes()
     asked = []
-    of = feature_cache.Looks.of
-    monkeypatch.setattr(feature_cache.Looks, "of", lambda looks, *photo: asked.append(looks) or of(looks, *photo))
+    of = feature_cache.Views.of
+    monkeypatch.setattr(feature_cache.Views, "of", lambda views, *photo: asked.append(views) or of(views, *photo))
     batch(toy_run, tmp_path / "views.png", "--augment", "standard", "--views", "3", *frozen)
-    assert set(asked) == {feature_cache.Looks(3, "standard")}
+    assert set(asked) == {feature_cache.Views(3, "standard")}
     assert not (toy_run.run_dir / "backbones").exists()
 
 

@@ -28,7 +28,7 @@ from storage.run_dir import CONFIG, fold_dir_of, read_config_of, read_run, run_p
 from training.config import PROFILES, Config, add_flags, from_dict, resolve, typed_settings
 
 if TYPE_CHECKING:
-    from training.fold_data import FoldData
+    from training.fold_setup import FoldData
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,14 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     fold_dir = fold_dir_of(args.run_dir, task.name, args.fold)
     config = chosen_settings(args, fold_dir)
     # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
-    from training.fold import refuse_unusable
-    from training.fold_data import FoldData
+    from training.fold_setup import FoldData, refuse_unusable
 
     refuse_unusable(task, config)
     crops = train_crops(args.run_dir, args.crop_dir)
     fold_of = plan_split(args.run_dir if has_run(args.run_dir, args.crop_dir) else None, crops, config)
     data = FoldData(task, args.fold, crops, crops.labels(task, config.age_edges), fold_of)
-    cells = list(islice(shown(fold_dir, data, config, args.epoch), args.count))
+    cells = list(islice(shown(data, config, args.epoch), args.count))
     write_photo(args.out, contact_sheet(cells))
     print(f"{args.out}: {len(cells)} photos of {data.title} epoch {args.epoch}, augment {config.augment}")
     if config.mixup:
@@ -76,7 +75,6 @@ def chosen_settings(args: argparse.Namespace, fold_dir: Path) -> Config:
         config = resolve(args.task, args.profile, typed)
     if not 0 <= args.fold < config.folds:
         raise UserError(f"--fold {args.fold}: allowed is 0 to {config.folds - 1}")
-    # The network is made with the loader, and not used.
     return replace(config, pretrained=False, device="cpu", workers=0)
 
 
@@ -103,24 +101,28 @@ def plan_split(run_dir: Path | None, crops: Crops, config: Config) -> dict[str, 
     return make_folds(person_strata(crops, config.age_edges), **split)
 
 
-def shown(fold_dir: Path, data: "FoldData", config: Config, epoch: int) -> Iterator[Cell]:
-    """The photos of an epoch, counted from 1, in the order of training."""
-    from training.feature_cache import is_frozen, looks_of, views_to_train_on
-    from training.fold import FoldTraining, epoch_sampler
+def shown(data: "FoldData", config: Config, epoch: int) -> Iterator[Cell]:
+    """Yield the images of an epoch, counted from 1, in the order that training sees them."""
+    import torch
 
-    # Not frozen, because the images are needed, and not their features.
-    training = FoldTraining(fold_dir, data, replace(config, backbone_lr=1.0))
+    from training.fold_setup import epoch_sampler
+    from training.inputs import FeatureInput, PixelInput
+
+    fold_input = data.input_for(config)
+    pixels = PixelInput(config, fold_input.size)
+    cache = pixels.open(data.crops)
+    crops, labels = data.part(out_of_fold=False)
+    train_set = pixels.train_set(cache, crops.image_ids, torch.tensor(labels))
     sampler = epoch_sampler(data, config)
     sampler.epoch = epoch - 1
-    crops, labels = data.part(held_out=False)
     for draw in sampler:
         image_id = crops.image_ids[draw.index]
-        if is_frozen(config):  # the view whose features the head is shown
-            views = looks_of(config).of(training.store.images[training.store.rows([image_id])[0]], image_id)
-            picture = views[draw.seed % views_to_train_on(config)]
+        if isinstance(fold_input, FeatureInput):
+            views = fold_input.views.of(cache.images[train_set.rows[draw.index]], image_id)
+            image = views[draw.seed % fold_input.views_per_epoch]
         else:
-            picture = training.train_set[draw][0].numpy()
-        yield Cell(picture, (*image_id.rsplit("/", 1), data.task.classes[labels[draw.index]]))
+            image = train_set[draw][0].numpy()
+        yield Cell(image, (*image_id.rsplit("/", 1), data.task.classes[labels[draw.index]]))
 
 
 if __name__ == "__main__":

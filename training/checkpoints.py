@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -27,23 +26,15 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 
 def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Path:
-    """Write tensors that many folds share, under a name that tells them from all others, unless they are there."""
+    """Write tensors that folds share to a file named after their digest, unless it is there; return its path."""
     path = folder / f"{name}-{_digest(tensors, {})[:_NAME_DIGITS]}.safetensors"
     if not path.exists():
         _save(path, dict(tensors), {})
     return path
 
 
-def load_backbone(path: Path, model: nn.Module) -> None:
-    """Load all of a network but its head. UserError for a file that is damaged or of another architecture.
-
-    Networks loaded from one file share its tensors: ten heads on one backbone need the memory of one.
-    """
-    _load_into_model(path, model, {**model.state_dict(), **_shared_tensors(path)}, assign=True)
-
-
-@lru_cache(maxsize=4)
-def _shared_tensors(path: Path) -> dict[str, Tensor]:
+def read_backbone(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of `save_tensors`. UserError for a file that is damaged or not what its name says."""
     tensors, _ = _load(path)
     if not path.stem.endswith(f"-{_digest(tensors, {})[:_NAME_DIGITS]}"):
         raise UserError(f"{path}: weights of another architecture (not those that its name tells)")
@@ -54,14 +45,23 @@ def _shared_tensors(path: Path) -> dict[str, Tensor]:
     }
 
 
+def load_backbone(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Make these tensors all weights of the network but its head's. `path` is the file they were read from.
+
+    They are not copied: networks given the same tensors share them, and ten heads need the memory of one backbone.
+    UserError for tensors of another architecture.
+    """
+    _load_into_model(path, model, {**model.state_dict(), **tensors}, assign=True)
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Load strictly; UserError for a file that is damaged or of another architecture."""
+    """Load strictly. UserError for a file that is damaged or of another architecture."""
     tensors, _ = _load(path)
     _load_into_model(path, model, tensors)
 
 
 def save_state(path: Path, model: nn.Module, optimizer: Optimizer, progress: dict) -> None:
-    """Model, optimiser and `progress` (anything JSON has) in one file, so that they cannot disagree."""
+    """Write model, optimiser and `progress` (as JSON) to one file, so that they cannot disagree."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -69,7 +69,7 @@ def save_state(path: Path, model: nn.Module, optimizer: Optimizer, progress: dic
 
 
 def load_state(path: Path, model: nn.Module, optimizer: Optimizer) -> dict:
-    """Put model and optimiser back as they were saved and return the progress."""
+    """Load model and optimiser as they were saved, and return the progress."""
     tensors, metadata = _load(path)
     if "progress" not in metadata:
         raise _damaged(path, "no progress in it")
@@ -93,12 +93,12 @@ def training_bytes(weights: int, folds: int, at_once: int) -> int:
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """The optimiser's tensors in the memory format of their parameter, which the file does not keep."""
+    """Return a tensor of the optimiser in the memory format of its parameter, which the file does not keep."""
     return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and metadata, with a digest of both by which a file that has rotted is known when it is loaded."""
+    """Write tensors and metadata, with a digest of both, by which a damaged file is recognised when it is loaded."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Not save_file: it leaves files of its own name behind when it is killed, readable by nobody else.
     content = save(stored, {**metadata, DIGEST: _digest(stored, metadata)})
@@ -128,7 +128,7 @@ def _damaged(path: Path, why: str) -> UserError:
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 over names, types, shapes and bytes of the tensors and over the metadata, whatever their order."""
+    """Return the SHA-256 of names, types, shapes and bytes of the tensors and of the metadata, in sorted order."""
     digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -1,6 +1,6 @@
 """Every training setting, once: defaults, the tasks' own values, named profiles, and the flags made from them.
 
-Later wins: defaults < task < profile < what the user typed.
+Later wins: defaults < task < profile < what the user typed. Imports no torch, so that commands answer --help at once.
 """
 
 import argparse
@@ -10,113 +10,134 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, get_args, get_origin
 
 from core.cli import UserError
+from core.tasks import task_names
 
-PLACE_FIELDS = ("device", "workers", "tracker")
-"""Settings that say where a training runs, not what it learns; a run may be continued with other values."""
+RUNTIME_FIELDS = ("device", "workers", "tracker")
+"""Settings of the machine a training runs on, not of what it learns; a run may be continued with other values."""
+_UNBOUNDED = 10**9
 
 
-def _setting(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices})
+def _setting(
+    default: Any,
+    text: str,
+    *,
+    choices: Sequence[str] = (),
+    low: float | None = None,
+    high: float = _UNBOUNDED,
+    of_class_loss: bool = False,
+) -> Any:
+    """A field: its default, the help of its flag, and the values allowed, as names or as a range of numbers.
+
+    `of_class_loss`: typing it asks for a loss over classes, also where a task is usually learned from its values alone.
+    """
+    allowed = {"choices": choices, "range": None if low is None else (low, high)}
+    return field(default=default, metadata={"help": text, "of_class_loss": of_class_loss, **allowed})
 
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of one training. All go into its config.json."""
+    """Settings of one training. All go into its config.json."""
 
     backbone: str = _setting("tf_efficientnet_lite0", "any timm model; the defaults' weights come as packages")
-    pretrained: bool = _setting(True, "start from weights that have learned from other photos")
-    drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1")
-    image_size: int = _setting(112, "height of the network's input in pixels; the width follows the crops' aspect")
+    pretrained: bool = _setting(True, "start from pretrained weights")
+    drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1", low=0, high=1)
+    image_size: int = _setting(
+        112, "height of the network's input in pixels; the width follows the crops' aspect", low=16, high=4096
+    )
     head: str = _setting(
         "classes",
         "classes: one output per class; values: one per value (each year of age), summed to classes",
-        ("classes", "values"),
+        choices=("classes", "values"),
     )
-    value_sigma: float = _setting(3.0, "head values: standard deviation of the softened target, in the value's unit")
+    value_sigma: float = _setting(
+        3.0, "head values: standard deviation of the softened target, in the value's unit", low=0.01, high=1000
+    )
     class_share: float = _setting(
         0.5,
-        "head values: share of the loss that is over classes, 0 to 1; age has 0, and 0.5 with a flag of --loss's kind",
+        "head values: weight of the loss over classes, 0 to 1; 0.5 for every task if a flag of the loss is given",
+        low=0,
+        high=1,
     )
     age_edges: tuple[int, int] = _setting((25, 40), "first age of the middle and of the old group")
-    folds: int = _setting(5, "number of folds")
-    fold_seed: int = _setting(0, "seed of the split into folds")
-    seed: int = _setting(0, "seed of training: weights of the head, order, augmentation, dropout")
-    epochs: int = _setting(8, "epochs at most; with a frozen backbone each shows every kept view of a photo once")
-    patience: int = _setting(4, "epochs without a better held-out macro-F1 before training stops")
+    folds: int = _setting(5, "number of folds", low=2, high=100)
+    fold_seed: int = _setting(0, "seed of the split into folds", low=0)
+    seed: int = _setting(0, "seed of training: weights of the head, order, augmentation, dropout", low=0)
+    epochs: int = _setting(
+        8, "epochs at most; with a frozen backbone each shows every cached view of a photo once", low=1
+    )
+    patience: int = _setting(4, "epochs without a better out-of-fold macro-F1 before training stops", low=1)
     keep: str = _setting(
-        "best", "weights to keep: of the epoch with the best held-out macro-F1, or the last", ("best", "last")
+        "best",
+        "weights to keep: of the epoch with the best out-of-fold macro-F1, or the last",
+        choices=("best", "last"),
     )
-    validate_every: int = _setting(1, "epochs between scores on the held-out people; the last epoch is always scored")
-    photos_per_person: int = _setting(0, "photos of a person shown per epoch, spread over the task's classes; 0 = all")
-    batch_size: int = _setting(32, "photos per step")
-    accumulate: int = _setting(1, "steps whose gradients are added up before the weights move")
-    lr: float = _setting(1e-3, "peak learning rate")
-    backbone_lr: float = _setting(
-        1.0, "share of --lr that the backbone has, 0 to 1; the head has all of it; 0 = frozen"
+    validate_every: int = _setting(1, "epochs between out-of-fold scores; the last epoch is always scored", low=1)
+    photos_per_person: int = _setting(
+        0, "photos of a person shown per epoch, spread over the task's classes; 0 = all", low=0
     )
-    weight_decay: float = _setting(0.02, "decoupled weight decay of AdamW")
-    warmup: float = _setting(0.1, "share of all steps in which the learning rate rises; then it falls as a cosine")
+    batch_size: int = _setting(32, "photos per step", low=1)
+    accumulate: int = _setting(1, "steps whose gradients are added up before the weights move", low=1)
+    lr: float = _setting(1e-3, "peak learning rate", low=1e-8, high=100)
+    backbone_lr: float = _setting(1.0, "learning-rate multiplier of the backbone, 0 to 1; 0 freezes it", low=0, high=1)
+    weight_decay: float = _setting(0.02, "decoupled weight decay of AdamW", low=0)
+    warmup: float = _setting(
+        0.1, "fraction of all steps in which the learning rate rises, 0 to 1; then the schedule begins", low=0, high=1
+    )
     schedule: str = _setting(
-        "cosine", "learning rate after the warmup: falls as a cosine, or stays", ("cosine", "constant")
+        "cosine", "learning rate after the warmup: falls as a cosine, or stays", choices=("cosine", "constant")
     )
-    grad_clip: float = _setting(1.0, "largest gradient norm; 0 = no clipping")
-    loss: str = _setting("cross_entropy", "a loss of loss.py: cross_entropy, focal, label_smoothing, f1")
+    grad_clip: float = _setting(1.0, "largest gradient norm; 0 = no clipping", low=0)
+    loss: str = _setting(
+        "cross_entropy", "a loss of loss.py: cross_entropy, focal, label_smoothing, f1", of_class_loss=True
+    )
     class_weights: str = _setting(
-        "none", "none; balanced, by the inverse of their number; or a number for each class, such as .1,.1,.8"
+        "none",
+        "none; balanced, by the inverse of their number; or a number for each class, such as .1,.1,.8",
+        of_class_loss=True,
     )
-    focal_gamma: float = _setting(2.0, "focal loss: how much easy photos count less")
-    label_smoothing: float = _setting(0.1, "label_smoothing loss: share given to all classes alike, 0 to 1")
+    focal_gamma: float = _setting(
+        2.0, "focal loss: exponent that weakens easy photos", low=0, high=100, of_class_loss=True
+    )
+    label_smoothing: float = _setting(
+        0.1, "label_smoothing loss: probability spread over all classes, 0 to 1", low=0, high=1, of_class_loss=True
+    )
     augment: str = _setting("standard", "an augmentation of dataset.py: none, flip, standard, strong")
     views: int = _setting(
-        2, "frozen backbone: augmented views of each photo that are kept, beside itself and its mirror image"
+        2, "frozen backbone: augmented views of each photo that are cached, beside the plain and mirrored one", low=0
     )
-    mixup: float = _setting(0.0, "blend photos in pairs, with shares from Beta(mixup, mixup); 0 = never")
-    tta: str = _setting("flip", "flip averages the logits of a photo and its mirror image", ("none", "flip"))
+    mixup: float = _setting(
+        0.0, "blend photos in pairs, with weights from Beta(mixup, mixup); 0 = never", low=0, high=100
+    )
+    tta: str = _setting("flip", "flip averages the logits of a photo and its mirror image", choices=("none", "flip"))
     amp: bool = _setting(True, "mixed precision on a GPU, and for frozen backbones on a CPU that has bfloat16")
-    channels_last: bool = _setting(True, "memory format that convolutions run faster in")
+    channels_last: bool = _setting(True, "memory format in which convolutions are faster")
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps ...")
-    workers: int = _setting(-1, "processes that load photos; -1 = as many as suit the machine")
+    workers: int = _setting(-1, "processes that load photos; -1 = as many as suit the machine", low=-1, high=1024)
     tracker: str = _setting(
         "auto", "learning curves: auto (TensorBoard if installed), none, tensorboard, wandb, mlflow, or module:function"
     )
 
     def __post_init__(self) -> None:
-        for name, low, high in _RANGES:
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"--{_flag(name)} {getattr(self, name)}: allowed is {low} to {high}")
+        for setting in fields(self):
+            value, flag = getattr(self, setting.name), f"--{_flag(setting.name)}"
+            choices, allowed = setting.metadata["choices"], setting.metadata["range"]
+            if allowed and not allowed[0] <= value <= allowed[1]:
+                raise UserError(f"{flag} {value}: allowed is {allowed[0]} to {allowed[1]}")
+            if choices and value not in choices:
+                raise UserError(f"{flag} {value!r}: allowed is {', '.join(choices)}")
         if self.age_edges[0] >= self.age_edges[1]:
             raise UserError(f"--age-edges {' '.join(map(str, self.age_edges))}: the first must be below the second")
-        for setting in fields(self):
-            choices = setting.metadata["choices"]
-            if choices and getattr(self, setting.name) not in choices:
-                raise UserError(
-                    f"--{_flag(setting.name)} {getattr(self, setting.name)!r}: allowed is {', '.join(choices)}"
-                )
 
     def learned(self) -> dict[str, Any]:
-        """The settings that decide what is learned, as JSON has them: all but those of PLACE_FIELDS."""
-        return {name: _plain(value) for name, value in asdict(self).items() if name not in PLACE_FIELDS}
+        """Return the settings that decide what is learned, as JSON has them: all but RUNTIME_FIELDS."""
+        return {name: _plain(value) for name, value in asdict(self).items() if name not in RUNTIME_FIELDS}
 
-
-_OF_CLASS_LOSS = frozenset({"loss", "class_weights", "focal_gamma", "label_smoothing"})
-_UNBOUNDED = 10**9
-_RANGES = (
-    *((name, 1, _UNBOUNDED) for name in ("epochs", "patience", "validate_every", "batch_size", "accumulate")),
-    *(
-        (name, 0, _UNBOUNDED)
-        for name in ("photos_per_person", "seed", "fold_seed", "weight_decay", "grad_clip", "views")
-    ),
-    *((name, 0, 1) for name in ("drop_rate", "warmup", "label_smoothing", "class_share", "backbone_lr")),
-    *((name, 0.01, 1000) for name in ("value_sigma",)),
-    *((name, 0, 100) for name in ("mixup",)),
-    *(("image_size", 16, 4096), ("folds", 2, 100), ("lr", 1e-8, 100), ("focal_gamma", 0, 100), ("workers", -1, 1024)),
-)
 
 BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
-    # The size of the faces it has learned from. What it knows is worth more than what few people teach: its own weights
-    # move little, its head fast.
+    # The image size of its pretraining, which is worth more than what few people teach: its own weights move little,
+    # its head fast.
     "face_resnet29": {"image_size": 150, "lr": 5e-3, "backbone_lr": 0.01, "epochs": 6},
-    # What both its networks say is computed once for all folds, and heads learn from that in seconds.
+    # Its features are computed once for all folds, and heads learn from them in seconds.
     "face_pair": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
 })  # fmt: skip
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
@@ -150,19 +171,23 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType
 
 
 def resolve(task: str, profile: str, typed: Mapping[str, Any]) -> Config:
-    """The settings of a task under a profile, with what the user typed on top. Unknown names are errors."""
+    """Return the settings of a task under a profile, with what the user typed on top. Unknown names are errors."""
     if profile not in PROFILES:
         raise UserError(f"profile {profile!r} is unknown; the profiles are {', '.join(PROFILES)}")
     row = PROFILES[profile]
-    # Who types a loss over classes wants one, also where a task is usually learned from its values alone.
-    implied = {"class_share": Config.class_share} if typed.keys() & _OF_CLASS_LOSS else {}
-    layers = (TASK_SETTINGS.get(task, {}), row.get(ANY_TASK, {}), row.get(task, {}), implied, typed)
+    asked = any(setting.metadata["of_class_loss"] for setting in fields(Config) if setting.name in typed)
+    implied = {"class_share": Config.class_share} if asked else {}
+    return _layered(TASK_SETTINGS.get(task, {}), row.get(ANY_TASK, {}), row.get(task, {}), implied, typed)
+
+
+def _layered(*layers: Mapping[str, Any]) -> Config:
+    """Return the settings of some layers, of which later ones win, on top of those that the backbone brings."""
     chosen = {name: value for layer in layers for name, value in layer.items()}
     return from_dict({**BACKBONE_SETTINGS.get(chosen.get("backbone", Config.backbone), {}), **chosen})
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """A Config from plain values, as in config.json; unknown names and wrong types are errors."""
+    """Return a Config of plain values, as in config.json. Unknown names and wrong types are errors."""
     known = {setting.name: setting for setting in fields(Config)}
     for name in values:
         if name not in known:
@@ -192,17 +217,36 @@ def _type_name(setting: Field) -> str:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag per setting. A flag not typed leaves no trace, so that the layers below keep their say."""
+    """Add one flag per setting. A flag that is not typed is not in the parsed arguments, so that lower layers apply."""
     group = parser.add_argument_group("settings (defaults < task < profile < flag)")
     for setting in fields(Config):
         if setting.default is MISSING:
             raise TypeError(f"setting {setting.name} has no default")
-        text = f"{setting.metadata['help']} (default: {_plain(setting.default)})"
+        text = f"{setting.metadata['help']} (default: {_default_text(setting.name)})"
         group.add_argument(f"--{_flag(setting.name)}", default=argparse.SUPPRESS, help=text, **_argument_kind(setting))
 
 
+def _default_text(name: str) -> str:
+    """Return the default of a setting, per task and profile where they differ: 'mask 4, gender/age 3; smoke 1'."""
+    tasks_of: dict[Any, list[str]] = {}
+    for task in task_names():
+        value = getattr(_layered(TASK_SETTINGS.get(task, {})), name)
+        tasks_of.setdefault(value, []).append(task)
+    same = len(tasks_of) == 1
+    text = ", ".join(f"{'' if same else '/'.join(tasks) + ' '}{_shown(value)}" for value, tasks in tasks_of.items())
+    for profile, row in PROFILES.items():
+        for task, values in row.items():
+            if name in values:
+                text += f"; {profile}{'' if task == ANY_TASK else f' {task}'} {_shown(values[name])}"
+    return text
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def typed_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What the user typed of the flags that `add_flags` made."""
+    """Return what the user typed of the flags that `add_flags` made."""
     names = {setting.name for setting in fields(Config)}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(args).items() if name in names

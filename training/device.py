@@ -1,4 +1,4 @@
-"""What a training runs on: the device, its precision, and the seeds that make a run repeat."""
+"""Device, precision, threads and seeds of a process."""
 
 import ctypes
 import platform
@@ -19,7 +19,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_BLOCK = -1, -3, 1 << 30
 
 
 def pick_device(name: str) -> torch.device:
-    """The named device, or for "auto" the GPU if there is one; UserError for a device that is not there."""
+    """Return the named device, for "auto" the GPU if there is one. UserError for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -32,8 +32,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_workers(asked: int, device: torch.device, *, augments: bool = True) -> int:
-    """Loader processes: on a GPU one a core, up to 16. On a CPU one; none where the network has one core itself, or
-    where photos are shown as they are stored, which costs nothing."""
+    """Return the number of loader processes: on a GPU one per core, up to 16; on a CPU one, but none for a network of
+    one thread, or for plain crops, which cost nothing."""
     if asked >= 0:
         return asked
     return min(cpu_count(), 16) if device.type == "cuda" else int(augments and torch.get_num_threads() > 1)
@@ -66,7 +66,7 @@ class Precision:
 
 @cache
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself (AVX512_BF16, AMX or ARM's BF16). Known on Linux alone."""
+    """Return whether the CPU multiplies bfloat16 (AVX512_BF16, AMX or ARM's BF16). Known on Linux alone."""
     path = Path("/proc/cpuinfo")
     return path.exists() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(path.read_text().split())
 
@@ -75,23 +75,23 @@ def place(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Mod
     return model.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
 
 
-def to_device(pictures: Tensor, device: torch.device, channels_last: bool) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 of 0 to 255 on the device, which is sent a quarter of the bytes.
+def to_device(images: Tensor, device: torch.device, channels_last: bool) -> Tensor:
+    """Move images (N, H, W, 3) uint8 to the device as (N, 3, H, W) float32 of 0 to 255; features (N, F) as float32.
 
-    Features (N, F) stay what they are, as float32.
+    They are sent as uint8, a quarter of the bytes.
     """
-    if pictures.ndim == 2:
-        return pictures.to(device, torch.float32, non_blocking=True)
+    if images.ndim == 2:
+        return images.to(device, torch.float32, non_blocking=True)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    moved = pictures.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
     return moved.to(torch.float32, memory_format=memory_format)
 
 
 def prepare_process(threads: int) -> None:
-    """Let this process compute with so many threads, and keep the memory it frees.
+    """Set the number of threads of this process, and let it keep the memory it frees.
 
-    The C library hands large blocks back to the system at once; to be given them anew at every step costs a tenth of
-    the time of a training step on a CPU, and a third of that of a prediction.
+    The C library returns large blocks to the system at once. To get them again at every step costs a tenth of the time
+    of a training step on a CPU, and a third of that of a prediction.
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
@@ -101,7 +101,7 @@ def prepare_process(threads: int) -> None:
 
 
 def give_back_memory() -> None:
-    """Hand the freed memory that `prepare_process` made this process keep back to the system, for other processes."""
+    """Return the freed memory that `prepare_process` made this process keep to the system."""
     if libc := _glibc():
         libc.malloc_trim(0)
 
@@ -111,6 +111,6 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions that may change a result, for config.json."""
+    """Return the versions that may change a result, for config.json."""
     packages = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -17,12 +17,12 @@ from core.cli import UserError
 from training.device import Precision, to_device
 
 LOSS_READ_EVERY = 20
-"""Steps. A GPU works through a queue of them, which runs empty whenever a number is asked for."""
+"""Steps. A GPU works through a queue of them, which runs empty whenever a number is read."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Mean loss per photo, and how long the epoch took."""
+    """Mean loss per photo, and duration of an epoch."""
 
     loss: float
     seconds: float
@@ -31,24 +31,24 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Mixup:
-    """Blends each photo of a batch with another (Zhang et al. 2018), by a share from Beta(alpha, alpha); 0 = never."""
+    """Blend of the photos of a batch in pairs, weighted by Beta(alpha, alpha) (Zhang et al. 2018); 0 = never."""
 
     alpha: float = 0.0
 
     def loss(self, model: nn.Module, criterion: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """The criterion of the blended photos, with either photo's target as its share says."""
+        """Return the weighted mean of the losses of the blended photos against either photo's target."""
         if not self.alpha:
             return criterion(model(images).float(), targets)
-        share = float(np.random.beta(self.alpha, self.alpha))
+        weight = float(np.random.beta(self.alpha, self.alpha))
         partner = torch.randperm(len(images), device=images.device)
         # The loss in full precision: exponents of half-precision logits overflow early.
-        outputs = model(images.lerp(images[partner], 1 - share)).float()
-        return share * criterion(outputs, targets) + (1 - share) * criterion(outputs, targets[partner])
+        outputs = model(images.lerp(images[partner], 1 - weight)).float()
+        return weight * criterion(outputs, targets) + (1 - weight) * criterion(outputs, targets[partner])
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """What stays the same from batch to batch. `learning_rate` maps the number of the step to its learning rate."""
+    """Parts of a training loop. `learning_rate` maps the number of a step to its learning rate."""
 
     model: nn.Module
     criterion: nn.Module
@@ -61,14 +61,14 @@ class Trainer:
     mixup: Mixup = Mixup()
 
     def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: tqdm) -> EpochResult:
-        """One pass over batches of (pictures, targets, indices). UserError if the loss is no longer a number."""
+        """Train on batches of (images, targets, indices). UserError if the loss is no longer finite."""
         self.model.train()
         began, photos, loss_sum, unread, step = time.perf_counter(), 0, 0.0, [], first_step
         self.optimizer.zero_grad()
         number = len(batches)
-        for position, (pictures, targets, _) in enumerate(batches):
+        for position, (images, targets, _) in enumerate(batches):
             group_size = min(self.accumulate, number - position // self.accumulate * self.accumulate)
-            loss = self._backward(pictures, targets, group_size)
+            loss = self._backward(images, targets, group_size)
             if (position + 1) % self.accumulate == 0 or position + 1 == number:
                 self._step(self.learning_rate(step))
                 step += 1
@@ -85,10 +85,10 @@ class Trainer:
         seconds = time.perf_counter() - began
         return EpochResult(loss_sum / photos, seconds, photos / seconds)
 
-    def _backward(self, pictures: Tensor, targets: Tensor, group_size: int) -> Tensor:
-        """Add to the gradients, and return the mean loss () of the batch, which stays on its device."""
+    def _backward(self, images: Tensor, targets: Tensor, group_size: int) -> Tensor:
+        """Add to the gradients, and return the mean loss () of the batch, on the device."""
         device = self.precision.device
-        images = to_device(pictures, device, self.channels_last)
+        images = to_device(images, device, self.channels_last)
         with self.precision.autocast():
             loss = self.mixup.loss(self.model, self.criterion, images, targets.to(device, non_blocking=True))
         self.precision.scaler.scale(loss / group_size).backward()
@@ -107,12 +107,12 @@ class Trainer:
 
 
 def steps_per_epoch(batches: int, accumulate: int) -> int:
-    """How often the weights move in an epoch."""
+    """Return the number of optimiser steps of an epoch."""
     return math.ceil(batches / accumulate)
 
 
 def warmup_cosine(step: int, *, total: int, warmup: float, peak: float) -> float:
-    """Learning rate of step 0 .. total-1: a line up to `peak` over a share of the steps, then half a cosine to 0."""
+    """Learning rate of step 0 .. total-1: linear to `peak` over a fraction of the steps, then half a cosine to 0."""
     rising = max(1, round(total * warmup))
     if step < rising:
         return peak * (step + 1) / rising
@@ -120,7 +120,7 @@ def warmup_cosine(step: int, *, total: int, warmup: float, peak: float) -> float
 
 
 def warmup_constant(step: int, *, total: int, warmup: float, peak: float) -> float:
-    """Learning rate of step 0 .. total-1: a line up to `peak` over a share of the steps, then `peak`."""
+    """Learning rate of step 0 .. total-1: linear to `peak` over a fraction of the steps, then `peak`."""
     return peak * min(1.0, (step + 1) / max(1, round(total * warmup)))
 
 
@@ -137,14 +137,14 @@ def predict(
     tta: str = "none",
     bar: tqdm,
 ) -> Tensor:
-    """Outputs (N, K) float32 for a dataset of N photos, row i for index i whatever the order of the batches.
+    """Return outputs (N, K) float32 for batches of (images, targets, indices): row i is that of index i.
 
-    tta "flip" averages the outputs for each photo and its mirror image.
+    tta "flip" averages the outputs of each image and its mirror image.
     """
     model.eval()
     rows, order = [], []
-    for pictures, _, indices in batches:
-        images = to_device(pictures, precision.device, channels_last)
+    for raw, _, indices in batches:
+        images = to_device(raw, precision.device, channels_last)
         with precision.autocast():
             logits = model(images).float()
             if tta == "flip":

@@ -1,9 +1,9 @@
-"""What a frozen backbone says of each crop, computed once for all tasks and folds whose heads learn from it.
+"""Cache of frozen-backbone features, shared by all tasks and folds.
 
     crop_images/features/train-<hash>-<hash>/00000.npy ...      (n, V, F) float16
 
-A photo has V views: as it is, mirrored, and augmented ones. Each file holds some hundred photos and is whole, so an
-interrupted run goes on where it was. The folder's name holds hashes of the crops and of all that looks at them.
+A crop has V views: plain, mirrored, and augmented ones. Each file holds 64 crops and is written whole, so an
+interrupted run goes on where it stopped. The folder's name holds hashes of the crops, the backbone and the views.
 """
 
 import json
@@ -11,7 +11,6 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +32,16 @@ from training.device import Precision, pick_device, place, prepare_process, seed
 
 FOLDER = "features"
 SHARD = 64
-"""Photos of a file: a few seconds of work for a process."""
+"""Crops of a file: a few seconds of work for a process."""
 BATCH = 16
-"""Pictures looked at together; more take more memory, and no less time."""
+"""Images computed together; more take more memory, and no less time."""
 PLAIN, MIRRORED = 0, 1
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class FrozenBackbone:
-    """The part of a network that is the same for all folds, and how it is fed. `size` is (H, W)."""
+    """The part of a network that is the same for all folds, and its preprocessing. `size` is (H, W)."""
 
     name: str
     weights: Path
@@ -53,15 +52,15 @@ class FrozenBackbone:
     amp: bool
 
     def load(self) -> OnPixels:
-        """The network, with a head that means nothing. UserError for a file that is damaged or missing."""
+        """Load the network, with an untrained head. UserError for a file that is damaged or missing."""
         network = build_model(self.name, 1, image_size=self.size)
-        checkpoints.load_backbone(self.weights, network)
+        checkpoints.load_backbone(network, checkpoints.read_backbone(self.weights), self.weights)
         return OnPixels(network, self.mean, self.std)
 
 
 @dataclass(frozen=True)
-class Looks:
-    """The views of each photo: itself, its mirror image, and `augmented` random ones."""
+class Views:
+    """The views of each crop: plain, mirrored, and `augmented` random ones by an augmentation of dataset.py."""
 
     augmented: int = 0
     augment: str = "none"
@@ -70,46 +69,43 @@ class Looks:
     def count(self) -> int:
         return 2 + self.augmented
 
-    def of(self, picture: np.ndarray, image_id: str) -> list[np.ndarray]:
-        """(H, W, 3) uint8 to `count` of them; the random ones hang on the photo's name alone."""
+    def of(self, image: np.ndarray, image_id: str) -> list[np.ndarray]:
+        """Return `count` images (H, W, 3) uint8 of one; the random ones are seeded by the photo's name alone."""
         transform = train_transform(self.augment)
-        seen = [picture, picture[:, ::-1]]
+        views = [image, image[:, ::-1]]
         for number in range(self.augmented):
             seed_steps(transform, zlib.crc32(f"{number} {image_id}".encode("utf-8", "surrogateescape")))
-            seen.append(transform(image=np.array(picture))["image"])
-        return seen
+            views.append(transform(image=np.array(image))["image"])
+        return views
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Some photos of a store: a piece of work, and the file that it leaves."""
+    """Some crops of a cache: a piece of work, and the file that it writes. `first` is their first row in `pixels`."""
 
     path: Path
     pixels: Path
     first: int
     image_ids: tuple[str, ...]
     backbone: FrozenBackbone
-    looks: Looks
+    views: Views
 
-    def make(self, device: str) -> int:
-        """Write the file and return the number of photos."""
-        where = pick_device(device)
-        model = _loaded(self.backbone, where)
+    def make(self, model: OnPixels, device: torch.device) -> int:
+        """Write the file and return the number of crops. `model` is the loaded backbone, on the device."""
         pixels = np.load(self.pixels, mmap_mode="r", allow_pickle=False)
         parts = []
         for first in range(0, len(self.image_ids), BATCH):
             ids = self.image_ids[first : first + BATCH]
-            pictures = pixels[self.first + first : self.first + first + len(ids)]
-            seen = [view for picture, name in zip(pictures, ids, strict=True) for view in self.looks.of(picture, name)]
-            parts.append(
-                features_of(model, np.stack(seen), self.backbone, where).reshape(len(ids), self.looks.count, -1)
-            )
+            images = pixels[self.first + first : self.first + first + len(ids)]
+            views = [view for image, name in zip(images, ids, strict=True) for view in self.views.of(image, name)]
+            features = features_of(model, np.stack(views), self.backbone, device)
+            parts.append(features.reshape(len(ids), self.views.count, -1))
         files.write_array(self.path, np.concatenate(parts))
         return len(self.image_ids)
 
 
-class FeatureStore:
-    """Features (V, F) float16 of photos, found by image id. Only the name of the folder travels between processes."""
+class FeatureCache:
+    """Features (V, F) float16 of crops, found by image id. Pickled as the folder's name alone."""
 
     def __init__(self, folder: Path, image_ids: Sequence[str]) -> None:
         self.folder = folder
@@ -123,12 +119,13 @@ class FeatureStore:
         return [self._row_of[image_id] for image_id in image_ids]
 
     def batches(self, rows: Sequence[int], views: Sequence[int]) -> Iterator[Tensor]:
-        """The features of some views, batch by batch: (len(views), n, F) float32."""
+        """Yield the features of some views, batch by batch: (len(views), n, F) float32."""
         for first in range(0, len(rows), BATCH):
             some = np.stack([self.views(row)[list(views)] for row in rows[first : first + BATCH]])
             yield torch.from_numpy(some.astype(np.float32)).transpose(0, 1)
 
     def views(self, row: int) -> np.ndarray:
+        """Return the features (V, F) float16 of a crop."""
         number, within = divmod(row, SHARD)
         if number not in self._shards:
             self._shards[number] = _opened(_shard_path(self.folder, number))
@@ -136,21 +133,21 @@ class FeatureStore:
 
 
 class FeatureDataset(Dataset):
-    """Stored features. An item is (features (F,) float32, target, index), as those of dataset.CropDataset.
+    """Cached features. An item is (features (F,) float32, target, index), like those of dataset.CropDataset.
 
-    Takes an index, which gives the view `view`, or a Draw, whose seed gives one of the first `views` in turn.
+    Takes an index, which gives the view `view`, or a Draw, whose seed modulo `views` is the number of the view.
     """
 
     def __init__(
         self,
-        store: FeatureStore,
+        cache: FeatureCache,
         rows: Sequence[int],
         *,
         view: int = PLAIN,
         views: int = 1,
         targets: Tensor | None = None,
     ) -> None:
-        self.store = store
+        self.cache = cache
         self.rows = list(rows)
         self.view, self.views = view, views
         self.targets = torch.zeros(len(self.rows), dtype=torch.int64) if targets is None else targets
@@ -160,16 +157,12 @@ class FeatureDataset(Dataset):
 
     def __getitem__(self, item: int | Draw) -> tuple[Tensor, Tensor, int]:
         index, view = (item.index, item.seed % self.views) if isinstance(item, Draw) else (item, self.view)
-        features = self.store.views(self.rows[index])[view]
+        features = self.cache.views(self.rows[index])[view]
         return torch.from_numpy(features.astype(np.float32)), self.targets[index], index
 
 
-def is_frozen(config: Config) -> bool:
-    return config.backbone_lr == 0
-
-
 def freeze(run_dir: Path, config: Config, size: tuple[int, int]) -> FrozenBackbone:
-    """The backbone of that configuration, its weights kept in the run folder.
+    """Return the backbone of these settings; its weights are written to the run folder if need be.
 
     UserError for weights that cannot be had, and for a network whose head is not one part.
     """
@@ -178,60 +171,72 @@ def freeze(run_dir: Path, config: Config, size: tuple[int, int]) -> FrozenBackbo
     head_on_features(network)
     weights = checkpoints.save_tensors(run_dir / BACKBONES, config.backbone, backbone_tensors(network))
     mean, std = normalisation(config.backbone)
-    return describe(config, weights, size, {"mean": mean, "std": std})
+    return frozen_backbone(config, weights, size, {"mean": mean, "std": std})
 
 
-def describe(config: Config, weights: Path, size: tuple[int, int], normalised_by: Mapping) -> FrozenBackbone:
-    """The backbone whose weights are in that file, fed as the settings and `normalisation` of config.json say."""
+def frozen_backbone(config: Config, weights: Path, size: tuple[int, int], normalised_by: Mapping) -> FrozenBackbone:
+    """Return the backbone whose weights are in that file. `normalised_by` is `normalisation` of config.json."""
     mean, std = tuple(normalised_by["mean"]), tuple(normalised_by["std"])
     return FrozenBackbone(config.backbone, weights, size, mean, std, config.channels_last, config.amp)
 
 
-def looks_of(config: Config) -> Looks:
-    """What a configuration trains a head on."""
+def views_of(config: Config) -> Views:
+    """Return the views that a head is trained on."""
     augments = config.views > 0 and config.augment not in ("none", "flip")
-    return Looks(config.views, config.augment) if augments else Looks()
+    return Views(config.views, config.augment) if augments else Views()
 
 
-def views_to_train_on(config: Config) -> int:
-    """In how many kept views an epoch shows each photo: as it is alone where nothing is kept, or nothing augmented."""
-    return looks_of(config).count if is_frozen(config) and config.augment != "none" else 1
-
-
-def open_features(crops: Crops, backbone: FrozenBackbone, looks: Looks, *, device: str = "auto") -> FeatureStore:
-    """The features of all these crops; what is missing is computed here, by this process."""
-    shards = missing_shards(crops, backbone, looks)
+def open_features(crops: Crops, backbone: FrozenBackbone, views: Views, *, device: str = "auto") -> FeatureCache:
+    """Open the features of all these crops; missing ones are computed here, by this process."""
+    shards = missing_shards(crops, backbone, views)
+    make = _shard_maker(device)
     with progress(None, title="features", total=sum(len(shard.image_ids) for shard in shards)) as bar:
         for shard in shards:
-            bar.update(shard.make(device))
-    return FeatureStore(_folder(crops, backbone, looks), open_crop_cache(crops, backbone.size).image_ids)
+            bar.update(make(shard))
+    return FeatureCache(_folder(crops, backbone, views), open_crop_cache(crops, backbone.size).image_ids)
 
 
-def missing_shards(crops: Crops, backbone: FrozenBackbone, looks: Looks) -> list[Shard]:
-    """The work that is still to be done; features of other crops, which nothing will read again, are removed."""
-    pixels, folder = open_crop_cache(crops, backbone.size), _folder(crops, backbone, looks)
+def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
+    """Return the work that is still to be done. Removes features of crops that have changed since."""
+    pixels, folder = open_crop_cache(crops, backbone.size), _folder(crops, backbone, views)
     files.remove_stale(folder)
     _remove_superseded(folder)
     image_ids = pixels.image_ids
     parts = [(first, tuple(image_ids[first : first + SHARD])) for first in range(0, len(image_ids), SHARD)]
     shards = [
-        Shard(_shard_path(folder, first // SHARD), pixels.path, first, ids, backbone, looks) for first, ids in parts
+        Shard(_shard_path(folder, first // SHARD), pixels.path, first, ids, backbone, views) for first, ids in parts
     ]
     todo = [shard for shard in shards if not shard.path.exists()]
     photos = sum(len(shard.image_ids) for shard in todo)
-    require_room(crops.crop_dir, photos * looks.count * _feature_bytes(backbone) if todo else 0, "features")
+    require_room(crops.crop_dir, photos * views.count * _feature_bytes(backbone) if todo else 0, "features")
     return todo
 
 
 def shard_maker(threads: int, device: str) -> Callable[[Shard], int]:
-    """What computes shards in this process, with so many threads."""
+    """Prepare this process with a number of threads, and return the function that computes a shard in it."""
     prepare_process(threads)
-    return partial(Shard.make, device=device)
+    return _shard_maker(device)
 
 
-def _folder(crops: Crops, backbone: FrozenBackbone, looks: Looks) -> Path:
-    looker = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(looks), "format": [_FORMAT, SHARD]}
-    key = files.text_hash([json.dumps(looker, sort_keys=True)])
+def _shard_maker(device: str) -> Callable[[Shard], int]:
+    """Return the function that computes a shard. It keeps the backbone of the last one loaded."""
+    where = pick_device(device)
+    loaded: dict[FrozenBackbone, OnPixels] = {}
+
+    def make(shard: Shard) -> int:
+        backbone = shard.backbone
+        if backbone not in loaded:
+            loaded.clear()
+            loaded[backbone] = place(backbone.load(), where, backbone.channels_last).eval()
+        return shard.make(loaded[backbone], where)
+
+    return make
+
+
+def _folder(crops: Crops, backbone: FrozenBackbone, views: Views) -> Path:
+    # "looks": the name of the views in the caches that users have.
+    made_by = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(views), "format": [_FORMAT, SHARD]}
+    key = files.text_hash([json.dumps(made_by, sort_keys=True)])
     return crops.crop_dir / FOLDER / f"{crop_cache_path(crops, backbone.size).stem}-{key}"
 
 
@@ -261,16 +266,11 @@ def _feature_bytes(backbone: FrozenBackbone) -> int:
         return 2 * build_model(backbone.name, 1, image_size=backbone.size).head_hidden_size
 
 
-@lru_cache(maxsize=1)
-def _loaded(backbone: FrozenBackbone, device: torch.device) -> OnPixels:
-    return place(backbone.load(), device, backbone.channels_last).eval()
-
-
 @torch.inference_mode()
-def features_of(model: OnPixels, pictures: np.ndarray, backbone: FrozenBackbone, device: torch.device) -> np.ndarray:
-    """(N, H, W, 3) uint8 to (N, F) float16. UserError for features that float16 cannot hold."""
+def features_of(model: OnPixels, images: np.ndarray, backbone: FrozenBackbone, device: torch.device) -> np.ndarray:
+    """Return the features (N, F) float16 of images (N, H, W, 3) uint8. UserError if float16 cannot hold them."""
     found = []
-    for batch in torch.from_numpy(pictures).split(BATCH):
+    for batch in torch.from_numpy(images).split(BATCH):
         with Precision(device, backbone.amp, learns=False).autocast():
             features = model.features(to_device(batch, device, backbone.channels_last))
         found.append(features.to(torch.float16).cpu())

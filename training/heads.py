@@ -1,5 +1,7 @@
-"""What a network's outputs mean for a task: one output per class, or one per value (each year of age) of which a class
-is a range. The outputs are an affair of training; what is written to disk are always the logits of the classes."""
+"""Heads: one output per class, or one per value (each year of age), of which a class is a range.
+
+Only class logits are written to disk.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,24 +29,24 @@ class ClassHead:
 
     @property
     def bins(self) -> None:
-        """Outputs are no values."""
+        """No output stands for a value."""
 
     def targets(self, crops: Crops, labels: Sequence[int]) -> Tensor:
-        """(N,) int64: the labels."""
+        """Return the labels (N,) int64."""
         return torch.tensor(labels, dtype=torch.int64)
 
     def class_logits(self, outputs: Tensor) -> Tensor:
-        """(N, C) as they are."""
+        """Return the outputs (N, C), which are logits already."""
         return outputs
 
     def values(self, outputs: Tensor) -> Tensor | None:
-        """Nothing: classes have no value."""
+        """Return None: classes have no values."""
         return None
 
 
 @dataclass(frozen=True)
 class ValueHead:
-    """One output per whole value of the task, from `low` to `high`: a class is the sum of its values' probabilities.
+    """One output per whole value of the task, from `low` to `high`; a class has the summed probability of its own.
 
     After Rothe et al. 2018 (DEX, doi:10.1007/s11263-016-0940-3): age as a softmax over years, and its expectation.
     """
@@ -58,12 +60,12 @@ class ValueHead:
 
     @cached_property
     def bins(self) -> Tensor:
-        """(K,) float32: the value that each output stands for."""
+        """Value of each output, (K,) float32."""
         return torch.arange(self.task.value.low, self.task.value.high + 1, dtype=torch.float32)
 
     @cached_property
     def class_of_bin(self) -> Tensor:
-        """(K,) int64."""
+        """Class of each output, (K,) int64."""
         return torch.tensor([self.task.value.class_of(int(value), self.edges) for value in self.bins])
 
     @property
@@ -71,17 +73,17 @@ class ValueHead:
         return len(self.bins)
 
     def targets(self, crops: Crops, labels: Sequence[int]) -> Tensor:
-        """(N,) float32: the exact values, those beyond the range at its end."""
+        """Return the values (N,) float32, clamped to the range."""
         values = [self.task.value.read(facts) for facts in crops.frame.to_dict("records")]
         return torch.tensor(values, dtype=torch.float32).clamp(self.bins[0], self.bins[-1])
 
     def class_logits(self, outputs: Tensor) -> Tensor:
-        """(N, K) to (N, C): the logarithm of the classes' summed exponentials, so softmax gives their probabilities."""
+        """Return the logits (N, C) of outputs (N, K): of each class, the log-sum-exp of its outputs."""
         classes = range(len(self.task.classes))
         return torch.stack([outputs[:, self.class_of_bin == label].logsumexp(dim=1) for label in classes], dim=1)
 
     def values(self, outputs: Tensor) -> Tensor:
-        """(N, K) to (N,): the expected value."""
+        """Return the expected values (N,) of outputs (N, K)."""
         return outputs.softmax(dim=1) @ self.bins
 
 
@@ -90,7 +92,7 @@ HEADS = MappingProxyType({"classes": ClassHead, "values": ValueHead})
 
 
 def build_head(name: str, task: Task, edges: AgeEdges) -> Head:
-    """The head of that name; UserError lists the names there are, or says that the task has no values."""
+    """Build the head of that name. UserError lists the names there are, or says that the task has no values."""
     if name not in HEADS:
         raise UserError(f"--head {name!r} is unknown; the heads are {', '.join(HEADS)}")
     return HEADS[name](task, edges)

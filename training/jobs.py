@@ -1,82 +1,127 @@
-"""The grid of tasks and folds as pieces of work that know nothing of one another, and can be trained at once.
+"""Fold jobs: folds of tasks that can be trained at once, in processes that know nothing of one another.
 
-On a CPU a network of these sizes trains about twice as fast as two processes of one thread each than as one process of
-two threads, and a busy neighbour slows it by no more than its share: no thread ever waits for another one.
+On a CPU, two processes of one thread train about twice as fast as one process of two threads, and a busy core slows
+down one of them alone, since no thread waits for another.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
-import torch
-
 from core import distributed
-from core.cli import cpu_count
-from core.tasks import Task
-from model import build_model, head_weights
-from storage.crop_cache import open_crop_cache
+from core.cli import UserError, cpu_count, progress
+from core.files import require_room
+from storage.run_dir import fold_dir_of, is_done
+from training.checkpoints import training_bytes
 from training.config import Config
 from training.device import pick_device, prepare_process
-from training.feature_cache import Shard, freeze, is_frozen, looks_of, missing_shards
-from training.fold import epoch_sampler, train_fold
-from training.fold_data import FoldData
-from training.predictor import input_size
+from training.feature_cache import Shard, shard_maker
+from training.fold import train_fold
+from training.fold_setup import FoldData, epoch_sampler, weight_bytes
+from training.launcher_types import Resources
+from training.launchers import LOCAL, launch
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
-    """One fold of one task, to be trained into its folder."""
+class FoldJob:
+    """One fold of one task, to be trained in a run folder."""
 
-    fold_dir: Path
+    run_dir: Path
     config: Config
     overwrite: bool
     data: FoldData
 
+    @property
+    def fold_dir(self) -> Path:
+        return fold_dir_of(self.run_dir, self.data.task.name, self.data.fold)
 
-def cell_trainer(threads: int) -> Callable[[Cell], str]:
-    """What trains cells in this process, with so many threads; it returns their titles."""
+    @property
+    def is_left(self) -> bool:
+        """Return whether there is something to train."""
+        return self.overwrite or not is_done(self.fold_dir)
+
+
+def train_job(job: FoldJob) -> str:
+    """Train one fold from where it stands, and return its title. A fold that is done is left alone."""
+    train_fold(job.run_dir, job.data, job.config, overwrite=job.overwrite)
+    return job.data.title
+
+
+def job_trainer(threads: int) -> Callable[[FoldJob], str]:
+    """Prepare this process with a number of threads, and return the function that trains jobs in it."""
     prepare_process(threads)
-    return train_cell
+    return train_job
 
 
-def train_cell(cell: Cell) -> str:
-    """Train one fold from where it stands; a fold that is done is left alone."""
-    train_fold(cell.fold_dir, cell.data, cell.config, overwrite=cell.overwrite)
-    return cell.data.title
+def train_jobs(jobs: Sequence[FoldJob], *, at_once: int, resources: Resources) -> None:
+    """Train all jobs that are left, several at once; 0 `at_once` is as many as suit the machine."""
+    left = longest_first([job for job in jobs if job.is_left])
+    for job in jobs:
+        if not job.is_left:
+            train_job(job)
+    at_once = at_once or jobs_at_once([job.config for job in jobs])
+    if distributed.count() > 1 and (at_once > 1 or resources.launcher != LOCAL):
+        raise UserError("--jobs and --launcher: under torchrun one fold is trained at a time, by all its processes")
+    # Threads change the last bits of a sum, so they must not depend on how many folds are still to be trained.
+    threads = max(1, cpu_count() // (at_once * distributed.count_here()))
+    # Caches are made here, once: otherwise all processes would make the same ones. Features are shared out.
+    shards = distributed.share(distributed.gathered(make_caches(left) if distributed.is_first() else []))
+    make_features(shards, device=jobs[0].config.device, threads=threads, at_once=at_once, resources=resources)
+    distributed.wait_for_all()
+    start = partial(job_trainer, threads=threads if resources.launcher == LOCAL else resources.cpus)
+    with closing(launch(replace(resources, processes=min(at_once, len(left) or 1)), start, left)) as finished:
+        for title in finished:
+            print(f"{title}: done", flush=True)
 
 
-def longest_first(cells: Sequence[Cell]) -> list[Cell]:
-    """By the pixels that each will see, so that few cores are idle at the end; heads on stored features come last."""
+def longest_first(jobs: Sequence[FoldJob]) -> list[FoldJob]:
+    """Sort by the pixels that each will see, so that few cores are idle at the end."""
 
-    def pixels(cell: Cell) -> int:
-        pixels_of_a_photo = 1 if is_frozen(cell.config) else cell.config.image_size**2
-        return cell.config.epochs * len(epoch_sampler(cell.data, cell.config)) * pixels_of_a_photo
+    def pixels(job: FoldJob) -> int:
+        photos = job.config.epochs * len(epoch_sampler(job.data, job.config))
+        return photos * job.data.input_for(job.config).pixels
 
-    return sorted(cells, key=pixels, reverse=True)
+    return sorted(jobs, key=pixels, reverse=True)
 
 
 def jobs_at_once(configs: Sequence[Config]) -> int:
-    """One a core on a CPU; one at a time where a GPU is used, which is slower with too many than with one, or where
-    several processes train one."""
+    """One job per CPU core; one per GPU, where more are slower, and one where several processes train one fold."""
     on_cpu = all(pick_device(config.device).type == "cpu" for config in configs)
     return cpu_count() if on_cpu and distributed.count() == 1 else 1
 
 
-def stores_to_make(cells: Sequence[Cell]) -> list[Shard]:
-    """Make the stores of pictures that cells will read; returns the work that stores of features still need."""
+def make_caches(jobs: Sequence[FoldJob]) -> list[Shard]:
+    """Make the crop caches that jobs read; return the work that is left for their feature caches."""
     shards = {}
-    for cell in cells:
-        size = input_size(cell.config, cell.data.crops.source)
-        open_crop_cache(cell.data.crops, size)
-        if is_frozen(cell.config):
-            frozen = freeze(cell.fold_dir.parents[1], cell.config, size)
-            shards |= {shard.path: shard for shard in missing_shards(cell.data.crops, frozen, looks_of(cell.config))}
+    for job in jobs:
+        fold_input = job.data.input_for(job.config).prepared(job.run_dir)
+        shards |= {shard.path: shard for shard in fold_input.missing_shards(job.data.crops)}
     return list(shards.values())
 
 
-def weight_bytes(task: Task, config: Config) -> int:
-    """Size of what a fold keeps of its network, of which nothing but the shapes is made."""
-    with torch.device("meta"):
-        model = build_model(config.backbone, len(task.classes), image_size=(config.image_size, config.image_size))
-    kept = head_weights(model) if is_frozen(config) else model
-    return sum(tensor.numel() * tensor.element_size() for tensor in kept.state_dict().values())
+def make_features(shards: Sequence[Shard], *, device: str, threads: int, at_once: int, resources: Resources) -> None:
+    """Compute features by `at_once` processes, or over a cluster. Files that are whole stay, however this ends."""
+    if not shards:
+        return
+    photos = sum(len(shard.image_ids) for shard in shards)
+    print(f"features of {photos} photos, for all folds", flush=True)
+    start = partial(shard_maker, threads, device)
+    launched = launch(replace(resources, processes=min(at_once, len(shards))), start, shards)
+    with closing(launched) as made, progress(None, title="features", total=photos, shown=distributed.is_first()) as bar:
+        for number in made:
+            bar.update(number)
+
+
+def require_room_for(jobs: Sequence[FoldJob], at_once: int) -> None:
+    """UserError if the disk cannot take what is left to be trained."""
+    needed = 0
+    for _, of_task in groupby(jobs, key=lambda job: job.data.task.name):
+        left = [job for job in of_task if job.is_left]
+        if left:
+            config = left[0].config
+            weights = weight_bytes(left[0].data.task, config)
+            needed += training_bytes(weights, len(left), at_once or jobs_at_once([config]))
+    require_room(jobs[0].run_dir, needed, "training")

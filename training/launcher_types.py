@@ -1,4 +1,4 @@
-"""What launchers are told, and the types of the work they spread."""
+"""Types that launchers share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Start = Callable[[], Callable[[Item], Result]]
 
 @dataclass(frozen=True)
 class Resources:
-    """What a launcher is told. `processes` are those of this machine; the others are for a cluster alone.
+    """Resources of some work. `processes` is for the local launcher; all that follows it is for a cluster alone.
 
-    `cpus`, `gpus`: what one piece of work gets, gpus in parts too: with 0.25 four pieces share one; `address`: of a
-    cluster that runs already, empty to start one here; `shard`: items that are handed out at once.
+    `cpus`, `gpus`: what one piece of work gets (0.25 lets four pieces share a GPU). `address`: of a cluster that runs
+    already, empty to start one on this machine. `shard`: items that are handed out at once.
     """
 
     processes: int = 1
@@ -22,3 +22,4 @@ class Resources:
     gpus: float = 0.0
     address: str = ""
     shard: int = 1
+    launcher: str = "local"

@@ -1,8 +1,8 @@
-"""The table of launchers, and the flags that choose one.
+"""Table of launchers, and the flags that choose one.
 
-A launcher spreads items over what it has and yields `start()(item)` for each, in whatever order they finish. `start`
-loads what the work needs, wherever some of it is done. Where a machine is lost, work is done again, which must do no
-harm: a fold goes on after its last whole epoch, a search is a row of a table.
+A launcher yields `start()(item)` for each item, in whatever order they finish. `start` loads what the work needs,
+wherever some of it is done. Where a machine is lost, work is done again, which must do no harm: a fold goes on after
+its last whole epoch, a search is a row of a table.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from training.launcher_types import Item, Resources, Result, Start
 
 @dataclass(frozen=True)
 class Launcher:
+    """Row of LAUNCHERS."""
+
     name: str
     spread: Callable[[Start, Sequence[Item], Resources], Generator[Result, None, None]]
 
@@ -37,11 +39,12 @@ LAUNCHERS = (Launcher(LOCAL, _spread_here), Launcher("ray", _spread_over_ray))
 
 
 def launcher_named(name: str) -> Launcher:
-    """The launcher's row; UserError lists the names there are."""
+    """Return the launcher's row. UserError lists the names there are."""
     return row_named(LAUNCHERS, name, what="launcher")
 
 
 def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `resources_of` reads."""
     group = parser.add_argument_group("where it runs (all machines of a cluster must see the same folders)")
     names = [launcher.name for launcher in LAUNCHERS]
     group.add_argument("--launcher", choices=names, default=LOCAL, help="ray: a cluster, or many jobs on this machine")
@@ -50,18 +53,17 @@ def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--job-gpus", type=float, default=0.0, help="ray: GPUs for each; 0.25 lets four share one")
 
 
-def launch(
-    args: argparse.Namespace, start: Start, items: Sequence[Item], *, processes: int = 1, shard: int = 1
-) -> Generator[Result, None, None]:
-    """Spread the items as the flags say. `processes` is for the local launcher, `shard` for the others.
-
-    Use it with `closing`, so that Ctrl-C ends the work.
-    """
-    resources = Resources(processes, args.job_cpus, args.job_gpus, args.ray_address, shard)
-    return launcher_named(args.launcher).spread(start, items, resources)
+def resources_of(args: argparse.Namespace, *, processes: int = 1, shard: int = 1) -> Resources:
+    """Return what was typed of the flags that `add_launcher_flags` made."""
+    return Resources(processes, args.job_cpus, args.job_gpus, args.ray_address, shard, args.launcher)
 
 
-def launch_all(args: argparse.Namespace, start: Start, items: Sequence[Item], *, processes: int = 1) -> list[Result]:
-    """All results of `launch`, in whatever order they finish."""
-    with closing(launch(args, start, items, processes=processes)) as results:
+def launch(resources: Resources, start: Start, items: Sequence[Item]) -> Generator[Result, None, None]:
+    """Yield the results of all items. Use it with `closing`, so that Ctrl-C ends the work."""
+    return launcher_named(resources.launcher).spread(start, items, resources)
+
+
+def launch_all(resources: Resources, start: Start, items: Sequence[Item]) -> list[Result]:
+    """Return all results of `launch`, in whatever order they finish."""
+    with closing(launch(resources, start, items)) as results:
         return list(results)

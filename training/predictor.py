@@ -1,38 +1,33 @@
-"""A trained fold: from its folder alone to logits of pictures. Training, inference and what follows share it."""
+"""A trained fold: loaded from its folder alone, it predicts crops from the caches or in memory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from core import distributed, files
-from core.cli import UserError, progress
+from core import files
+from core.cli import UserError
 from core.cropping import CropSettings
 from core.tasks import Task, task_named
-from dataset import CropDataset, eval_transform, make_loader
 from evaluation.logits import make_table, write_table
-from model import OnPixels, build_model, head_on_features, head_weights
-from storage.crop_cache import CropCache, open_crop_cache, shrink
+from model import OnPixels, build_model
+from storage.crop_cache import CropCache
 from storage.crops import Crops
-from storage.run_dir import CONFIG, MODEL, backbone_path, read_config_of
+from storage.run_dir import CONFIG, MODEL, read_config_of
 from training import checkpoints
 from training.config import Config, from_dict
-from training.device import Precision, pick_device, pick_workers, place, to_device
-from training.engine import predict
-from training.feature_cache import MIRRORED, PLAIN, FeatureStore, FrozenBackbone, Looks, describe, open_features
+from training.device import pick_device
+from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
-
-EVAL_BATCH_FACTOR = 2
-"""Prediction keeps no gradients, so larger batches fit than in training."""
+from training.inputs import TrainingInput, trained_input
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of N pictures: logits (N, C) float32, and expected values (N,) where its head has values."""
+    """Logits (N, C) float32 of N crops, and expected values (N,) where the head has values."""
 
     logits: np.ndarray
     value: np.ndarray | None
@@ -40,111 +35,22 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A fold's network with all that is needed to feed it, and to read its outputs."""
+    """The network of a trained fold, with what is needed to feed it and to read its outputs."""
 
     fold_dir: Path
     identity: dict
     config: Config
     model: OnPixels
     head: Head
-
-    @property
-    def frozen(self) -> FrozenBackbone | None:
-        """The backbone that other folds share, if it is frozen."""
-        weights = backbone_path(self.fold_dir, self.identity)
-        return describe(self.config, weights, self.size, self.identity["normalisation"]) if weights else None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the pictures that the network sees."""
-        return input_size(self.config, self.identity)
-
-    def of_crops(self, crops: Crops, *, device: str, workers: int, tta: str, title: str) -> Prediction:
-        """Of all crops of a split. UserError if they were cropped in another way than the crops of training."""
-        refuse_other_crops(self.fold_dir, self.identity, crops)
-        frozen = self.frozen
-        store = open_features(crops, frozen, Looks(), device=device) if frozen else open_crop_cache(crops, self.size)
-        return self.of_stored(store, crops.image_ids, device=device, workers=workers, tta=tta, title=title)
-
-    def of_stored(
-        self,
-        store: CropCache | FeatureStore,
-        image_ids: Sequence[str],
-        *,
-        device: str,
-        workers: int,
-        tta: str,
-        title: str,
-    ) -> Prediction:
-        """Of some pictures of a store that has the network's size, or of what its frozen backbone says of them."""
-        where, rows = pick_device(device), store.rows(image_ids)
-        if isinstance(store, FeatureStore):
-            return self.of_views(store.batches(rows, _views(tta)), device=where)
-        loader = make_loader(
-            CropDataset(store, rows, eval_transform()),
-            batch_size=self._batch_size,
-            workers=pick_workers(workers, where, augments=False),
-            pin_memory=where.type == "cuda",
-        )
-        return self._of_batches(loader, len(rows), device=where, tta=tta, title=title)
-
-    def of_arrays(self, pictures: Sequence[np.ndarray], *, device: str = "auto", tta: str = "none") -> Prediction:
-        """Of crops (h, w, 3) uint8 RGB in memory, cut as those of training were."""
-        where, seen = pick_device(device), self._shrunk(pictures)
-        batches = zip(seen.split(self._batch_size), torch.arange(len(seen)).split(self._batch_size), strict=True)
-        triples = ((some, None, numbers) for some, numbers in batches)
-        return self._of_batches(triples, len(seen), device=where, tta=tta, title="")
-
-    def look_at(self, pictures: Sequence[np.ndarray], *, device: str, tta: str) -> Tensor:
-        """What the backbone says of crops in memory: (V, N, F), of them and, with tta "flip", their mirror images."""
-        where = pick_device(device)
-        model = place(self.model, where, self.config.channels_last).eval()
-        parts = []
-        with torch.inference_mode(), Precision(where, self.config.amp).autocast():
-            for some in self._shrunk(pictures).split(self._batch_size):
-                seen = to_device(some, where, self.config.channels_last)
-                parts.append(
-                    [model.features(seen.flip(-1) if view == MIRRORED else seen).float() for view in _views(tta)]
-                )
-        return torch.stack([torch.cat(of_view) for of_view in zip(*parts, strict=True)])
-
-    def of_views(self, batches: Iterable[Tensor], *, device: torch.device) -> Prediction:
-        """Of features in batches (V, n, F), the mean of the V views' outputs."""
-        learner = head_on_features(self.model.network).to(device).eval()
-        with torch.inference_mode():
-            outputs = [torch.stack([learner(view.to(device)) for view in views]).mean(dim=0).cpu() for views in batches]
-        return self._read(torch.cat(outputs))
-
-    @property
-    def _batch_size(self) -> int:
-        return self.config.batch_size * EVAL_BATCH_FACTOR
-
-    def _shrunk(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack([shrink(picture, self.size) for picture in pictures]))
-
-    def _of_batches(self, batches: Iterable, total: int, *, device: torch.device, tta: str, title: str) -> Prediction:
-        with progress(None, title=title, total=total, shown=distributed.is_first()) as bar:
-            outputs = predict(
-                place(self.model, device, self.config.channels_last),
-                batches,
-                precision=Precision(device, self.config.amp),
-                channels_last=self.config.channels_last,
-                tta=tta,
-                bar=bar,
-            )
-        return self._read(outputs)
-
-    def _read(self, outputs: Tensor) -> Prediction:
-        values = self.head.values(outputs)
-        return Prediction(self.head.class_logits(outputs).numpy(), None if values is None else values.numpy())
+    input: TrainingInput
 
 
-def _views(tta: str) -> tuple[int, ...]:
-    return (PLAIN, MIRRORED) if tta == "flip" else (PLAIN,)
+BackboneTensors = dict[Path, dict[str, Tensor]]
+"""Tensors of frozen backbones by file: folds that are loaded with the same dictionary share them in memory."""
 
 
-def load_predictor(fold_dir: Path, task: Task | str) -> Predictor:
-    """The model of a finished fold. UserError if it is of another task or not finished.
+def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors | None = None) -> Predictor:
+    """Load the model of a finished fold. UserError if it is of another task or not finished.
 
     A task that is in no table, such as an experiment's, is given as its row.
     """
@@ -157,30 +63,74 @@ def load_predictor(fold_dir: Path, task: Task | str) -> Predictor:
     config = from_dict(identity["settings"])
     refuse_other_classes(fold_dir, identity["classes"], row)
     head = build_head(config.head, row, config.age_edges)
-    size = input_size(config, identity)
-    network = build_model(config.backbone, head.outputs, image_size=size, drop_rate=config.drop_rate)
-    backbone = backbone_path(fold_dir, identity)
-    if backbone:
-        checkpoints.load_backbone(backbone, network)
-    checkpoints.load_weights(fold_dir / MODEL, head_weights(network) if backbone else network)
+    fold_input = trained_input(fold_dir, identity, config)
+    network = build_model(config.backbone, head.outputs, image_size=fold_input.size, drop_rate=config.drop_rate)
+    if fold_input.backbone:
+        known, path = {} if backbones is None else backbones, fold_input.backbone.weights
+        if path not in known:
+            known[path] = checkpoints.read_backbone(path)
+        checkpoints.load_backbone(network, known[path], path)
+    checkpoints.load_weights(fold_dir / MODEL, fold_input.saved(network))
     model = OnPixels(network, normalisation["mean"], normalisation["std"])
-    return Predictor(fold_dir, identity, config, model, head)
+    return Predictor(fold_dir, identity, config, model, head, fold_input)
+
+
+def predict_crops(predictor: Predictor, crops: Crops, *, device: str, workers: int, tta: str, title: str) -> Prediction:
+    """Predict all crops of a split, through the caches.
+
+    UserError if they were cropped in another way than the crops of training.
+    """
+    refuse_other_crops(predictor.fold_dir, predictor.identity, crops)
+    cache = predictor.input.open(crops, device=device)
+    return predict_cached(predictor, cache, crops.image_ids, device=device, workers=workers, tta=tta, title=title)
+
+
+def predict_cached(
+    predictor: Predictor,
+    cache: CropCache | FeatureCache,
+    image_ids: Sequence[str],
+    *,
+    device: str,
+    workers: int,
+    tta: str,
+    title: str,
+) -> Prediction:
+    """Predict some crops of a cache that the fold's input has opened."""
+    options = {"device": pick_device(device), "workers": workers, "tta": tta, "title": title}
+    return _read(predictor.head, predictor.input.cached_outputs(predictor.model, cache, image_ids, **options))
+
+
+def predict_images(
+    predictor: Predictor,
+    images: Sequence[np.ndarray],
+    *,
+    device: str = "auto",
+    tta: str = "none",
+    features: dict | None = None,
+) -> Prediction:
+    """Predict crops (h, w, 3) uint8 RGB in memory, cut as those of training were.
+
+    Folds that predict the same images with the same dictionary `features` run a frozen backbone they share once.
+    """
+    options = {"device": pick_device(device), "tta": tta, "features": {} if features is None else features}
+    return _read(predictor.head, predictor.input.image_outputs(predictor.model, images, **options))
+
+
+def _read(head: Head, outputs: Tensor) -> Prediction:
+    values = head.values(outputs)
+    return Prediction(head.class_logits(outputs).numpy(), None if values is None else values.numpy())
 
 
 def write_prediction(path: Path, task: Task, image_ids: Sequence[str], prediction: Prediction) -> None:
-    """The logit table, and beside it the values, as `oof_years.csv` beside `oof.csv`."""
+    """Write the logit table, and the values beside it, as `oof_years.csv` beside `oof.csv`."""
     if prediction.value is not None:
         frame = pd.DataFrame({"image_id": image_ids, task.value.name: prediction.value})
         files.write_csv(path.with_stem(f"{path.stem}_{task.value.name}"), frame)
     write_table(path, make_table(image_ids, task.classes, prediction.logits))
 
 
-def input_size(config: Config, source: dict) -> tuple[int, int]:
-    """(H, W) of the network's input: the height is a setting, the width follows the crops' aspect (width / height)."""
-    return config.image_size, max(1, round(config.image_size * source["crop"]["aspect"]))
-
-
 def refuse_other_classes(fold_dir: Path, trained_for: Sequence[str], task: Task) -> None:
+    """UserError unless the fold was trained for the classes of the task."""
     if list(trained_for) != list(task.classes):
         raise UserError(
             f"{fold_dir}: trained for the classes {', '.join(trained_for)}, but those of {task.name} are "
@@ -189,7 +139,7 @@ def refuse_other_classes(fold_dir: Path, trained_for: Sequence[str], task: Task)
 
 
 def refuse_other_crops(fold_dir: Path, identity: dict, crops: Crops) -> None:
-    """UserError unless the crops were cut as those were that the fold, with that config.json, was trained on."""
+    """UserError unless the crops were cut with the settings in config.json of the fold."""
     trained_on, found = identity["crop"], crops.source["crop"]
     for name in sorted(trained_on.keys() | found.keys()):
         if trained_on.get(name) != found.get(name):

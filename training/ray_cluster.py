@@ -1,7 +1,7 @@
-"""Work spread over a Ray cluster (https://docs.ray.io), or over the cores of this machine where there is none.
+"""Launcher for a Ray cluster (https://docs.ray.io), or one started on the cores of this machine.
 
-A piece of work whose process dies, or whose machine is lost, is done again elsewhere. All machines must see the same
-folders, those of the project and of the data, under the same paths, and have the same packages.
+Work whose process dies, or whose machine is lost, is done again elsewhere. All machines must see the same folders, of
+the project and of the data, under the same paths, and have the same packages.
 """
 
 import os
@@ -22,7 +22,7 @@ except ImportError as error:
 ROOT = Path(__file__).resolve().parents[1]
 LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
 TRIES = 4
-"""How often a piece of work is begun before its dying processes are taken for its own fault."""
+"""Attempts at a piece of work whose process dies before it is given up."""
 WAITING = 2
 """Shards handed to Ray for each that can run: enough to keep all busy, few enough to end soon after Ctrl-C."""
 
@@ -68,7 +68,7 @@ def _results_of(finished: "ray.ObjectRef") -> list[Result]:
 
 
 def _do_shard(start: Start, folder: str, shard: Sequence[Item]) -> tuple[list[Result], str | None]:
-    """What runs on the cluster: the results, or the message of a UserError, which Ray would bury in a traceback."""
+    """Work on a shard, on the cluster; return its results, or the message of a UserError, which Ray would wrap."""
     # The caller's relative paths shall mean the same here.
     os.chdir(folder)
     try:
@@ -80,7 +80,7 @@ def _do_shard(start: Start, folder: str, shard: Sequence[Item]) -> tuple[list[Re
 
 @contextmanager
 def _cluster(resources: Resources) -> Iterator[None]:
-    """A connection to the cluster, or a cluster of this machine's cores that ends with the work."""
+    """Connect to the cluster, or start one on this machine's cores that ends with the work."""
     where = {"address": resources.address} if resources.address else {"address": "local", "num_cpus": cpu_count()}
     # No page is served.
     page = {} if resources.address else {"include_dashboard": False}
@@ -97,7 +97,7 @@ def _cluster(resources: Resources) -> Iterator[None]:
 
 
 def _refuse_too_much(resources: Resources) -> None:
-    """Ray would wait for ever for a machine that is large enough."""
+    """UserError for work that no cluster machine could take: Ray would wait for ever."""
     there = ray.cluster_resources()
     for flag, name, wanted in (("--job-cpus", "CPU", resources.cpus), ("--job-gpus", "GPU", resources.gpus)):
         if wanted > there.get(name, 0):

@@ -1,8 +1,7 @@
-"""Learning curves for whoever likes to watch them. history.csv and config.json remain the truth.
+"""Learning curves in TensorBoard, Weights & Biases or MLflow, beside history.csv, which has every number.
 
-What can draw them is a row of TRACKERS; `module:function` names one of your own, which is called as
-`function(fold_dir, settings)` and returns an object with `log(row)` and `close()`. A tracker that fails says so once
-and is left out from then on: no training ends because of it.
+A tracker is a row of TRACKERS, or `module:function` of your own, which is called as `function(fold_dir, settings)` and
+returns an object with `log(row)` and `close()`. After its first error a tracker is disabled; training goes on.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 from core.cli import UserError, row_named
 from core.files import write_text
+from storage.run_dir import run_dir_of
 
 Settings = Mapping[str, Any]
 PROJECT = "mask-gender-age"
@@ -24,7 +24,7 @@ AUTO = "auto"
 
 
 class Tracks(Protocol):
-    """What takes the rows of a history.csv as they are made: "epoch", and a number for every other name."""
+    """Interface of a tracker. `row` is a row of history.csv: "epoch", and a number for every other name."""
 
     def log(self, row: Mapping[str, float]) -> None: ...
 
@@ -32,17 +32,17 @@ class Tracks(Protocol):
 
 
 class NoTracker:
-    """Tracks nothing, so that training has one code path."""
+    """Tracker that does nothing."""
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Take no notice of a row."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class TensorBoardTracker:
-    """Event files in <fold>/tensorboard, one curve a number."""
+    """Event files in <fold>/tensorboard, one curve per number."""
 
     def __init__(self, fold_dir: Path, _: Settings) -> None:
         self._writer = import_module("torch.utils.tensorboard").SummaryWriter(fold_dir / "tensorboard")
@@ -56,9 +56,9 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """A Weights & Biases run for each fold, grouped by run folder. Its own variables, as WANDB_MODE, say where it goes.
+    """A Weights & Biases run for each fold, grouped by run folder and configured by its own variables, as WANDB_MODE.
 
-    A fold that goes on after a stop goes on in the same run, whose id is kept beside its weights.
+    A fold that is resumed goes on in the same run, whose id is in its folder.
     """
 
     def __init__(self, fold_dir: Path, settings: Settings) -> None:
@@ -81,10 +81,10 @@ class WandbTracker:
 
 
 class MlflowTracker:
-    """An MLflow run for each fold. MLFLOW_TRACKING_URI says where it goes; one that goes on keeps its run."""
+    """An MLflow run for each fold, at MLFLOW_TRACKING_URI. A fold that is resumed keeps its run."""
 
     def __init__(self, fold_dir: Path, settings: Settings) -> None:
-        # The client, and no active run: that is one for the whole process, where folds follow each other.
+        # The client, and no active run, of which there is one per process: folds follow each other.
         self._client = import_module("mlflow").MlflowClient()
         self._run_id = _remembered(fold_dir / "mlflow_run.txt", lambda: self._create_run(fold_dir, settings))
 
@@ -106,7 +106,7 @@ class MlflowTracker:
 
 @dataclass(frozen=True)
 class Tracker:
-    """A row of the table: what opens it for a fold, and the package it needs ("" for none)."""
+    """Row of TRACKERS. `open` is called with the fold folder and settings; `package` is "" if none is needed."""
 
     name: str
     open: Callable[[Path, Settings], Tracks]
@@ -122,7 +122,7 @@ TRACKERS: tuple[Tracker, ...] = (
 
 
 def tracker_named(choice: str) -> Tracker:
-    """The row of that name, of `auto`, or of `module:function`. UserError if it is unknown or not installed."""
+    """Return the row of that name, of `auto`, or of `module:function`. UserError if it is unknown or not installed."""
     if choice == AUTO:
         choice = "tensorboard" if find_spec("tensorboard") else NONE
     if ":" in choice:
@@ -146,12 +146,12 @@ def _function_named(choice: str) -> Callable[[Path, Settings], Tracks]:
 
 
 def open_tracker(fold_dir: Path, choice: str = AUTO, settings: Settings | None = None) -> "Guarded":
-    """Open a tracker for a fold. UserError for a choice that is none; whatever else goes wrong is said and survived."""
+    """Open a tracker for a fold. UserError for an unknown choice; all other errors disable it."""
     return Guarded(tracker_named(choice), fold_dir, settings or {})
 
 
 class Guarded:
-    """A tracker whose first error is printed, and its last."""
+    """Disables a tracker after its first error, which is printed."""
 
     def __init__(self, tracker: Tracker, fold_dir: Path, settings: Settings) -> None:
         self._name = tracker.name
@@ -171,7 +171,7 @@ class Guarded:
         """Begin a call of the tracker."""
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        # Trackers raise whatever the network, their server and their user's code raise. Ctrl-C is not theirs.
+        # Trackers raise whatever the network, a server or a user's code raises. Ctrl-C goes on.
         if not isinstance(error, Exception):
             return False
         reason = " ".join(str(error).split()) or kind.__name__
@@ -185,7 +185,7 @@ def _curves(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def _run_name(fold_dir: Path) -> str:
-    return fold_dir.resolve().parents[1].name
+    return run_dir_of(fold_dir.resolve()).name
 
 
 def _fold_name(fold_dir: Path) -> str:
@@ -193,7 +193,7 @@ def _fold_name(fold_dir: Path) -> str:
 
 
 def _remembered(path: Path, make: Callable[[], str]) -> str:
-    """The id in a file of the fold's folder, made at first use; it goes with the folder when training begins anew."""
+    """Return the id in a file of the fold's folder, which is made at first use."""
     if not path.exists():
         write_text(path, make())
     return path.read_text(encoding="utf-8").strip()

@@ -17,21 +17,21 @@ from core.cli import UserError
 from core.images import read_photo, write_photo
 from dataset import Draw, PersonSampler
 from storage.crops import Crops, load_crops
-from training import feature_cache
+from training import checkpoints, feature_cache
 from training.config import Config, resolve
 from training.device import to_device
 from training.feature_cache import (
+    FeatureCache,
     FeatureDataset,
-    FeatureStore,
     FrozenBackbone,
-    Looks,
     Shard,
+    Views,
     freeze,
-    looks_of,
     missing_shards,
     open_features,
-    views_to_train_on,
+    views_of,
 )
+from training.inputs import training_input
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -39,7 +39,8 @@ SETTINGS = {"backbone": "test_efficientnet_ln", "pretrained": False, "image_size
 WIDTH = 256
 """Features of test_efficientnet_ln, which are not as tiny as those of networks with untrained batch normalisation."""
 PHOTOS = 24
-TWO = Looks(2, "standard")
+TWO = Views(2, "standard")
+SIZE = (32, 32)
 MTIME = 10**18
 
 
@@ -62,7 +63,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> FrozenBackbone:
 
 
 @pytest.fixture(scope="module")
-def store(crops: Crops, frozen: FrozenBackbone) -> FeatureStore:
+def store(crops: Crops, frozen: FrozenBackbone) -> FeatureCache:
     return open_features(crops, frozen, TWO, device="cpu")
 
 
@@ -83,22 +84,22 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are computed, as they are."""
     names, make = [], Shard.make
 
-    def record(self: Shard, device: str) -> int:
+    def record(self: Shard, *args: object) -> int:
         names.append(self.path.name)
-        return make(self, device)
+        return make(self, *args)
 
     monkeypatch.setattr(Shard, "make", record)
     return names
 
 
 @pytest.fixture
-def counted_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+def counted_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureCache:
     """Five photos "a" .. "e" in files of two, three views each, features that say (100 photo + 10 view + feature)."""
     monkeypatch.setattr(feature_cache, "SHARD", 2)
     values = np.add.outer(np.add.outer(100 * np.arange(5), 10 * np.arange(3)), np.arange(4)).astype(np.float16)
     for number in range(3):
         np.save(tmp_path / f"{number:05}.npy", values[2 * number : 2 * number + 2])
-    return FeatureStore(tmp_path, "abcde")
+    return FeatureCache(tmp_path, "abcde")
 
 
 def features_of(frozen: FrozenBackbone, pictures: np.ndarray) -> np.ndarray:
@@ -131,16 +132,20 @@ class TestBackbone:
         torch.rand(7)
         assert freeze(tmp_path, config_with(), (32, 32)).weights.read_bytes() == frozen.weights.read_bytes()
 
-    def test_networks_loaded_from_one_file_share_its_memory(self, frozen: FrozenBackbone) -> None:
-        one, other = (frozen.load().network.conv_stem.weight for _ in range(2))
+    def test_networks_given_one_file_s_tensors_share_their_memory(self, frozen: FrozenBackbone) -> None:
+        tensors = checkpoints.read_backbone(frozen.weights)
+        networks = [frozen.load().network for _ in range(2)]
+        for network in networks:
+            checkpoints.load_backbone(network, tensors, frozen.weights)
+        one, other = (network.conv_stem.weight for network in networks)
         assert one.data_ptr() == other.data_ptr()
         assert one.is_contiguous(memory_format=torch.channels_last)
 
 
-class TestLooks:
+class TestViews:
     def test_plain_mirrored_and_random(self, crops: Crops) -> None:
         picture = read_photo(crops.paths[0])
-        plain, mirrored, *augmented = Looks(3, "strong").of(picture, "a")
+        plain, mirrored, *augmented = Views(3, "strong").of(picture, "a")
         assert np.array_equal(plain, picture)
         assert np.array_equal(mirrored, picture[:, ::-1])
         assert len({view.tobytes() for view in (plain, mirrored, *augmented)}) == 5
@@ -159,30 +164,30 @@ class TestLooks:
 
     def test_more_views_leave_the_first_as_they_are(self, crops: Crops) -> None:
         picture = read_photo(crops.paths[0])
-        assert all(map(np.array_equal, TWO.of(picture, "a"), Looks(4, "standard").of(picture, "a")[:4]))
+        assert all(map(np.array_equal, TWO.of(picture, "a"), Views(4, "standard").of(picture, "a")[:4]))
 
     def test_a_name_of_any_bytes(self) -> None:
         assert len(TWO.of(np.zeros((32, 32, 3), np.uint8), os.fsdecode(b"\xff\xfe photo"))) == 4
 
     @pytest.mark.parametrize(
-        ("settings", "looks", "views"),
+        ("settings", "kept", "views"),
         [
-            ({"augment": "none"}, Looks(), 1),
-            ({"augment": "none", "views": 7}, Looks(), 1),
-            ({"augment": "flip", "views": 7}, Looks(), 2),
-            ({"augment": "standard", "views": 2}, Looks(2, "standard"), 4),
-            ({"augment": "standard"}, Looks(), 2),  # the smoke profile
-            ({"augment": "strong", "views": 3}, Looks(3, "strong"), 5),
+            ({"augment": "none"}, Views(), 1),
+            ({"augment": "none", "views": 7}, Views(), 1),
+            ({"augment": "flip", "views": 7}, Views(), 2),
+            ({"augment": "standard", "views": 2}, Views(2, "standard"), 4),
+            ({"augment": "standard"}, Views(), 2),  # the smoke profile
+            ({"augment": "strong", "views": 3}, Views(3, "strong"), 5),
         ],
     )
-    def test_of_settings(self, settings: dict, looks: Looks, views: int) -> None:
+    def test_of_settings(self, settings: dict, kept: Views, views: int) -> None:
         config = config_with(**settings, backbone_lr=0.0)
-        assert (looks_of(config), views_to_train_on(config)) == (looks, views)
-        assert views_to_train_on(replace(config, backbone_lr=1.0)) == 1
+        assert (views_of(config), training_input(config, SIZE).views_per_epoch) == (kept, views)
+        assert training_input(replace(config, backbone_lr=1.0), SIZE).views_per_epoch == 1
 
 
 class TestStore:
-    def test_file_and_folder(self, store: FeatureStore, crops: Crops) -> None:
+    def test_file_and_folder(self, store: FeatureCache, crops: Crops) -> None:
         assert store.folder.parent == crops.crop_dir / "features"
         assert re.fullmatch(r"train-[0-9a-f]{16}-32x32-[0-9a-f]{16}", store.folder.name)
         assert [path.name for path in store.folder.iterdir()] == ["00000.npy"]
@@ -191,7 +196,7 @@ class TestStore:
 
     @pytest.mark.parametrize("view", range(4))
     def test_each_view_is_what_the_network_says_of_it(
-        self, view: int, store: FeatureStore, crops: Crops, frozen: FrozenBackbone
+        self, view: int, store: FeatureCache, crops: Crops, frozen: FrozenBackbone
     ) -> None:
         chosen = [17, 3, 20]
         ids = [crops.image_ids[row] for row in chosen]
@@ -200,7 +205,7 @@ class TestStore:
         assert_close(found, features_of(frozen, seen))
 
     def test_half_the_precision_changes_little(
-        self, store: FeatureStore, own_crops: Crops, frozen: FrozenBackbone, monkeypatch: pytest.MonkeyPatch
+        self, store: FeatureCache, own_crops: Crops, frozen: FrozenBackbone, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A CPU without bfloat16 says the same but for rounding."""
         found = {}
@@ -212,13 +217,13 @@ class TestStore:
         error = np.linalg.norm(found[True] - found[False]) / np.linalg.norm(found[False])
         assert 0 < error < 0.03
 
-    def test_views_and_photos_differ(self, store: FeatureStore) -> None:
+    def test_views_and_photos_differ(self, store: FeatureCache) -> None:
         stored = np.load(store.folder / "00000.npy")
         assert len({view.tobytes() for photo in stored[:, :2] for view in photo}) == PHOTOS * 2
         # By chance some step of none may act.
         assert len({view.tobytes() for photo in stored for view in photo}) > 0.9 * PHOTOS * 4
 
-    def test_it_repeats_to_the_bit(self, store: FeatureStore, own_crops: Crops, frozen: FrozenBackbone) -> None:
+    def test_it_repeats_to_the_bit(self, store: FeatureCache, own_crops: Crops, frozen: FrozenBackbone) -> None:
         for path in own_crops.paths:
             os.utime(path, ns=(MTIME, MTIME))
         np.random.seed(3)
@@ -227,24 +232,24 @@ class TestStore:
         assert (again.folder / "00000.npy").read_bytes() == (store.folder / "00000.npy").read_bytes()
 
     @pytest.mark.usefixtures("few_photos_a_file")
-    def test_many_files_say_what_one_says(self, store: FeatureStore, own_crops: Crops, frozen: FrozenBackbone) -> None:
+    def test_many_files_say_what_one_says(self, store: FeatureCache, own_crops: Crops, frozen: FrozenBackbone) -> None:
         many = open_features(own_crops, frozen, TWO, device="cpu")
         parts = [np.load(path) for path in sorted(many.folder.iterdir())]
         assert [len(part) for part in parts] == [5, 5, 5, 5, 4]
         assert_close(np.concatenate(parts), np.load(store.folder / "00000.npy"))
 
-    def test_rows_are_found_by_id_across_files(self, counted_store: FeatureStore) -> None:
+    def test_rows_are_found_by_id_across_files(self, counted_store: FeatureCache) -> None:
         assert counted_store.rows(["d", "a", "e"]) == [3, 0, 4]
         assert [counted_store.views(row)[0, 0] for row in counted_store.rows("dae")] == [300, 0, 400]
 
-    def test_batches(self, counted_store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_batches(self, counted_store: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(feature_cache, "BATCH", 2)
         batches = list(counted_store.batches([4, 0, 2], (0, 1)))
         assert [batch.shape for batch in batches] == [(2, 2, 4), (2, 1, 4)]
         assert {batch.dtype for batch in batches} == {torch.float32}
         assert torch.cat(batches, dim=1)[..., 3].tolist() == [[403, 3, 203], [413, 13, 213]]
 
-    def test_only_the_name_travels_to_other_processes(self, counted_store: FeatureStore) -> None:
+    def test_only_the_name_travels_to_other_processes(self, counted_store: FeatureCache) -> None:
         expected = counted_store.views(4)
         sent = pickle.dumps(counted_store)
         assert len(sent) < 1000
@@ -252,20 +257,20 @@ class TestStore:
 
 
 class TestDataset:
-    def test_an_index_gives_the_photo_as_it_is(self, counted_store: FeatureStore) -> None:
+    def test_an_index_gives_the_photo_as_it_is(self, counted_store: FeatureCache) -> None:
         dataset = FeatureDataset(counted_store, [3, 1], views=3, targets=torch.tensor([1, 0]))
         values, target, index = dataset[0]
         assert (values.tolist(), values.dtype) == ([300, 301, 302, 303], torch.float32)
         assert (int(target), index, len(dataset)) == (1, 0, 2)
         assert FeatureDataset(counted_store, [3], view=1)[0][0].tolist() == [310, 311, 312, 313]
 
-    def test_a_draw_s_seed_gives_the_view(self, counted_store: FeatureStore) -> None:
+    def test_a_draw_s_seed_gives_the_view(self, counted_store: FeatureCache) -> None:
         dataset = FeatureDataset(counted_store, [3, 1], views=3)
         assert [int(dataset[Draw(1, seed)][0][0]) for seed in (0, 1, 2, 3, 10)] == [100, 110, 120, 100, 110]
         assert dataset[Draw(1, 5)][1:] == (0, 1)
 
     @pytest.mark.parametrize("views", [1, 2, 3])
-    def test_an_epoch_shows_each_view_once(self, views: int, counted_store: FeatureStore) -> None:
+    def test_an_epoch_shows_each_view_once(self, views: int, counted_store: FeatureCache) -> None:
         dataset = FeatureDataset(counted_store, range(5), views=views)
         sampler = PersonSampler("aabbc", [0] * 5, photos_per_person=0, seed=(0, 1), times=views)
         orders = set()
@@ -317,11 +322,11 @@ class TestResume:
     def test_a_part_of_the_crops_is_found_in_the_order_asked_for(
         self, own_crops: Crops, frozen: FrozenBackbone, made: list[str]
     ) -> None:
-        store = open_features(own_crops, frozen, Looks(), device="cpu")
+        store = open_features(own_crops, frozen, Views(), device="cpu")
         ids = own_crops.image_ids
         assert store.rows(ids) == np.argsort(np.argsort(ids)).tolist()
         shuffled = own_crops.take(list(reversed(range(PHOTOS))))
-        assert open_features(shuffled, frozen, Looks(), device="cpu").rows(ids) == store.rows(ids)
+        assert open_features(shuffled, frozen, Views(), device="cpu").rows(ids) == store.rows(ids)
         assert len(made) == 5
 
 
@@ -329,7 +334,7 @@ class TestFolders:
     """Which features are others', and which of them nobody will read again."""
 
     def open_all(self, crops: Crops, frozen: FrozenBackbone) -> dict[str, Path]:
-        looks = {"plain": Looks(), "two": TWO, "strong": Looks(2, "strong")}
+        looks = {"plain": Views(), "two": TWO, "strong": Views(2, "strong")}
         return {name: open_features(crops, frozen, each, device="cpu").folder for name, each in looks.items()}
 
     def test_each_look_has_one_and_they_stay(self, own_crops: Crops, frozen: FrozenBackbone) -> None:
@@ -340,10 +345,10 @@ class TestFolders:
 
     def test_changed_crops_make_another_and_remove_the_old(self, own_crops: Crops, frozen: FrozenBackbone) -> None:
         old = self.open_all(own_crops, frozen)
-        held_out = open_features(load_crops(own_crops.crop_dir, "eval"), frozen, Looks(), device="cpu").folder
+        held_out = open_features(load_crops(own_crops.crop_dir, "eval"), frozen, Views(), device="cpu").folder
         picture = read_photo(own_crops.paths[0])
         write_photo(own_crops.paths[0], 255 - picture)
-        store = open_features(own_crops, frozen, Looks(), device="cpu")
+        store = open_features(own_crops, frozen, Views(), device="cpu")
         assert set((own_crops.crop_dir / "features").iterdir()) == {store.folder, held_out}
         assert store.folder not in old.values()
         found = store.views(store.rows(own_crops.image_ids[:1])[0])[:2]
@@ -360,7 +365,7 @@ class TestFolders:
         ids=["normalisation", "memory format", "weights"],
     )
     def test_another_backbone_has_another(
-        self, change: Callable, store: FeatureStore, crops: Crops, frozen: FrozenBackbone, tmp_path: Path
+        self, change: Callable, store: FeatureCache, crops: Crops, frozen: FrozenBackbone, tmp_path: Path
     ) -> None:
         (shard,) = missing_shards(crops, change(frozen, tmp_path), TWO)
         assert shard.path.parent.parent == store.folder.parent
@@ -368,7 +373,7 @@ class TestFolders:
         assert store.folder.exists()
 
     def test_the_same_weights_of_another_run_have_the_same(
-        self, store: FeatureStore, crops: Crops, tmp_path: Path
+        self, store: FeatureCache, crops: Crops, tmp_path: Path
     ) -> None:
         same = freeze(tmp_path, config_with(), (32, 32))
         assert missing_shards(crops, same, TWO) == []
@@ -376,24 +381,24 @@ class TestFolders:
 
     def test_another_size_leaves_it_alone(self, own_crops: Crops, tmp_path: Path) -> None:
         folders = [
-            open_features(own_crops, freeze(tmp_path, config_with(), size), Looks(), device="cpu").folder
+            open_features(own_crops, freeze(tmp_path, config_with(), size), Views(), device="cpu").folder
             for size in ((32, 32), (24, 32))
         ]
         assert set((own_crops.crop_dir / "features").iterdir()) == set(folders)
         assert [folder.name.split("-")[2] for folder in folders] == ["32x32", "24x32"]
 
     def test_what_a_killed_process_left_is_removed(self, own_crops: Crops, frozen: FrozenBackbone) -> None:
-        folder = open_features(own_crops, frozen, Looks(), device="cpu").folder
+        folder = open_features(own_crops, frozen, Views(), device="cpu").folder
         (folder / "00000.npy").unlink()
         left = folder / ".000000-1-00000000.tmp.npy"
         left.write_bytes(b"half")
         os.utime(left, (0, 0))
-        open_features(own_crops, frozen, Looks(), device="cpu")
+        open_features(own_crops, frozen, Views(), device="cpu")
         assert [path.name for path in folder.iterdir()] == ["00000.npy"]
 
 
 @pytest.mark.parametrize("content", [b"", b"not an array", None], ids=["empty", "other", "cut off"])
-def test_a_damaged_file_is_named(counted_store: FeatureStore, content: bytes | None) -> None:
+def test_a_damaged_file_is_named(counted_store: FeatureCache, content: bytes | None) -> None:
     path = counted_store.folder / "00001.npy"
     path.write_bytes(path.read_bytes()[:-2] if content is None else content)
     assert counted_store.views(0).shape == (3, 4)

@@ -1,0 +1,198 @@
+"""Setup of one fold of one task: its photos, its identity, and all that is built before the first step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from core import distributed, files
+from core.tasks import Task
+from dataset import PersonSampler, make_loader, train_transform
+from loss import ValueLoss, build_loss, class_weights, loss_named, soften
+from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups
+from storage.crop_cache import CropCache
+from storage.crops import Crops
+from storage.run_dir import FORMAT
+from training.config import Config
+from training.device import Precision, pick_device, place, seed_everything, versions
+from training.engine import SCHEDULES, Mixup, Trainer, steps_per_epoch
+from training.feature_cache import FeatureCache
+from training.heads import Head, build_head
+from training.inputs import TrainingInput, eval_batch_size, input_size, training_input
+from training.tracking import tracker_named
+
+FUSED_ON = ("cpu", "cuda")
+"""Devices on which a step of the optimiser is one operation over a tensor, instead of a dozen."""
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """Crops and labels of one fold of one task. Rows of `crops` whose person is in this fold are never learned from."""
+
+    task: Task
+    fold: int
+    crops: Crops
+    labels: list[int]
+    fold_of: Mapping[str, int]
+
+    def rows(self, *, out_of_fold: bool) -> list[int]:
+        """Return the rows of the people held out, or of all others."""
+        persons = self.crops.frame["person"]
+        return [row for row, person in enumerate(persons) if (self.fold_of[person] == self.fold) == out_of_fold]
+
+    def part(self, *, out_of_fold: bool) -> tuple[Crops, list[int]]:
+        """Return crops and labels of the people held out, or of all others."""
+        rows = self.rows(out_of_fold=out_of_fold)
+        return self.crops.take(rows), [self.labels[row] for row in rows]
+
+    @property
+    def title(self) -> str:
+        return f"{self.task.name} fold {self.fold}"
+
+    def input_for(self, config: Config) -> TrainingInput:
+        """Return the input of this fold's training under these settings."""
+        return training_input(config, input_size(config, self.crops.source))
+
+    def identity(self, config: Config) -> dict:
+        """Return config.json: enough to refuse a mismatch by name, and to predict from the folder alone."""
+        mean, std = normalisation(config.backbone)
+        return {
+            "format": FORMAT,
+            "task": self.task.name,
+            "classes": list(self.task.classes),
+            "fold": self.fold,
+            "settings": config.learned(),
+            "crop": self.crops.source["crop"],
+            "normalisation": {"mean": list(mean), "std": list(std)},
+            "data_hash": self.crops.hash,
+            "folds_hash": files.text_hash(f"{person} {fold}" for person, fold in sorted(self.fold_of.items())),
+            "versions": versions(),
+        }
+
+
+@dataclass(frozen=True)
+class FoldTraining:
+    """The parts of a fold's training, as `prepare_fold` makes them. Those of torch change while it learns.
+
+    `learner` is fed with the batches; `saved` is the part of `model` whose weights are saved.
+    """
+
+    data: FoldData
+    config: Config
+    cache: CropCache | FeatureCache
+    model: OnPixels
+    learner: nn.Module
+    saved: nn.Module
+    head: Head
+    sampler: PersonSampler
+    train_loader: DataLoader
+    out_of_fold_loader: DataLoader
+    out_of_fold_labels: list[int]
+    optimizer: Optimizer
+    trainer: Trainer
+
+    @property
+    def precision(self) -> Precision:
+        return self.trainer.precision
+
+    @property
+    def device(self) -> torch.device:
+        return self.precision.device
+
+
+def prepare_fold(data: FoldData, config: Config, fold_input: TrainingInput) -> FoldTraining:
+    """Open the cache, and build network, loaders, optimiser and loss, before the first step. Writes caches alone."""
+    device = pick_device(config.device)
+    head = build_head(config.head, data.task, config.age_edges)
+    cache = fold_input.open(data.crops, device=config.device)
+    crops, labels = data.part(out_of_fold=False)
+    out_of_fold, out_of_fold_labels = data.part(out_of_fold=True)
+    targets = head.targets(crops, labels)
+    seed_everything(config.seed, data.fold)
+    network = build_network(config, head, fold_input.size, targets)
+    model = place(OnPixels(network, *normalisation(config.backbone)), device, config.channels_last)
+    learner = fold_input.learner(model)
+    sampler = epoch_sampler(data, config)
+    options = {"workers": fold_input.workers(device), "pin_memory": device.type == "cuda"}
+    train_loader = make_loader(
+        fold_input.train_set(cache, crops.image_ids, targets),
+        batch_size=distributed.share_of_batch(config.batch_size),
+        sampler=sampler,
+        **options,
+    )
+    out_of_fold_set = fold_input.eval_set(cache, out_of_fold.image_ids)
+    out_of_fold_loader = make_loader(out_of_fold_set, batch_size=eval_batch_size(config), **options)
+    groups = parameter_groups(network, config.weight_decay, config.backbone_lr)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=device.type in FUSED_ON)
+    total = config.epochs * steps_per_epoch(len(train_loader), config.accumulate)
+    trainer = Trainer(
+        distributed.averaging_gradients(learner),
+        build_criterion(config, head, labels).to(device),
+        optimizer,
+        learning_rate=partial(SCHEDULES[config.schedule], total=total, warmup=config.warmup, peak=config.lr),
+        precision=Precision(device, config.amp),
+        accumulate=config.accumulate,
+        grad_clip=config.grad_clip,
+        channels_last=config.channels_last,
+        mixup=Mixup(config.mixup),
+    )
+    return FoldTraining(
+        data, config, cache, model, learner, fold_input.saved(network), head, sampler, train_loader, out_of_fold_loader,
+        out_of_fold_labels, optimizer, trainer,
+    )  # fmt: skip
+
+
+def build_network(config: Config, head: Head, size: tuple[int, int], targets: Tensor) -> nn.Module:
+    """Build the network of these settings; a head of values starts at the priors of the training targets (N,)."""
+    network = build_model(
+        config.backbone, head.outputs, image_size=size, pretrained=config.pretrained, drop_rate=config.drop_rate
+    )
+    if head.bins is not None:
+        # Most years are those of old people, of whom there are few.
+        init_bias_from_priors(network, soften(targets, head.bins, config.value_sigma).mean(dim=0))
+    return network
+
+
+def build_criterion(config: Config, head: Head, labels: list[int]) -> nn.Module:
+    """Build the loss over classes; for a head of values, the one over values that it is a part of."""
+    counts = [labels.count(label) for label in range(len(head.task.classes))]
+    parameters = {name: getattr(config, name) for name in loss_named(config.loss).parameters}
+    class_loss = build_loss(config.loss, class_weights=class_weights(config.class_weights, counts), **parameters)
+    if head.bins is None:
+        return class_loss
+    options = {"sigma": config.value_sigma, "class_share": config.class_share}
+    return ValueLoss(head.bins, head.class_of_bin, head.class_logits, class_loss=class_loss, **options)
+
+
+def epoch_sampler(data: FoldData, config: Config) -> PersonSampler:
+    """Return the sampler of the photos and views that an epoch of a fold shows."""
+    crops, labels = data.part(out_of_fold=False)
+    return PersonSampler(
+        list(crops.frame["person"]),
+        labels,
+        photos_per_person=config.photos_per_person,
+        seed=(config.seed, data.fold),
+        times=data.input_for(config).views_per_epoch,
+    )
+
+
+def refuse_unusable(task: Task, config: Config) -> None:
+    """UserError for a device, backbone, loss, augmentation, head or tracker that is not there; writes nothing."""
+    pick_device(config.device)
+    normalisation(config.backbone)
+    train_transform(config.augment)
+    build_criterion(config, build_head(config.head, task, config.age_edges), list(range(len(task.classes))))
+    tracker_named(config.tracker)
+    weight_bytes(task, config)
+
+
+def weight_bytes(task: Task, config: Config) -> int:
+    """Return the size of the weights that a fold saves. Nothing but shapes is made."""
+    size = (config.image_size, config.image_size)
+    with torch.device("meta"):
+        saved = training_input(config, size).saved(build_model(config.backbone, len(task.classes), image_size=size))
+    return sum(tensor.numel() * tensor.element_size() for tensor in saved.state_dict().values())

@@ -1,0 +1,285 @@
+"""Input of a fold's training and prediction: pixels, or the features of a frozen backbone.
+
+`training_input` and `trained_input` choose between the two; nothing else asks whether a backbone is frozen. Both have
+the same attributes and methods, so that their callers have one code path.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core import distributed
+from core.cli import progress
+from dataset import CropDataset, eval_transform, make_loader, train_transform
+from model import OnPixels, head_on_features, head_weights
+from storage.crop_cache import CropCache, open_crop_cache, shrink
+from storage.crops import Crops
+from storage.run_dir import BACKBONE_FILE, backbone_path
+from training.config import Config
+from training.device import Precision, pick_workers, place, to_device
+from training.engine import predict
+from training.feature_cache import (
+    MIRRORED,
+    PLAIN,
+    FeatureCache,
+    FeatureDataset,
+    FrozenBackbone,
+    Shard,
+    Views,
+    freeze,
+    frozen_backbone,
+    missing_shards,
+    open_features,
+    views_of,
+)
+
+EVAL_BATCH_FACTOR = 2
+"""Prediction keeps no gradients, so larger batches fit than in training."""
+
+
+@dataclass(frozen=True)
+class PixelInput:
+    """Crops at the network's `size` (H, W), from the crop cache. The whole network learns, and all of it is saved."""
+
+    config: Config
+    size: tuple[int, int]
+
+    @property
+    def backbone(self) -> None:
+        """No part of the network is shared by folds."""
+
+    @property
+    def config_entry(self) -> dict[str, str]:
+        """Entries of config.json beside the identity of the fold: none."""
+        return {}
+
+    @property
+    def views_per_epoch(self) -> int:
+        """Views of each photo that an epoch shows."""
+        return 1
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a view: a measure of how long a photo takes."""
+        return self.config.image_size**2
+
+    def prepared(self, run_dir: Path) -> "PixelInput":
+        """Return the input ready to be opened. Pixels need nothing in the run folder."""
+        return self
+
+    def missing_shards(self, crops: Crops) -> list[Shard]:
+        """Make the crop cache; return the work that is left to do before folds are trained: none."""
+        self.open(crops)
+        return []
+
+    def open(self, crops: Crops, *, device: str = "auto") -> CropCache:
+        """Open the crop cache of all these crops, which is made first if need be."""
+        return open_crop_cache(crops, self.size)
+
+    def train_set(self, cache: CropCache, image_ids: Sequence[str], targets: Tensor) -> CropDataset:
+        """Return the dataset of augmented crops."""
+        return CropDataset(cache, cache.rows(image_ids), train_transform(self.config.augment), targets)
+
+    def eval_set(self, cache: CropCache, image_ids: Sequence[str]) -> CropDataset:
+        """Return the dataset of plain crops, without targets."""
+        return CropDataset(cache, cache.rows(image_ids), eval_transform())
+
+    def workers(self, device: torch.device) -> int:
+        """Return the number of loader processes of a training."""
+        return pick_workers(self.config.workers, device)
+
+    def learner(self, model: OnPixels) -> nn.Module:
+        """Return the module that is fed with the batches: the model."""
+        return model
+
+    def saved(self, network: nn.Module) -> nn.Module:
+        """Return the module whose weights a fold saves: the network."""
+        return network
+
+    def cached_outputs(
+        self,
+        model: OnPixels,
+        cache: CropCache,
+        image_ids: Sequence[str],
+        *,
+        device: torch.device,
+        workers: int,
+        tta: str,
+        title: str,
+    ) -> Tensor:
+        """Return the network's outputs (N, K) for cached crops."""
+        loader = make_loader(
+            self.eval_set(cache, image_ids),
+            batch_size=eval_batch_size(self.config),
+            workers=pick_workers(workers, device, augments=False),
+            pin_memory=device.type == "cuda",
+        )
+        return self._outputs(model, loader, len(image_ids), device=device, tta=tta, title=title)
+
+    def image_outputs(
+        self, model: OnPixels, images: Sequence[np.ndarray], *, device: torch.device, tta: str, features: dict
+    ) -> Tensor:
+        """Return the network's outputs (N, K) for crops (h, w, 3) uint8 RGB in memory."""
+        batches = ((some, None, numbers) for numbers, some in shrunk_batches(self, images))
+        return self._outputs(model, batches, len(images), device=device, tta=tta, title="")
+
+    def _outputs(
+        self, model: OnPixels, batches: Iterable, total: int, *, device: torch.device, tta: str, title: str
+    ) -> Tensor:
+        with progress(None, title=title, total=total, shown=distributed.is_first()) as bar:
+            return predict(
+                place(model, device, self.config.channels_last),
+                batches,
+                precision=Precision(device, self.config.amp),
+                channels_last=self.config.channels_last,
+                tta=tta,
+                bar=bar,
+            )
+
+
+@dataclass(frozen=True)
+class FeatureInput:
+    """Features of a frozen backbone, from the feature cache. The head learns, and it alone is saved.
+
+    `size` is (H, W) of the images that the backbone is fed with; `backbone` is None before `prepared`.
+    """
+
+    config: Config
+    size: tuple[int, int]
+    views: Views
+    backbone: FrozenBackbone | None = None
+
+    @property
+    def config_entry(self) -> dict[str, str]:
+        """Entries of config.json beside the identity of the fold."""
+        return {BACKBONE_FILE: self.backbone.weights.name}
+
+    @property
+    def views_per_epoch(self) -> int:
+        """Views of each photo that an epoch shows: the plain one alone where nothing is augmented."""
+        return self.views.count if self.config.augment != "none" else 1
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a view, in effect: a head is trained in almost no time."""
+        return 1
+
+    def prepared(self, run_dir: Path) -> "FeatureInput":
+        """Return the input with its backbone, whose weights are written to the run folder if need be."""
+        return replace(self, backbone=freeze(run_dir, self.config, self.size))
+
+    def missing_shards(self, crops: Crops) -> list[Shard]:
+        """Return the features that are still to be computed before folds are trained."""
+        return missing_shards(crops, self.backbone, self.views)
+
+    def open(self, crops: Crops, *, device: str = "auto") -> FeatureCache:
+        """Open the features of all these crops; missing ones are computed here."""
+        return open_features(crops, self.backbone, self.views, device=device)
+
+    def train_set(self, cache: FeatureCache, image_ids: Sequence[str], targets: Tensor) -> FeatureDataset:
+        """Return the dataset of the features of all views."""
+        return FeatureDataset(cache, cache.rows(image_ids), views=self.views_per_epoch, targets=targets)
+
+    def eval_set(self, cache: FeatureCache, image_ids: Sequence[str]) -> FeatureDataset:
+        """Return the dataset of the features of plain crops, without targets."""
+        return FeatureDataset(cache, cache.rows(image_ids))
+
+    def workers(self, device: torch.device) -> int:
+        """Return the number of loader processes of a training: reading features costs nothing."""
+        return 0
+
+    def learner(self, model: OnPixels) -> nn.Module:
+        """Return the module that is fed with the batches: the head."""
+        return head_on_features(model.network)
+
+    def saved(self, network: nn.Module) -> nn.Module:
+        """Return the module whose weights a fold saves: the head."""
+        return head_weights(network)
+
+    def cached_outputs(
+        self,
+        model: OnPixels,
+        cache: FeatureCache,
+        image_ids: Sequence[str],
+        *,
+        device: torch.device,
+        workers: int,
+        tta: str,
+        title: str,
+    ) -> Tensor:
+        """Return the head's outputs (N, K) for crops whose features are cached."""
+        return self._outputs(model, cache.batches(cache.rows(image_ids), _views(tta)), device)
+
+    def image_outputs(
+        self, model: OnPixels, images: Sequence[np.ndarray], *, device: torch.device, tta: str, features: dict
+    ) -> Tensor:
+        """Return the head's outputs (N, K) for crops (h, w, 3) uint8 RGB in memory.
+
+        The features are put into `features`, or taken from there if the same backbone has put them there before.
+        """
+        key = (self.backbone, tta)
+        if key not in features:
+            features[key] = image_features(self, model, images, device=device, tta=tta)
+        return self._outputs(model, [features[key]], device)
+
+    def _outputs(self, model: OnPixels, batches: Iterable[Tensor], device: torch.device) -> Tensor:
+        """Return the mean of the views' outputs for features in batches (V, n, F)."""
+        head = self.learner(model).to(device).eval()
+        with torch.inference_mode():
+            outputs = [torch.stack([head(view.to(device)) for view in views]).mean(dim=0).cpu() for views in batches]
+        return torch.cat(outputs)
+
+
+TrainingInput = PixelInput | FeatureInput
+
+
+def training_input(config: Config, size: tuple[int, int]) -> TrainingInput:
+    """Return the input of a training: features where the backbone does not learn, else pixels."""
+    return FeatureInput(config, size, views_of(config)) if config.backbone_lr == 0 else PixelInput(config, size)
+
+
+def trained_input(fold_dir: Path, identity: dict, config: Config) -> TrainingInput:
+    """Return the input of a trained fold, as its config.json says."""
+    size, weights = input_size(config, identity), backbone_path(fold_dir, identity)
+    if weights is None:
+        return PixelInput(config, size)
+    return FeatureInput(config, size, Views(), frozen_backbone(config, weights, size, identity["normalisation"]))
+
+
+def input_size(config: Config, source: dict) -> tuple[int, int]:
+    """(H, W) of the network's input: the height is a setting, the width follows the crops' aspect (width / height)."""
+    return config.image_size, max(1, round(config.image_size * source["crop"]["aspect"]))
+
+
+def eval_batch_size(config: Config) -> int:
+    return config.batch_size * EVAL_BATCH_FACTOR
+
+
+def shrunk_batches(fold_input: TrainingInput, images: Sequence[np.ndarray]) -> Iterable[tuple[Tensor, Tensor]]:
+    """Yield row numbers (n,) and images (n, H, W, 3) uint8 of the network's size."""
+    shrunk = torch.from_numpy(np.stack([shrink(image, fold_input.size) for image in images]))
+    batch_size = eval_batch_size(fold_input.config)
+    return zip(torch.arange(len(shrunk)).split(batch_size), shrunk.split(batch_size), strict=True)
+
+
+def image_features(
+    fold_input: FeatureInput, model: OnPixels, images: Sequence[np.ndarray], *, device: torch.device, tta: str
+) -> Tensor:
+    """Features (V, N, F) of crops in memory and, with tta "flip", of their mirror images."""
+    config = fold_input.config
+    placed = place(model, device, config.channels_last).eval()
+    parts = []
+    with torch.inference_mode(), Precision(device, config.amp).autocast():
+        for _, some in shrunk_batches(fold_input, images):
+            pixels = to_device(some, device, config.channels_last)
+            views = [pixels.flip(-1) if view == MIRRORED else pixels for view in _views(tta)]
+            parts.append([placed.features(view).float() for view in views])
+    return torch.stack([torch.cat(of_view) for of_view in zip(*parts, strict=True)])
+
+
+def _views(tta: str) -> tuple[int, ...]:
+    return (PLAIN, MIRRORED) if tta == "flip" else (PLAIN,)
