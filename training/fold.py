@@ -23,6 +23,7 @@ from training.config import Config
 from training.device import seed_everything
 from training.engine import predict, steps_per_epoch
 from training.fold_setup import FoldData, FoldTraining, prepare_fold
+from training.inputs import PredictOptions
 from training.predictor import load_predictor, predict_cached, write_prediction
 from training.tracking import NONE, open_tracker
 
@@ -124,9 +125,8 @@ def finish(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
     distributed.wait_for_all()
     data, config = training.data, training.config
     image_ids = data.part(out_of_fold=True)[0].image_ids
-    options = {"device": config.device, "workers": config.workers, "tta": config.tta}
-    predictor = load_predictor(fold_dir, data.task)
-    prediction = predict_cached(predictor, training.cache, image_ids, **options, title=f"{data.title} out of fold")
+    options = PredictOptions(config.device, config.workers, config.tta, f"{data.title} out of fold")
+    prediction = predict_cached(load_predictor(fold_dir, data.task), training.cache, image_ids, options)
     write_prediction(fold_dir / OOF, data.task, image_ids, prediction)
     files.write_json(fold_dir / DONE, {"best_epoch": progress.best_epoch, "macro_f1": progress.best_macro_f1})
     (fold_dir / STATE).unlink(missing_ok=True)
