@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from core import distributed
 from core.cli import UserError
-from storage.crop_cache import PixelStore
+from storage.crop_cache import CropCache
 
 
 def _no_augmentation() -> list[A.BasicTransform]:
@@ -96,7 +96,7 @@ class CropDataset(Dataset):
     """
 
     def __init__(
-        self, store: PixelStore, rows: Sequence[int], transform: A.Compose, targets: Tensor | None = None
+        self, store: CropCache, rows: Sequence[int], transform: A.Compose, targets: Tensor | None = None
     ) -> None:
         self.store = store
         self.rows = list(rows)
@@ -109,7 +109,7 @@ class CropDataset(Dataset):
     def __getitem__(self, item: int | Draw) -> tuple[Tensor, Tensor, int]:
         draw = item if isinstance(item, Draw) else Draw(item, 0)
         # A copy: the cache is read-only, and the steps of a transform may work in place.
-        image = np.array(self.store.pictures[self.rows[draw.index]])
+        image = np.array(self.store.images[self.rows[draw.index]])
         seed_steps(self.transform, draw.seed)
         view = np.ascontiguousarray(self.transform(image=image)["image"])
         return torch.from_numpy(view), self.targets[draw.index], draw.index

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, run_cli
-from core.locks import holding
+from core.files import holding
 from core.tasks import Task, task_named, task_names
 from evaluation.calibration import fit_temperature
 from evaluation.logits import (
@@ -29,7 +29,7 @@ from evaluation.logits import (
     write_table,
 )
 from storage.folds import folds_path
-from storage.label_corrections import overlay_path, training_crops
+from storage.label_corrections import corrections_path, training_crops
 from storage.run_dir import CONFIG, EVAL, OOF, begin_run, finished_folds, first_difference, read_config_of, read_run
 
 DEFAULT_AVERAGE = "log_prob"
@@ -88,7 +88,7 @@ def has_results(task_dir: Path) -> bool:
 def open_run(run_dir: Path, made_from: Path) -> None:
     """Begin the run folder, or refuse it, and give it the split and the label fixes of the run it is made from."""
     begin_run(run_dir, read_run(made_from))
-    for path_in in (folds_path, overlay_path):
+    for path_in in (folds_path, corrections_path):
         source, target = path_in(made_from), path_in(run_dir)
         if source.exists() and not target.exists():
             files.write_text(target, source.read_text(encoding="utf-8"))

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
-from core.disk import require_room
-from core.locks import holding
+from core.files import holding, require_room
 from core.tasks import task_named, task_names
 from storage.crops import Crops, load_crops
 from storage.run_dir import (

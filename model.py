@@ -61,7 +61,7 @@ def _read_in_order(model: nn.Module, paths: Sequence[Path]) -> dict[str, Tensor]
 LEAST_PRIOR = 1e-3
 """Initial probability of an output that no training photo has."""
 HEAD_STD = 0.01
-_OWN_HEADS = (face_resnet.Head, face_pair.Head)
+_OWN_HEADS = (face_resnet.NormalisedHead, face_pair.HiddenLayerHead)
 """Heads that take features as `OnPixels.features` gives them."""
 
 _LITE0 = PackagedFile(_efficientnet_lite0_file, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")

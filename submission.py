@@ -50,7 +50,7 @@ from evaluation.results import (
 )
 from evaluation.scores import Labels, combine, format_classes, format_scores, most_frequent
 from storage.crops import Crops, load_crops, read_faces
-from storage.eval_labels import Truth, find_truth
+from storage.eval_labels import EvalLabels, find_eval_labels
 from storage.label_corrections import training_crops
 from storage.run_dir import Run, read_run
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if decision.mixes:
         print(describe_mixes(decision.mixes, {task.name: task.classes for task in combined_tasks()}))
 
-    truth = find_truth(args.truth, run)
+    truth = find_eval_labels(args.truth, run)
     report = {
         "oof": oof_record(args.run_dir, train, oof, trials, decision.rule) if oof else None,
         "eval": score_eval(args.run_dir, image_ids, predicted, truth, train=train, usual=usual) if truth else None,
@@ -231,7 +231,7 @@ def validate_submission(path: Path, image_ids: Sequence[str]) -> None:
 
 
 def score_eval(
-    run_dir: Path, image_ids: Sequence[str], predicted: Mapping, truth: Truth, *, train: Crops, usual: Labels
+    run_dir: Path, image_ids: Sequence[str], predicted: Mapping, truth: EvalLabels, *, train: Crops, usual: Labels
 ) -> dict:
     """Scores of the submission. Every eval photo counts as a person of its own."""
     unknown = sorted(set(image_ids) - set(truth.labels))

@@ -11,14 +11,15 @@ is done is left alone, an interrupted one goes on after its last epoch. Settings
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, name_some, not_negative, run_cli
-from core.locks import holding
+from core.files import holding
 from core.tasks import Task, task_named, task_names
 from storage.crops import Crops, load_crops
 from storage.folds import plan_folds, write_folds
-from storage.label_corrections import crops_to_train, remember
+from storage.label_corrections import crops_to_train, keep_corrections
 from storage.run_dir import Run, describe_run, refuse_other_run, remove_spent_states, write_run
 from training.config import PROFILES, Config, add_flags, resolve, typed_settings
 from training.launchers import add_launcher_flags, resources_of
@@ -43,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.show_settings:
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
-    with distributed.joined(), holding(args.run_dir, "--run-dir"):
+    with distributed.joined(), ExitStack() as stack:
+        # Rank 0 holds the folder, and writes, for all ranks.
+        if distributed.is_first():
+            stack.enter_context(holding(args.run_dir, "--run-dir"))
         crops = training_crops(args)
         labels_of = {task.name: crops.labels(task, configs[task.name].age_edges) for task in tasks}
         run, fold_of = plan_run(args.run_dir, crops, configs[tasks[0].name])
@@ -57,18 +61,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         remove_spent_states(args.run_dir)
         require_room_for(jobs, args.jobs)
-        remember(args.run_dir, args.label_fixes)
-        write_run(args.run_dir, run)
-        write_folds(args.run_dir, fold_of)
+        if distributed.is_first():
+            keep_corrections(args.run_dir, args.label_fixes)
+            write_run(args.run_dir, run)
+            write_folds(args.run_dir, fold_of)
         print(f"{len(crops.image_ids)} photos of {crops.frame['person'].nunique()} people, profile {profile}")
         train_jobs(jobs, at_once=args.jobs, resources=resources_of(args))
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
-    parser.add_argument(
-        "--task", nargs="+", default=task_names(), choices=task_names(), help="what to learn"
-    )
+    parser.add_argument("--task", nargs="+", default=task_names(), choices=task_names(), help="what to learn")
     parser.add_argument("--fold", type=int, nargs="+", metavar="K", help="train these folds only (default: all)")
     parser.add_argument("--profile", choices=list(PROFILES), help="named settings (default: full on a GPU, else quick)")
     add_crop_dir(parser)

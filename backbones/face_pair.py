@@ -1,8 +1,8 @@
 """Two networks trained to tell people apart, looking at the same face, as a timm backbone: `face_pair`.
 
-They are the ResNet of face_resnet.py and the MobileNet of sface.py, which tell where they come from and under what
-licence; what one overlooks the other may see. Each gets the face where it learned to expect it: the first one the
-crop as it is, the second one a view of it. A small network of two layers reads the features of both.
+They are the ResNet of face_resnet.py and the MobileNet of sface.py, where their origins and licences are given. Each
+sees the face as in its own training: the first one the crop as it is, the second one a view of it. A small network of
+two layers reads the features of both.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ from core.boxes import crop_window
 from core.cropping import CropSettings
 
 SIZE = 150
-"""Height of the crops that the view is made for, in pixels; of others it is as much larger or smaller."""
+"""Height of crops, in pixels, of which the view has VIEW_SIZE; for others it grows in proportion."""
 VIEW_SIZE, SMALLEST_VIEW = 112, 16
 VIEW_LANDMARKS = np.array([
     (38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)
 ])  # fmt: skip
-"""Where SFace learned to expect the landmarks, in pixels of a view of VIEW_SIZE: those of OpenCV's FaceRecognizerSF,
-which are ArcFace's (Deng et al. 2019, arXiv:1801.07698)."""
+"""Places of the landmarks in the training of SFace, in pixels of a view of VIEW_SIZE: those of OpenCV's
+FaceRecognizerSF, which are ArcFace's (Deng et al. 2019, arXiv:1801.07698)."""
 HIDDEN = 256
 
 default_cfgs = generate_default_cfgs({
@@ -42,11 +42,11 @@ default_cfgs = generate_default_cfgs({
 })  # fmt: skip
 
 
-class View(nn.Module):
-    """Crops (N, 3, H, W) as face_resnet29 takes them, to what SFace takes, (N, 3, side, side), `size` being (H, W).
+class SFaceView(nn.Module):
+    """Crops (N, 3, H, W) as face_resnet29 takes them to the input of SFace, (N, 3, side, side); `size` is (H, W).
 
-    Crops are taken to be aligned, with the default margin, so that one shift and scale serves them all. Resizing is
-    linear, so it is a product with two fixed matrices. Where the view reaches out of the crop, its border is repeated.
+    Crops must be aligned, with the default margin, so that one shift and scale serves them all. Resizing is linear, so
+    it is a product with two fixed matrices. Where the view reaches out of the crop, its border is repeated.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -80,7 +80,7 @@ class Standardised(nn.BatchNorm1d):
         return (features - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
 
 
-class Head(nn.Module):
+class HiddenLayerHead(nn.Module):
     """Features (N, F) to logits (N, num_classes), by way of one hidden layer."""
 
     def __init__(self, num_features: int, num_classes: int, drop_rate: float) -> None:
@@ -111,13 +111,13 @@ class FacePair(nn.Module):
             raise ValueError(f"face_pair: in_chans {in_chans}, must be 3 (RGB)")
         self.num_classes = num_classes
         self.resnet = face_resnet.FaceResNet(num_classes=0)
-        self.view = View(img_size)
+        self.view = SFaceView(img_size)
         self.sface = sface.SFace()
         self.num_features = self.head_hidden_size = 4 * (self.resnet.num_features + sface.NUM_FEATURES)
-        self.head = Head(self.num_features, num_classes, drop_rate)
+        self.head = HiddenLayerHead(self.num_features, num_classes, drop_rate)
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         return self.head.fc
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class FacePair(nn.Module):
         return torch.cat([quadrants(each) for each in maps], dim=1).float()
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits of the features; with `pre_logits` the features themselves."""
+        """Return logits of the features; with `pre_logits` the features themselves."""
         return features if pre_logits else self.head(features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,12 +135,12 @@ class FacePair(nn.Module):
 
 @register_model
 def face_pair(pretrained: bool = False, **options: Any) -> FacePair:
-    """The networks with random weights; `model.build_model` fills in the packaged ones."""
+    """Return the networks with random weights; `model.build_model` loads the packaged ones."""
     return build_model_with_cfg(FacePair, "face_pair", pretrained, **options)
 
 
 def quadrants(maps: Tensor) -> Tensor:
-    """Means (N, 4 C) over the quarters of maps (N, C, h, w): top left, top right, bottom left, bottom right.
+    """Return means (N, 4 C) over the quarters of maps (N, C, h, w): top left, top right, bottom left, bottom right.
 
     An odd row or column in the middle belongs to both its neighbours.
     """
@@ -150,7 +150,7 @@ def quadrants(maps: Tensor) -> Tensor:
 
 
 def read_weights(resnet_path: Path, sface_path: Path) -> dict[str, Tensor]:
-    """All tensors of the model but its head, float32, from both packages' files."""
+    """Read all tensors of the model but its head, float32, from both packages' files."""
     return {
         **_prefixed("resnet", face_resnet.read_weights(resnet_path)),
         **_prefixed("sface", sface.read_weights(sface_path)),
@@ -162,7 +162,7 @@ def _prefixed(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _face_to_view() -> tuple[float, np.ndarray]:
-    """Scale and shift (2,) from face coordinates to pixels of the template, with the least squared error."""
+    """Return scale and shift (2,) from face coordinates to pixels of the template, with the least squared error."""
     from_middle, to_middle = FACE_LANDMARKS.mean(axis=0), VIEW_LANDMARKS.mean(axis=0)
     before, after = FACE_LANDMARKS - from_middle, VIEW_LANDMARKS - to_middle
     scale = float((before * after).sum() / (before**2).sum())
@@ -170,9 +170,9 @@ def _face_to_view() -> tuple[float, np.ndarray]:
 
 
 def _resampling(length: int, middles: np.ndarray) -> Tensor:
-    """The matrix (len(middles), length) that gives an axis' values about these places, evenly spaced, in its pixels.
+    """Return the matrix (len(middles), length) that resamples an axis at `middles`, evenly spaced, in its pixels.
 
-    Weights fall linearly with the distance, down to zero at one step, or at one pixel where the steps are smaller.
+    Weights fall linearly with the distance, to zero at one step, or at one pixel where the steps are smaller.
     """
     reach = max(1.0, middles[1] - middles[0])
     pixels = np.arange(np.floor(middles[0] - reach), np.ceil(middles[-1] + reach), dtype=int)

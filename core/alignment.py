@@ -1,7 +1,7 @@
-"""Faces brought to one place: from five landmarks to the turn, scale and shift that lays a face on the others.
+"""Alignment of faces: the rotation, scale and shift that bring five landmarks to fixed places.
 
 A network then sees eyes and mouth where it saw them in training, whatever the tilt of the head and the size of the box.
-Landmarks are (5, 2): eyes, nose and mouth corners, each pair from the picture's left.
+Landmarks are (5, 2): eyes, nose and mouth corners, each pair from the image's left.
 
 Face coordinates have the middle of the face at (0, 0), y down, and its height as unit.
 """
@@ -14,33 +14,32 @@ from core.boxes import Box, around, carry_points
 
 LANDMARK_COUNT = 5
 FACE = around((0.0, 0.0), 0.83, 1.0)
-"""What a crop shows at least, in face coordinates."""
+"""The least part of a face that a crop shows, in face coordinates."""
 FACE_LANDMARKS = np.array(
     [(-0.216, -0.2376), (0.2032, -0.2352), (-0.0104, 0.0168), (-0.1832, 0.2072), (0.1608, 0.2072)]
 )
-"""Where landmarks come to lie, in face coordinates. Medians over faces that dlib's aligner had brought to the places
-where the network of backbones/face_resnet.py learned to expect them."""
+"""Places of aligned landmarks, in face coordinates: medians over faces aligned by dlib, as the network of
+backbones/face_resnet.py was trained on them."""
 BOX_LANDMARKS = np.array([(0.291, 0.384), (0.724, 0.386), (0.504, 0.585), (0.325, 0.735), (0.681, 0.735)])
-"""Medians of the same landmarks in shares of a detector's boxes."""
+"""Medians of the same landmarks in fractions of a detector's boxes."""
 LARGEST_MISFIT = 0.35
-"""Mean distance of landmarks from FACE_LANDMARKS, in distances of the eyes, above which they are no face seen from
-the front."""
+"""Largest mean distance of landmarks from FACE_LANDMARKS, in distances of the eyes, of a face seen from the front."""
 LARGEST_SCALE = 1.8
-"""How much larger or smaller a face may be by its landmarks than by its box."""
+"""Largest factor between the sizes of a face by its landmarks and by its box."""
 
 
 def points(numbers: Sequence[float]) -> np.ndarray | None:
-    """(5, 2) from x and y in turn; None from nothing."""
+    """Return landmarks (5, 2) from x and y in turn; None from nothing."""
     return np.array(numbers, dtype=float).reshape(LANDMARK_COUNT, 2) if numbers else None
 
 
 def typical_landmarks(box: Box) -> np.ndarray:
-    """Where an upright face's landmarks lie in its box, (5, 2)."""
+    """Return the landmarks (5, 2) of an upright face in that box."""
     return BOX_LANDMARKS * (box.width, box.height) + (box.x1, box.y1)
 
 
 def to_face(landmarks: np.ndarray) -> np.ndarray:
-    """The similarity (2, 3) from the pixels of `landmarks` to face coordinates with the least squared error.
+    """Return the similarity (2, 3) from the pixels of `landmarks` to face coordinates with the least squared error.
 
     After Umeyama 1991 (doi:10.1109/34.88573), without mirroring; two dimensions have this closed form.
     """
@@ -54,7 +53,7 @@ def to_face(landmarks: np.ndarray) -> np.ndarray:
 
 
 def are_of_box(landmarks: np.ndarray, box: Box) -> bool:
-    """Whether the landmarks look like a face, about as large as the box says."""
+    """Return True if the landmarks look like a face of about the size of the box."""
     if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() <= 0:
         return False
     found, expected = to_face(landmarks), to_face(typical_landmarks(box))

@@ -1,4 +1,4 @@
-"""Arithmetic of face boxes: which face is the main one, how a box follows a transform, what window is cropped.
+"""Arithmetic of face boxes: the main face of a photo, boxes under transforms, crop windows.
 
 Boxes are in pixels, x to the right and y down, (0, 0) the outer corner of the first pixel; they may leave the photo.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Box(NamedTuple):
-    """A rectangle by its upper left and lower right corner, in pixels."""
+    """Rectangle by its upper left and lower right corner, in pixels."""
 
     x1: float
     y1: float
@@ -32,7 +32,7 @@ class Box(NamedTuple):
 
 
 class HasBox(Protocol):
-    """Anything that lies in a box, such as a face."""
+    """An object with a box, such as a face."""
 
     @property
     def box(self) -> Box: ...
@@ -42,7 +42,7 @@ AnyFace = TypeVar("AnyFace", bound=HasBox)
 
 
 def around(centre: tuple[float, float], width: float, height: float) -> Box:
-    """The box of that size about a point."""
+    """Return the box of that size about a point."""
     x, y = centre
     return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
@@ -58,9 +58,9 @@ def iou(one: Box, other: Box) -> float:
 
 
 def prominence(box: Box, photo_size: tuple[int, int]) -> float:
-    """How much a box looks like what the photo is of: its size, less the further it lies from the photo's centre.
+    """Score a box as the main face of a photo: its relative size, less with its distance from the photo's centre.
 
-    `photo_size` is (width, height). A box in the very corner counts nothing, however large.
+    `photo_size` is (width, height). A box whose centre is in a corner scores 0, however large.
     """
     width, height = photo_size
     x, y = box.centre
@@ -69,14 +69,14 @@ def prominence(box: Box, photo_size: tuple[int, int]) -> float:
 
 
 def main_face(faces: Sequence[AnyFace], photo_size: tuple[int, int]) -> AnyFace | None:
-    """The face the photo is of: the most prominent one, which need not be the one the detector is surest of."""
+    """Return the most prominent face, which need not be the one with the highest detector score; None for no faces."""
     return max(faces, key=lambda face: prominence(face.box, photo_size), default=None)
 
 
 def carry(matrix: np.ndarray, box: Box) -> Box:
-    """The box after an affine map, `matrix` (2, 3) float: the upright box about the ellipse that filled the old one.
+    """Return the box after an affine map, `matrix` (2, 3) float: the upright box of the old one's ellipse.
 
-    A face fills its box as an ellipse does, so that its box stays tight under any rotation, where the hull of the four
+    A face fills its box about as an ellipse does, so its box stays tight under any rotation, while that of the four
     corners would grow by up to 41%. Half sizes of an ellipse's bounding box: row norms of matrix @ diag(half sizes).
     """
     x, y = matrix @ (*box.centre, 1.0)
@@ -85,23 +85,23 @@ def carry(matrix: np.ndarray, box: Box) -> Box:
 
 
 def carry_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (N, 2) after an affine map, `matrix` (2, 3) float."""
+    """Return points (N, 2) after an affine map, `matrix` (2, 3) float."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def scaled(box: Box, across: float, down: float) -> Box:
-    """The box with its x times `across` and its y times `down`: to shares of a photo's sides, or back to pixels."""
+    """Return the box with x times `across` and y times `down`: to fractions of a photo's sides, or back to pixels."""
     return Box(box.x1 * across, box.y1 * down, box.x2 * across, box.y2 * down)
 
 
 def median_box(boxes: Sequence[Box]) -> Box:
-    """Centre and size by their medians, so that one wrong box among several moves nothing."""
+    """Return the box of median centre and size, which one wrong box among several does not move."""
     x, y, width, height = np.median([(*box.centre, box.width, box.height) for box in boxes], axis=0).tolist()
     return around((x, y), width, height)
 
 
 def crop_window(box: Box, margin: float, aspect: float) -> Box:
-    """What is cropped: `margin` of the box's longer side added on each side, then widened or heightened to `aspect`.
+    """Return the window to crop: `margin` of the longer side added on each side, then extended to `aspect`.
 
     `aspect` is width / height. The window keeps the box's centre and may reach out of the photo.
     """

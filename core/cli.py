@@ -1,4 +1,7 @@
-"""How every command starts and ends: one-line errors with exit code 2, Ctrl-C with exit code 130."""
+"""Start and end of every command: its parser, progress bars, one-line errors with exit code 2, Ctrl-C with code 130.
+
+Imports nothing heavy: a command's --help and its complaint about a mistyped flag wait for this module alone.
+"""
 
 import argparse
 import errno
@@ -8,18 +11,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
+from core.environment import go_offline
 from core.errors import UserError
-from core.offline import go_offline
 
 # A bar's own lock is a semaphore between processes, of which one that is killed leaves a warning. Ours need none.
 tqdm.set_lock(threading.RLock())
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-
 
 _ADVICE = {
     errno.ENOSPC: "make room and give the same command again, finished work is kept",
@@ -32,16 +35,11 @@ _ADVICE = {
 
 
 def one_line(error: OSError, path: object = None) -> str:
-    """'PATH: No space left on device; what to do about it': the system's error on one line."""
+    """Return a system error on one line: 'PATH: No space left on device; what to do about it'."""
     what = " ".join((error.strerror or str(error)).split())
     where = path or error.filename
     advice = _ADVICE.get(error.errno)
     return f"{f'{where}: ' if where else ''}{what}{f'; {advice}' if advice else ''}"
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the one that writes and prints, of those that torchrun has started; alone, it is."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
@@ -71,7 +69,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def command_parser(doc: str) -> OneLineParser:
-    """A parser whose --help opens with the module's docstring: the command to paste and its result."""
+    """Return a parser whose --help opens with the module's docstring: the command to paste and its result."""
     # The docstring's commands say more than argparse's line of all flags, which would come before them.
     parser = OneLineParser(
         usage=argparse.SUPPRESS, description=doc, formatter_class=HelpWithDefaults, allow_abbrev=False
@@ -82,14 +80,14 @@ def command_parser(doc: str) -> OneLineParser:
 
 
 class GoOffline(argparse.Action):
-    """`--offline` acts as soon as it is read: no command has to pass it on."""
+    """Action of `--offline`: refuses connections as soon as it is parsed, so no command has to pass it on."""
 
     def __call__(self, *_: object) -> None:
         go_offline()
 
 
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keeps the docstring's line breaks and appends each flag's default to its help."""
+    """Help that keeps the docstring's line breaks and ends each flag's text with its default."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default == []:
@@ -106,7 +104,7 @@ def add_crop_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def positive_int(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
+    """Parse a whole number of at least 1, as an argparse type."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
@@ -114,7 +112,7 @@ def positive_int(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
-    """An argparse type: a whole number of at least 0."""
+    """Parse a whole number of at least 0, as an argparse type."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
@@ -122,22 +120,42 @@ def not_negative(text: str) -> int:
 
 
 def cpu_count() -> int:
-    """Cores this process may use (containers and taskset included)."""
+    """Return the number of cores this process may use, taskset included."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def progress(items: Iterable | None, *, title: str, total: int | None = None, unit: str = "photo") -> tqdm:
-    """The project's progress bar: one look everywhere, off when nobody watches the terminal.
+def progress(
+    items: Iterable | None, *, title: str, total: int | None = None, unit: str = "photo", shown: bool = True
+) -> tqdm:
+    """Return the project's progress bar over `items`; hidden unless standard error is a terminal and `shown` is true.
 
     Processes that work side by side have a line each, by the number at the end of their name.
     """
     number = multiprocessing.current_process().name.rpartition("-")[2]
     line = int(number) - 1 if number.isdigit() else None
-    watched = sys.stderr.isatty() and is_first_rank()
-    return tqdm(items, desc=title, total=total, unit=unit, dynamic_ncols=True, disable=not watched, position=line)
+    hidden = not (shown and sys.stderr.isatty())
+    return tqdm(items, desc=title, total=total, unit=unit, dynamic_ncols=True, disable=hidden, position=line)
 
 
 def name_some(names: Sequence[str], at_most: int = 5) -> str:
-    """'a, b, c and 7 more': names for a one-line message."""
+    """Return names for a one-line message: 'a, b, c and 7 more'."""
     shown = ", ".join(names[:at_most])
     return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most} more"
+
+
+class Named(Protocol):
+    """A row of a table, with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=Named)
+
+
+def row_named(table: Iterable[Row], name: str, *, what: str) -> Row:
+    """Return the row of that name; UserError lists the names there are. `what` is the kind of row, such as "task"."""
+    rows = {row.name: row for row in table}
+    if name not in rows:
+        raise UserError(f"{what} {name!r} is unknown; the {what}s are {', '.join(rows)}")
+    return rows[name]

@@ -1,13 +1,18 @@
-"""A contact sheet with captions: many pictures side by side, what they are written below each."""
+"""Contact sheets: many images side by side, with captions or without."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from core.images import read_photo
+
 ACROSS = 8
 CELL_WIDTH, CELL_HEIGHT = 192, 224
+GRID_WIDTH, GRID_HEIGHT = 144, 192
+"""Of a cell of `photo_grid`, in pixels."""
 LINE_HEIGHT, LETTER_WIDTH, MARGIN = 16, 7, 5
 """In pixels; capitals and digits of the font are about LETTER_WIDTH wide."""
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
@@ -17,26 +22,36 @@ LETTERS = (CELL_WIDTH - 2 * MARGIN) // LETTER_WIDTH
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture (H, W, 3) uint8 RGB of any size, and the lines below it; those of these numbers, from 0, in red."""
+    """An image (H, W, 3) uint8 RGB of any size, the lines below it, and the numbers, from 0, of lines in red."""
 
-    picture: np.ndarray
+    image: np.ndarray
     lines: tuple[str, ...]
     in_red: tuple[int, ...] = ()
 
 
 def contact_sheet(cells: Sequence[Cell], across: int = ACROSS) -> np.ndarray:
-    """The cells row by row as one picture (H, W, 3) uint8 RGB. ValueError for no cell at all."""
+    """Return the cells row by row as one image (H, W, 3) uint8 RGB. ValueError for no cell at all."""
     if not cells:
-        raise ValueError("a contact sheet needs at least one picture")
-    across = min(across, len(cells))
+        raise ValueError("a contact sheet needs at least one image")
     line_count = max(len(cell.lines) for cell in cells)
-    drawn = [_drawn(cell, line_count) for cell in cells]
-    drawn += [np.full_like(drawn[0], GROUND)] * (-len(cells) % across)
-    return np.vstack([np.hstack(drawn[start : start + across]) for start in range(0, len(drawn), across)])
+    return _in_rows([_drawn(cell, line_count) for cell in cells], across, GROUND)
+
+
+def photo_grid(paths: Sequence[Path], across: int = ACROSS) -> np.ndarray:
+    """Return photos row by row, all stretched to one size, as one image (H, W, 3) uint8 RGB."""
+    size = GRID_WIDTH, GRID_HEIGHT
+    return _in_rows([cv2.resize(read_photo(path), size, interpolation=cv2.INTER_AREA) for path in paths], across, 255)
+
+
+def _in_rows(images: Sequence[np.ndarray], across: int, ground: int | tuple[int, int, int]) -> np.ndarray:
+    """Return images of one size, `across` to a row, with the rest of the last row in the colour `ground`."""
+    across = min(across, len(images))
+    images = [*images, *[np.full_like(images[0], ground)] * (-len(images) % across)]
+    return np.vstack([np.hstack(images[start : start + across]) for start in range(0, len(images), across)])
 
 
 def fitted(text: str) -> str:
-    """What a line can hold: the font has ASCII alone, and a long name loses its middle."""
+    """Return the text as a line can hold it: ASCII alone, as the font has, and a long name without its middle."""
     plain = text.encode("ascii", "replace").decode()
     if len(plain) <= LETTERS:
         return plain
@@ -47,9 +62,9 @@ def fitted(text: str) -> str:
 def _drawn(cell: Cell, line_count: int) -> np.ndarray:
     height = CELL_HEIGHT + line_count * LINE_HEIGHT + 2 * MARGIN
     canvas = np.full((height, CELL_WIDTH, 3), GROUND, np.uint8)
-    picture = _scaled(cell.picture)
-    top, left = (CELL_HEIGHT - picture.shape[0]) // 2, (CELL_WIDTH - picture.shape[1]) // 2
-    canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    image = _scaled(cell.image)
+    top, left = (CELL_HEIGHT - image.shape[0]) // 2, (CELL_WIDTH - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     for number, line in enumerate(cell.lines):
         at = MARGIN, CELL_HEIGHT + (number + 1) * LINE_HEIGHT
         colour = WRONG if number in cell.in_red else INK
@@ -57,9 +72,9 @@ def _drawn(cell: Cell, line_count: int) -> np.ndarray:
     return canvas
 
 
-def _scaled(picture: np.ndarray) -> np.ndarray:
-    """As large as the cell allows, with a little space to the neighbours."""
-    height, width = picture.shape[:2]
+def _scaled(image: np.ndarray) -> np.ndarray:
+    """Return the image as large as the cell allows, with a little space to the neighbours."""
+    height, width = image.shape[:2]
     scale = min((CELL_HEIGHT - 4) / height, (CELL_WIDTH - 4) / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

@@ -1,45 +1,50 @@
-"""Files on disk: written aside and renamed, read strictly, recognised by hash."""
+"""Files: atomic writes, strict reads, hashes, locks of folders, and free disk space."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
 import socket
-import tempfile
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
-from core.cli import UserError, is_first_rank, one_line
+from core.cli import UserError, one_line
 
+LOCK_NAME = ".lock"
+LOCK_SECONDS = 0.2
+"""Time for a lock file that its last holder is removing; nobody waits for a holder."""
+RESERVE = 32 << 20
+"""Bytes for tables, logs and other small files beside those that are counted."""
+STALE_SECONDS = 24 * 3600
+NO_ENTRIES: Mapping[str, type] = MappingProxyType({})
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _ASIDE = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp(\..*)?")
 """Names of temporary files: the host and the process that write them."""
-STALE_SECONDS = 24 * 3600
-NO_ENTRIES: Mapping[str, type] = MappingProxyType({})
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 @contextmanager
-def replacing(path: Path, *, any_rank: bool = False) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, on failure removed.
 
     The temporary name keeps the suffix, since image writers choose the format by it. UserError for a disk that is full
-    or cannot be written to; the file that was there before is then as it was. Where several processes train one model,
-    only the first one writes, but for `any_rank`: files that are one process's own share of the work.
+    or cannot be written to; the file that was there before is then as it was.
     """
     # The name does not grow with the target's: a long but legal file name must stay legal.
     aside = path.parent / f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}"
-    if not (any_rank or is_first_rank()):
-        with tempfile.TemporaryDirectory() as nowhere:
-            yield Path(nowhere) / path.name
-        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -49,13 +54,9 @@ def replacing(path: Path, *, any_rank: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {one_line(error, path)}") from error
     finally:
-        _remove(aside)
-
-
-def _remove(aside: Path) -> None:
-    # In a folder that cannot be written to there is nothing to remove, and the first error is the one to tell.
-    if aside.exists():
-        aside.unlink()
+        # Asked first: in a folder that cannot be written to, unlink would raise and hide the error above.
+        if aside.exists():
+            aside.unlink()
 
 
 def remove_stale(folder: Path) -> None:
@@ -69,13 +70,16 @@ def remove_stale(folder: Path) -> None:
 
 
 def _is_stale(path: Path, host: str, pid: int) -> bool:
-    """Whether the process that wrote a file is gone: known for those of this host, of others' taken from its age."""
+    """Return True if the writer of a temporary file is gone: asked of this host, judged by age for other hosts."""
     if time.time() - path.stat().st_mtime > STALE_SECONDS:
         return True
     return host == _HOST and not _is_alive(pid)
 
 
 def _is_alive(pid: int) -> bool:
+    """Return True if a process of this host runs. On Windows every process counts as alive: a signal would end it."""
+    if os.name == "nt":
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -83,6 +87,86 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def holding(folder: Path, flag: str) -> Iterator[None]:
+    """Hold a folder, made if it is not there, against all other processes; `flag` is the one that names another folder.
+
+    Also removes temporary files of killed processes in it. UserError names the process that holds it. The lock, on
+    `<folder>/.lock`, ends with its process, killed or not; child processes do not inherit it. Over NFS it holds
+    between machines where the server's lock manager runs. A file system without locks gets a warning.
+    """
+    made = [level for level in (folder, *folder.parents) if not level.exists()]
+    # No soft lock where the file system has none: a killed process would leave it behind.
+    lock = FileLock(folder / LOCK_NAME, timeout=LOCK_SECONDS, fallback_to_soft=False, on_acquired=_sign)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, folder, flag)
+    except OSError as error:
+        raise UserError(f"cannot write {one_line(error, error.filename or folder)}") from error
+    try:
+        remove_stale(folder)
+        yield
+    finally:
+        # Processes of this one that were ended in the middle of a write.
+        remove_stale(folder)
+        # Before the lock is released: a process that opens the file after that makes a new one. Windows refuses.
+        with suppress(FileNotFoundError, PermissionError):
+            (folder / LOCK_NAME).unlink()
+        lock.release()
+        _remove_empty(made)
+
+
+def _acquire(lock: FileLock, folder: Path, flag: str) -> None:
+    """Lock, or warn where the file system cannot; UserError if another process holds the folder."""
+    try:
+        lock.acquire()
+    except Timeout:
+        holder = ""
+        with suppress(OSError):
+            holder = " ".join((folder / LOCK_NAME).read_text(encoding="utf-8").split())
+        hint = f"wait until it ends, stop it, or give another {flag}"
+        raise UserError(f"{folder} is in use by {holder or 'another process'}; {hint}") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+        print(f"{folder}: its file system keeps no locks; let one process at a time work in it", file=sys.stderr)
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the lock file, which is open, who holds it."""
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    since = datetime.now().isoformat(sep=" ", timespec="seconds")
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} ({command}) since {since}".encode())
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders, innermost first, up to one that is not empty: a refused command leaves none behind."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """UserError unless `needed` bytes, if any, and a reserve are free on the disk that `folder` is or will be on."""
+    there = next(level for level in (folder.absolute(), *folder.absolute().parents) if level.exists())
+    usage = shutil.disk_usage(there)
+    # Some network and overlay file systems do not say how large they are.
+    if needed and usage.total and usage.free < needed + RESERVE:
+        raise UserError(
+            f"{folder}: {in_words(usage.free)} free on its disk, {what} needs about {in_words(needed + RESERVE)}; "
+            f"make room, or give a folder on another disk"
+        )
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes as '1.4 GB'."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} bytes"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,7 +179,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
-    """The JSON object in `path`; UserError if it is missing, damaged, not an object, or lacks one of `entries`."""
+    """Read the JSON object in `path`; UserError if it is missing, damaged, not an object, or lacks one of `entries`."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -106,7 +190,7 @@ def read_json(path: Path, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
 
 
 def parse_json(where: object, text: str, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
-    """The JSON object in `text`, which lies at `where`. UserError as read_json says."""
+    """Return the JSON object in `text`, read from `where`. UserError as `read_json`."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -128,8 +212,8 @@ def require_entries(where: object, value: object, entries: Mapping[str, type]) -
             raise UserError(f"{where}: entry {name} is {value[name]!r:.100}, expected a {kind.__name__}")
 
 
-def write_array(path: Path, array: np.ndarray, *, any_rank: bool = False) -> None:
-    with replacing(path, any_rank=any_rank) as aside, aside.open("wb") as stream:
+def write_array(path: Path, array: np.ndarray) -> None:
+    with replacing(path) as aside, aside.open("wb") as stream:
         np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
 
 
@@ -147,7 +231,7 @@ def _has_carriage_return(frame: pd.DataFrame) -> bool:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A CSV as strings (empty where empty), with at least `columns`; UserError names what is wrong and where."""
+    """Read a CSV as strings (empty where empty), with at least `columns`; UserError names the file and the fault."""
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
@@ -165,7 +249,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _refuse_repeated_column(path: Path) -> None:
-    """pandas renames the second one without a word."""
+    """UserError for two columns of one name, the second of which pandas would rename."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         header = next(csv.reader(stream), [])
     repeated = [name for name in header if name and header.count(name) > 1]
@@ -174,14 +258,14 @@ def _refuse_repeated_column(path: Path) -> None:
 
 
 def require_unique(path: Path, frame: pd.DataFrame, column: str) -> None:
-    """UserError naming the first value that stands twice in a key column of the table read from `path`."""
+    """UserError naming the first value that occurs twice in a key column of the table read from `path`."""
     repeated = frame[column][frame[column].duplicated()]
     if len(repeated):
         raise UserError(f"{path}: {column} {repeated.iloc[0]!r} stands in more than one row")
 
 
 def text_hash(parts: Iterable[str]) -> str:
-    """A short hash of strings, order included."""
+    """Return a short hash of strings, which depends on their order."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
@@ -189,7 +273,7 @@ def text_hash(parts: Iterable[str]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """UserError if there is no such file."""
+    """Return the SHA-256 of a file's content; UserError if there is no such file."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""The one place where pictures are read and written, so that every step sees the same pixels.
+"""Reading and writing of images, in one place, so that every step sees the same pixels.
 
-A picture may come from anywhere, so its header is read before it is decoded: a file of a few bytes that claims to hold
-gigabytes is refused without asking for the memory.
+A photo may come from anywhere, so its header is read before it is decoded: a file of a few bytes that claims to hold
+gigabytes is refused without allocating the memory.
 """
 
 import base64
@@ -17,13 +17,13 @@ from core.files import replacing
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 100_000_000
-"""Above it a photo is not decoded: 300 MB of pixels in each process that works on photos."""
+"""Largest photo that is decoded: 300 MB of pixels in each process that works on photos."""
 MAX_BYTES = 1 << 28
 NO_PICTURE = "not a picture that can be decoded"
 
 
 class UnreadablePhoto(Exception):
-    """A picture that cannot be decoded; `path` and `reason` say which and why."""
+    """Error for a photo that cannot be decoded, with its `path` and the `reason`."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -36,10 +36,10 @@ def is_photo_name(name: str) -> bool:
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """Pixels of a picture, (H, W, 3) uint8 RGB, upright as its EXIF orientation says.
+    """Read a photo as (H, W, 3) uint8 RGB, upright after its EXIF orientation.
 
-    The content decides, not the ending: JPEG, PNG, and the first picture of a WebP or GIF. Grey, palette, alpha, CMYK
-    and 16-bit files come out as 8-bit RGB too. Raises UnreadablePhoto.
+    The format is told by content, not by ending: JPEG, PNG, and the first image of a WebP or GIF. Grey, palette, alpha,
+    CMYK and 16-bit files become 8-bit RGB too. Raises UnreadablePhoto.
     """
     data = _read_bytes(path)
     _refuse_header(path, data)
@@ -62,12 +62,12 @@ def write_photo(path: Path, rgb: np.ndarray, quality: int = 95) -> None:
 
 
 def jpeg(rgb: np.ndarray, quality: int = 95) -> bytes:
-    """(H, W, 3) uint8 RGB as the bytes of a JPEG."""
+    """Return (H, W, 3) uint8 RGB as the bytes of a JPEG."""
     return _encoded(".jpg", rgb, quality).tobytes()
 
 
 def data_uri(rgb: np.ndarray, quality: int = 95) -> str:
-    """The picture inside its own address, for a page, so that no file of it is made."""
+    """Return the image as a data: URI for a page, so that it needs no file."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg(rgb, quality)).decode('ascii')}"
 
 
@@ -77,7 +77,7 @@ def _encoded(suffix: str, rgb: np.ndarray, quality: int) -> np.ndarray:
 
 
 def fingerprint(path: Path) -> str:
-    """Size and modification time: changes whenever a photo is replaced, and costs no reading."""
+    """Return size and modification time as text: changes when a photo is replaced, and reads none of it."""
     status = path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}"
 
@@ -100,15 +100,15 @@ def _read_bytes(path: Path) -> bytes:
 
 _JPEG_SCAN, _JPEG_END, _JPEG_FILLING = 0xFFDA, 0xFFD9, (0xFF00, 0xFFFF)
 _JPEG_FRAMES = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
-"""Frame headers, of every kind of coding. Three numbers in their range stand for other things."""
+"""Markers of frame headers, for every coding. Three numbers in their range mean other segments."""
 
 
 class _CutShort(Exception):
-    """The file ends before its picture does. OpenCV would fill the rest with grey."""
+    """Error for a file that ends before its image does. OpenCV would fill the rest with grey."""
 
 
 def _refuse_header(path: Path, data: bytes) -> None:
-    """UnreadablePhoto for a file that is no picture, lacks its end, or claims to be too large."""
+    """Raise UnreadablePhoto for a file that is not a picture, lacks its end, or claims to be too large."""
     measure = next((_MEASURES[signature] for signature in _MEASURES if data.startswith(signature)), None)
     if measure is None:
         raise UnreadablePhoto(path, NO_PICTURE)
@@ -121,7 +121,7 @@ def _refuse_header(path: Path, data: bytes) -> None:
 
 
 def _measure_jpeg(data: bytes) -> tuple[int, int]:
-    """Walks the segments up to the first scan, because an EXIF thumbnail has sizes and an end marker of its own."""
+    """Return (width, height) from the segments up to the first scan: an EXIF thumbnail has its own sizes and end."""
     position, size = 2, (0, 0)
     while True:
         position = data.find(b"\xff", position)
@@ -138,7 +138,7 @@ def _measure_jpeg(data: bytes) -> tuple[int, int]:
 
 
 def _measure_png(data: bytes) -> tuple[int, int]:
-    """Walks all chunks: OpenCV would ask for the memory that a chunk claims to need, whether it is there or not."""
+    """Return (width, height) after a walk over all chunks: OpenCV would allocate what a chunk claims, there or not."""
     position, kind = 8, b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -174,4 +174,4 @@ _MEASURES: Mapping[bytes, Callable[[bytes], tuple[int, int]]] = {
     b"RIFF": _measure_webp,
     b"GIF8": _measure_gif,
 }
-"""How a file begins, and what reads the width and height of its picture; raises _CutShort, or struct.error likewise."""
+"""First bytes of a file, and the function that reads (width, height); it raises _CutShort or struct.error."""

@@ -1,7 +1,7 @@
-"""Which photos show the same picture: copied, re-encoded, resized or mirrored.
+"""Near-duplicates: photos that show the same image copied, re-encoded, resized or mirrored.
 
-A picture's hash is the signs of its 256 lowest frequencies but the mean (as in pHash, with more of them, since faces
-cut alike have the lowest ones in common).
+An image's hash is the signs of its 256 lowest frequencies without the mean, as in pHash, with more of them, since face
+crops have the lowest ones in common.
 """
 
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ import numpy as np
 SIDE = 64
 FREQUENCIES = 16
 SAME_BITS = 44
-"""So many of the 256 bits may differ in two copies of a picture. Other pictures, even of faces cut alike, differ in
-more; where one pair in millions does not, a photo too many is left out."""
+"""Most of the 256 bits that differ in two copies of an image. Other images, even face crops, differ in more; the rare
+pair (one in millions) that does not costs a photo."""
 ROWS_AT_ONCE = 256
 _MIRROR = np.packbits(np.tile(np.arange(FREQUENCIES) % 2, FREQUENCIES).astype(np.uint8)).view(np.uint64)
-"""A mirrored picture has the signs of its odd frequencies across turned round."""
+"""Bits that mirroring inverts: the signs of odd horizontal frequencies."""
 
 
-def picture_hash(photo: np.ndarray) -> str:
-    """The hash of (H, W, 3) uint8 as 64 hexadecimal digits."""
-    way = cv2.INTER_AREA if min(photo.shape[:2]) > SIDE else cv2.INTER_LINEAR
-    grey = cv2.cvtColor(cv2.resize(photo, (SIDE, SIDE), interpolation=way), cv2.COLOR_RGB2GRAY).astype(np.float32)
+def image_hash(image: np.ndarray) -> str:
+    """Return the hash of (H, W, 3) uint8 as 64 hexadecimal digits."""
+    way = cv2.INTER_AREA if min(image.shape[:2]) > SIDE else cv2.INTER_LINEAR
+    grey = cv2.cvtColor(cv2.resize(image, (SIDE, SIDE), interpolation=way), cv2.COLOR_RGB2GRAY).astype(np.float32)
     waves = cv2.dct(grey)[:FREQUENCIES, :FREQUENCIES]
     signs = (waves > 0).astype(np.uint8)
     signs[0, 0] = 0
     return np.packbits(signs).tobytes().hex()
 
 
-def lookalikes(hashes: Sequence[str], same_bits: int = SAME_BITS) -> list[tuple[int, int]]:
-    """All pairs (i, j), i < j, of places in `hashes` that are of the same picture, mirrored ones included."""
+def find_near_duplicates(hashes: Sequence[str], same_bits: int = SAME_BITS) -> list[tuple[int, int]]:
+    """Return all pairs (i, j), i < j, of indices into `hashes` of the same image, mirrored ones included."""
     if not hashes:
         return []
     words = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(len(hashes), -1)
@@ -44,7 +44,7 @@ def lookalikes(hashes: Sequence[str], same_bits: int = SAME_BITS) -> list[tuple[
 
 
 def _distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Differing bits of each of (R, 4) with each of (N, 4) uint64 words: (R, N) uint16."""
+    """Return the number of differing bits of each of (R, 4) with each of (N, 4) uint64 words, (R, N) uint16."""
     total = np.zeros((len(rows), len(others)), np.uint16)
     for word in range(rows.shape[1]):
         total += np.bitwise_count(rows[:, word, None] ^ others[None, :, word])
@@ -52,7 +52,7 @@ def _distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """The first member of each one's group, where pairs join groups: (count) places."""
+    """Return for each of `count` indices the first one of its group, where pairs join groups."""
     first = list(range(count))
 
     def find(place: int) -> int:

@@ -1,4 +1,4 @@
-"""Work on many photos at once: over processes, with memory that does not grow with their number.
+"""Work on many photos at once, over processes. Memory does not grow with the number of photos.
 
 Processes are spawned, not forked: a forked copy of a process that has threads (onnxruntime, OpenCV) can hang.
 """
@@ -23,19 +23,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 8
-"""Photos handed to a process at once: enough to hide the hand-over, few enough to end soon after Ctrl-C."""
+"""Photos handed to a process at once. More hide the cost of handing over, fewer end sooner after Ctrl-C."""
 TOO_FEW_FOR_PROCESSES = 48
-"""So few photos are done before the processes have started."""
+"""With fewer photos the work is done before processes have started."""
 WAITING = 4
 """Chunks handed out for each process."""
-
 FLUSH_SECONDS = 10.0
-"""How much finished work a power cut can cost; Ctrl-C costs none."""
+"""Finished work that a power cut can cost. Ctrl-C costs none."""
 
 _work: Callable | None = None
+"""Work of a pool process, set once by `_set_up`; None in the parent. A pool's initializer can hand state to later calls
+in no other way."""
 
 
-def spread(
+def run_parallel(
     start: Callable[[], Callable[[Item], Result]],
     items: Sequence[Item],
     workers: int,
@@ -69,22 +70,22 @@ def spread(
         pool.shutdown(cancel_futures=True)
 
 
-def keeping(results: Generator[Result, None, None], keep: Callable[[], None]) -> Generator[Result, None, None]:
-    """Yield the results, calling `keep` every few seconds and at the end, however that comes (use with `closing`)."""
-    kept = time.monotonic()
+def with_flushes(results: Generator[Result, None, None], flush: Callable[[], None]) -> Generator[Result, None, None]:
+    """Yield the results, calling `flush` every FLUSH_SECONDS and at the end, also on errors. Use with `closing`."""
+    flushed = time.monotonic()
     try:
         for result in results:
             yield result
-            if time.monotonic() - kept > FLUSH_SECONDS:
-                keep()
-                kept = time.monotonic()
+            if time.monotonic() - flushed > FLUSH_SECONDS:
+                flush()
+                flushed = time.monotonic()
     finally:
         results.close()
-        keep()
+        flush()
 
 
 def _flow(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[Item]], workers: int) -> Iterator[Result]:
-    """Keep a few chunks for each process handed out, never more, and yield what comes back."""
+    """Keep WAITING chunks handed out for each process, never more, and yield the results."""
     rest = iter(chunks)
     with _interrupts_held_back():
         pending: set[Future] = {pool.submit(_run_chunk, chunk) for chunk in islice(rest, workers * WAITING)}
@@ -97,7 +98,7 @@ def _flow(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[Item]], workers: 
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Processes started in here ignore Ctrl-C, which a terminal sends to all of them; the parent ends the work."""
+    """Start processes in here that ignore Ctrl-C, which a terminal sends to all; the parent ends the work."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -116,7 +117,7 @@ def _set_up(start: Callable[[], Callable]) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot end its processes, which would wait for work for ever."""
+    """End this process when its parent ends. A killed parent cannot, and the process would wait for work for ever."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

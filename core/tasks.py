@@ -1,4 +1,4 @@
-"""The table of tasks, and the combined class they make.
+"""Table of tasks, and the combined class they make.
 
 A new task (say `glasses`: worn or not) is one row in TASKS and the function that reads its label.
 `python -m core.tasks` prints the names, which is where run_all.sh takes them from.
@@ -8,16 +8,16 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from core.tables import row_named
+from core.cli import row_named
 
 AgeEdges = tuple[int, int]
 Facts = Mapping[str, str]
-"""What is known of a photo: the row of faces.csv as strings, with any further column that train.csv has."""
+"""Facts of a photo: its row of faces.csv as strings, with any further column of train.csv."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number of which a task's classes are ranges, such as age in years; learned as whole numbers low .. high."""
+    """Number of which a task's classes are ranges, such as age in years; learned as whole numbers low .. high."""
 
     name: str
     read: Callable[[Facts], float]
@@ -28,7 +28,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to learn. `read_label` gives an index into `classes`; it raises ValueError for facts it cannot read.
+    """A label to learn. `read_label` gives an index into `classes`; it raises ValueError for facts it cannot read.
 
     A task with a `value` can be learned through it (`--head values`), and is scored by its mean absolute error too.
     """
@@ -57,7 +57,7 @@ def _age_years(facts: Facts) -> float:
 
 
 def age_group(years: int, edges: AgeEdges) -> int:
-    """0 below the first edge, 1 from it to below the second, 2 from the second on."""
+    """Return 0 below the first edge, 1 from it to below the second, 2 from the second on."""
     return bisect_right(edges, years)
 
 
@@ -79,12 +79,12 @@ def task_names() -> tuple[str, ...]:
 
 
 def task_named(name: str) -> Task:
-    """The task's row; UserError lists the names there are."""
+    """Return the task of that name; UserError lists the names there are."""
     return row_named(TASKS, name, what="task")
 
 
 def combined_tasks() -> tuple[Task, ...]:
-    """The tasks that make the combined class, most significant first."""
+    """Return the tasks that make the combined class, most significant first."""
     return tuple(task for task in TASKS if task.in_combined_class)
 
 
@@ -96,7 +96,7 @@ def combined_class_count() -> int:
 
 
 def encode(labels: Mapping[str, int]) -> int:
-    """The combined class of one label per task: mask*6 + gender*3 + age."""
+    """Return the combined class of one label per task: mask*6 + gender*3 + age."""
     combined = 0
     for task in combined_tasks():
         label = labels[task.name]
@@ -107,7 +107,7 @@ def encode(labels: Mapping[str, int]) -> int:
 
 
 def decode(combined: int) -> dict[str, int]:
-    """One label per task from the combined class: the inverse of `encode`."""
+    """Return one label per task from the combined class: the inverse of `encode`."""
     if not 0 <= combined < combined_class_count():
         raise ValueError(f"combined class {combined} is outside 0..{combined_class_count() - 1}")
     labels = {}

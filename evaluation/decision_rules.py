@@ -12,8 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from core.cli import UserError
-from core.tables import row_named
+from core.cli import UserError, row_named
 from core.tasks import combined_class_count, combined_tasks, decode
 from evaluation.bias_search import best_biases
 from evaluation.calibration import fit_temperature, negative_log_likelihood

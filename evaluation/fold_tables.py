@@ -8,7 +8,7 @@ from core.cli import UserError, name_some
 from core.tasks import Facts, Task
 from evaluation.logits import LogitTable, read_table
 from storage.crops import Crops
-from storage.eval_labels import find_truth
+from storage.eval_labels import find_eval_labels
 from storage.run_dir import Run, read_config_of
 
 AVERAGE = "log_prob"
@@ -53,7 +53,7 @@ def known_of_training(train: Crops, run: Run, task: Task) -> Known:
 
 def known_of_eval(run: Run, task: Task, truth_path: Path | None = None) -> Known | None:
     """Each photo a person of its own; None where nobody knows the labels."""
-    truth = find_truth(truth_path, run)
+    truth = find_eval_labels(truth_path, run)
     if truth is None:
         return None
     labels = {image_id: of_photo[task.name] for image_id, of_photo in truth.labels.items() if task.name in of_photo}

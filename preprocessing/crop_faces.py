@@ -22,10 +22,9 @@ from core.alignment import points
 from core.boxes import Box
 from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, progress, run_cli
 from core.cropping import CropSettings, crop_face
-from core.disk import require_room
+from core.files import holding, require_room
 from core.images import UnreadablePhoto, read_photo, write_photo
-from core.locks import holding
-from core.parallel import keeping, spread
+from core.parallel import run_parallel, with_flushes
 from preprocessing.crop_table import Crop, forget_crops, inside, read_crop_table, write_crop_table
 from preprocessing.faces_table import Outcome, photo_stamp, read_outcomes
 from storage import crops
@@ -164,7 +163,7 @@ def crop_all(
     """Make the crops, list them in `table` and crops.csv, also on Ctrl-C; returns the photos that cannot be read."""
     unreadable = []
     keep = partial(write_crop_table, crop_dir, table)
-    with closing(keeping(spread(partial(cropper, settings), todo, workers), keep)) as results:
+    with closing(with_flushes(run_parallel(partial(cropper, settings), todo, workers), keep)) as results:
         for result in progress(results, title="crops", total=len(todo)):
             task = result.task
             if result.reason:

@@ -23,8 +23,7 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, run_cli
-from core.disk import require_room
-from core.locks import holding
+from core.files import holding, require_room
 from preprocessing.crop_table import forget_crops
 from preprocessing.detection import Settings, search, still_valid
 from preprocessing.detectors import detector_named, detector_names

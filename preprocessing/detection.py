@@ -9,7 +9,7 @@ from pathlib import Path
 from core import files
 from core.cli import progress
 from core.images import UnreadablePhoto, read_photo
-from core.parallel import keeping
+from core.parallel import with_flushes
 from preprocessing.detectors import detector_named
 from preprocessing.faces_table import DECIMALS, MANUAL, WEAK, Outcome, photo_stamp, rounded, stamp_of, write_outcomes
 from preprocessing.find_face import DEFAULT_THRESHOLD, find_face
@@ -88,7 +88,7 @@ def search(
     tasks = [(photo, path := dataset.root / photo.path, stamp_of(path, settings.hash)) for photo in todo]
     outcomes = dict(known)
     keep = partial(write_outcomes, unfinished_path, dataset.photos, outcomes)
-    with closing(keeping(spread(partial(searcher, settings), tasks), keep)) as results:
+    with closing(with_flushes(spread(partial(searcher, settings), tasks), keep)) as results:
         for outcome in progress(results, title="faces", total=len(tasks)):
             outcomes[outcome.image_id] = outcome
     return outcomes

@@ -14,8 +14,7 @@ import numpy as np
 import onnxruntime
 
 from core.boxes import Box
-from core.cli import UserError
-from core.tables import row_named
+from core.cli import UserError, row_named
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _landmarks(path: Path, row: Mapping[str, str]) -> tuple[float, ...]:
 def write_outcomes(path: Path, photos: Sequence[Photo], outcomes: Mapping[str, Outcome]) -> None:
     """Write the rows of the photos that have an outcome, in the order of `photos`, their facts beside them."""
     facts = dict.fromkeys(fact for photo in photos for fact in photo.facts)
-    own = {*crops.FACE_COLUMNS, crops.LANDMARKS} - {"mask", "gender", "age"}
+    own = {*crops.FACE_COLUMNS, crops.LANDMARKS} - {*crops.LABEL_COLUMNS}
     for fact in facts:
         if fact in own:
             raise UserError(f"column {fact!r} of train.csv has the name of a column of {path.name}; rename it")

@@ -1,7 +1,6 @@
 """Boxes given by hand: a table image_id,x1,y1,x2,y2 in pixels of the upright photo, which overrides the detector."""
 
 import math
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from core.cli import UserError
 from core.files import read_csv, require_unique
 from core.images import UnreadablePhoto, read_photo
 from preprocessing.faces_table import MANUAL, Outcome, rounded, stamp_of
-from storage.layouts import Dataset, Photo
+from storage.layouts import Dataset, Photo, name_key
 
 COLUMNS = ("image_id", *Box._fields)
 FARTHEST = 1.0
@@ -33,18 +32,14 @@ def read_manual(path: Path, dataset: Dataset) -> dict[str, Box]:
     """Boxes by image id. UserError names the file, the row (the header is row 1) and the value that is wrong."""
     frame = read_csv(path, COLUMNS)
     require_unique(path, frame, "image_id")
-    ids = {_key(photo.image_id): photo.image_id for photo in dataset.photos}
+    ids = {name_key(photo.image_id): photo.image_id for photo in dataset.photos}
     boxes = {}
     for number, row in enumerate(frame.to_dict("records"), start=2):
-        image_id = ids.get(_key(row["image_id"]))
+        image_id = ids.get(name_key(row["image_id"]))
         if image_id is None:
             raise UserError(f"{path} row {number}: image_id {row['image_id']!r} is no photo of {dataset.root}")
         boxes[image_id] = _box(f"{path} row {number}", row)
     return boxes
-
-
-def _key(image_id: str) -> str:
-    return unicodedata.normalize("NFC", image_id)
 
 
 def _box(place: str, row: Mapping[str, str]) -> Box:

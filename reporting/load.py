@@ -16,7 +16,7 @@ from evaluation.label_shift import Mix
 from evaluation.logits import LogitTable, join_held_out, log_softmax, read_table
 from evaluation.results import read_out_of_fold, value_tables
 from storage.crops import Crops, load_crops, read_faces
-from storage.eval_labels import Truth, find_truth
+from storage.eval_labels import EvalLabels, find_eval_labels
 from storage.folds import folds_path, read_folds
 from storage.label_corrections import training_crops
 from storage.run_dir import DONE, HISTORY, OOF, Run, finished_folds, read_config_of, read_run
@@ -137,7 +137,7 @@ def gather(run_dir: Path, truth_path: Path | None = None) -> RunData:
         read_faces(crop_dir),
         _read_doubts(crop_dir / "review.csv"),
         _read_oof(run_dir, train, run, decision),
-        _read_eval(run_dir, load_crops(crop_dir, "eval"), find_truth(truth_path, run), decision),
+        _read_eval(run_dir, load_crops(crop_dir, "eval"), find_eval_labels(truth_path, run), decision),
         {name: folds_of_task for name, folds_of_task in trained.items() if folds_of_task},
         read_folds(folds) if folds.exists() else None,
         _read_suspects(run_dir / "label_suspects.csv"),
@@ -184,7 +184,7 @@ def _join_folds(task_dir: Path, task: Task) -> LogitTable | None:
     return join_held_out({path: read_table(path, task.classes) for path in paths}) if paths else None
 
 
-def _read_eval(run_dir: Path, crops: Crops, truth: Truth | None, decision: Decision) -> Split:
+def _read_eval(run_dir: Path, crops: Crops, truth: EvalLabels | None, decision: Decision) -> Split:
     answers, tables = {}, {}
     for task in TASKS:
         path = run_dir / f"{task.name}.csv"

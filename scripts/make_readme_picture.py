@@ -10,8 +10,8 @@ from pathlib import Path
 # Run as a script, only this folder is on the path, not the repository that the packages lie in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from core.contact_sheet import photo_grid
 from core.images import write_photo
-from core.sheets import contact_sheet
 from synthesis.drawn import sample
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "sample_people.jpg"
@@ -23,7 +23,7 @@ def main() -> None:
         out = Path(folder) / "sample"
         sample.main(["--out", str(out), "--train-people", "8", "--eval-photos", "1", "--seed", "3"])
         persons = sorted((out / "train" / "images").iterdir())
-        sheet = contact_sheet([person / f"{stem}.jpg" for stem in ROWS for person in persons])
+        sheet = photo_grid([person / f"{stem}.jpg" for stem in ROWS for person in persons])
     write_photo(PICTURE, sheet, quality=88)
 
 

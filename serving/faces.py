@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from core.boxes import iou
-from core.tables import row_named
+from core.cli import row_named
 from preprocessing.detectors import Detect
 from preprocessing.faces_table import rounded
 from preprocessing.find_face import RUNGS, Rung, Sighting, find_face, look

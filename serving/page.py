@@ -35,7 +35,6 @@ comes from, and then deleted.
 def gradio_package() -> ModuleType:
     """The package gradio, told to stay silent; UserError where it is not installed."""
     # Read at import.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         return importlib.import_module("gradio")

@@ -1,4 +1,4 @@
-"""The crop folder: which photos it was made from, where their faces are, and the crops that training reads.
+"""The crop folder: its source, the faces in the photos, and the crops that training reads.
 
 crop_images/source.json   data root, layout, listing hash, settings of detection and cropping
 crop_images/faces.csv     one row a photo, written by detect_faces
@@ -18,19 +18,20 @@ from core.tasks import AgeEdges, Task
 from storage.layouts import Dataset
 
 STATUSES = ("detected", "fallback", "manual", "missing")
+LABEL_COLUMNS = ("mask", "gender", "age")
 FACE_COLUMNS = (
-    *("image_id", "split", "person", "path", "x1", "y1", "x2", "y2", "score", "status", "mask", "gender", "age"),
+    *("image_id", "split", "person", "path", "x1", "y1", "x2", "y2", "score", "status", *LABEL_COLUMNS),
     *("reason", "fingerprint", "width", "height"),
 )
-"""Columns of faces.csv. `reason` says how a fallback was found or why a photo is missing, `width` and `height` are the
-upright photo's in pixels; further facts follow."""
+"""Columns of faces.csv. `reason` tells how a fallback was found or why a photo is missing. `width` and `height` are
+those of the upright photo in pixels. Further facts follow."""
 CROP_COLUMNS = ("image_id", "key", "content")
-"""Columns of crops.csv. `key` is a hash of all that the crop was made from: photo, box and crop settings; `content` one
-of the crop itself, the same wherever the photos are copied to. Further columns are the cropper's own."""
+"""Columns of crops.csv. `key` is a hash of photo, box and crop settings; `content` is one of the crop itself, the same
+wherever the photos are copied to. Further columns are the cropper's own."""
 LANDMARKS = "landmarks"
-"""A column that faces.csv may have: x and y of eyes, nose and mouth corners in pixels of the photo, spaces between;
+"""Optional column of faces.csv: x and y of eyes, nose and mouth corners in pixels of the photo, separated by spaces;
 empty where no face was detected."""
-NOT_LEARNED_FROM = frozenset((*FACE_COLUMNS, LANDMARKS)) - {"image_id", "person", "mask", "gender", "age"} | {"key"}
+NOT_LEARNED_FROM = frozenset((*FACE_COLUMNS, LANDMARKS)) - {"image_id", "person", *LABEL_COLUMNS} | {"key"}
 
 
 def faces_path(crop_dir: Path) -> Path:
@@ -46,14 +47,14 @@ def source_path(crop_dir: Path) -> Path:
 
 
 def read_faces(crop_dir: Path) -> pd.DataFrame:
-    """faces.csv as strings, one row a photo, eval rows in the order of a submission."""
+    """Read faces.csv as strings, one row a photo, eval rows in the order of a submission."""
     if not faces_path(crop_dir).exists():
         raise UserError(f"crop folder {crop_dir}: no faces.csv in it; run preprocessing/detect_faces.py first")
     return _read_keyed(faces_path(crop_dir), FACE_COLUMNS)
 
 
 def read_crops(crop_dir: Path) -> pd.DataFrame:
-    """crops.csv as strings; empty if nothing has been cropped yet."""
+    """Read crops.csv as strings; empty if nothing has been cropped yet."""
     if not crops_path(crop_dir).exists():
         return pd.DataFrame(columns=list(CROP_COLUMNS), dtype=str)
     return _read_keyed(crops_path(crop_dir), CROP_COLUMNS)
@@ -66,7 +67,7 @@ def _read_keyed(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def read_source(crop_dir: Path) -> dict:
-    """What the crop folder was made from; empty if it is new."""
+    """Read source.json, the origin of the crop folder; empty if it is new."""
     path = source_path(crop_dir)
     return files.read_json(path) if path.exists() else {}
 
@@ -81,9 +82,9 @@ def refuse_other_data(crop_dir: Path, dataset: Dataset) -> None:
 
 @dataclass(frozen=True)
 class Crops:
-    """The crops of one split: a table of facts by image id, and where each picture lies.
+    """Crops of one split: a table of facts by image id, with the path of each crop.
 
-    `missing` names the photos of the split that could not be read and so have no crop.
+    `missing` names the photos of the split that could not be read and have no crop.
     """
 
     crop_dir: Path
@@ -101,16 +102,16 @@ class Crops:
 
     @cached_property
     def hash(self) -> str:
-        """Changes when a crop, person or fact of this split changes; not with the row order, nor with file times."""
+        """Hash that changes with any crop, person or fact of this split, not with the row order or file times."""
         columns = sorted(set(self.frame.columns) - NOT_LEARNED_FROM)
         return files.text_hash(sorted(map(repr, self.frame[columns].itertuples(index=False, name=None))))
 
     def take(self, rows: list[int]) -> "Crops":
-        """These rows alone."""
+        """Return these rows alone."""
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
     def labels(self, task: Task, edges: AgeEdges) -> list[int]:
-        """One label per row; UserError naming the photo whose facts the task cannot read."""
+        """Return one label per row; UserError naming the photo whose facts the task cannot read."""
         return [self._label(row, task, edges) for row in self.frame.to_dict("records")]
 
     def _label(self, row: dict[str, str], task: Task, edges: AgeEdges) -> int:
@@ -123,7 +124,7 @@ class Crops:
 
 
 def load_crops(crop_dir: Path, split: str) -> Crops:
-    """The up-to-date crops of a split. UserError if a step before is missing or has to run again."""
+    """Load the up-to-date crops of a split. UserError if a step before is missing or has to run again."""
     faces, crops, source = read_faces(crop_dir), read_crops(crop_dir), read_source(crop_dir)
     if "crop" not in source:
         raise UserError(f"crop folder {crop_dir}: nothing cropped yet; run preprocessing/crop_faces.py first")

@@ -1,36 +1,64 @@
-"""What is known of the eval photos, for scoring alone: nothing here may reach training or a decision."""
+"""Labels and facts of the eval photos, for scoring alone: nothing here may reach training or a decision."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.files import read_csv
-from core.tasks import Facts
-from storage.layouts import Dataset, parse_person, read_truth, read_truth_csv, scan
+from core.cli import UserError
+from core.files import read_csv, require_unique
+from core.tasks import AgeEdges, Facts, combined_class_count, combined_tasks, decode
+from storage.folders import refuse_outside
+from storage.layouts import MASK_OF_TYPE_PREFIX, SCORED_NAME, Dataset, Photo, facts_of_match, parse_person, scan
 from storage.run_dir import Run
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Labels by image id and task, and further facts (race, age in years ...) by image id as far as they are known."""
+class EvalLabels:
+    """Labels by image id and task, and further known facts (race, age in years ...) by image id."""
 
     labels: dict[str, dict[str, int]]
     facts: dict[str, Facts]
 
 
-def find_truth(path: Path | None, run: Run) -> Truth | None:
-    """From a CSV with ImageID and ans, or from where the data root has it; None where nobody knows.
+def find_eval_labels(path: Path | None, run: Run) -> EvalLabels | None:
+    """Load eval labels from a CSV with ImageID and ans, or from the data root of the run; None where there are none.
 
     Further columns of the CSV are facts. UserError for a CSV that is not as it should be.
     """
     if path:
-        return Truth(read_truth_csv(path), _facts_of_csv(path))
+        return EvalLabels(read_eval_labels_csv(path), _facts_of_csv(path))
     root = Path(run.data_root)
     dataset = scan(root, run.layout) if root.is_dir() else None
-    labels = read_truth(dataset, run.age_edges) if dataset else None
+    labels = read_eval_labels(dataset, run.age_edges) if dataset else None
     if labels is None:
         return None
     is_named = run.layout == "remade"
-    return Truth(labels, _facts_of_names(dataset) if is_named else _facts_of_csv(root / "truth.csv"))
+    return EvalLabels(labels, _facts_of_names(dataset) if is_named else _facts_of_csv(root / "truth.csv"))
+
+
+def read_eval_labels(dataset: Dataset, edges: AgeEdges) -> dict[str, dict[str, int]] | None:
+    """Return labels by image id and task from photo names or truth.csv; None where the data root has neither."""
+    if dataset.layout == "remade":
+        return {photo.image_id: _labels_of_name(photo, edges) for photo in dataset.of_split("eval")}
+    path = dataset.root / "truth.csv"
+    refuse_outside(dataset.root, path)
+    return read_eval_labels_csv(path) if path.exists() else None
+
+
+def read_eval_labels_csv(path: Path) -> dict[str, dict[str, int]]:
+    """Return labels by image id and task from a CSV with ImageID and ans, the combined class."""
+    frame = read_csv(path, ("ImageID", "ans"))
+    require_unique(path, frame, "ImageID")
+    allowed = {str(combined) for combined in range(combined_class_count())}
+    for image_id, ans in zip(frame["ImageID"], frame["ans"], strict=True):
+        if ans not in allowed:
+            raise UserError(f"{path}: ans {ans!r} of {image_id} is not a whole number from 0 to {len(allowed) - 1}")
+    return {image_id: decode(int(ans)) for image_id, ans in zip(frame["ImageID"], frame["ans"], strict=True)}
+
+
+def _labels_of_name(photo: Photo, edges: AgeEdges) -> dict[str, int]:
+    match = SCORED_NAME.fullmatch(photo.person)
+    facts = facts_of_match(match) | {"mask": MASK_OF_TYPE_PREFIX[match["type"].lower()]}
+    return {task.name: task.read_label(facts, edges) for task in combined_tasks()}
 
 
 def _facts_of_csv(path: Path) -> dict[str, Facts]:
@@ -39,7 +67,7 @@ def _facts_of_csv(path: Path) -> dict[str, Facts]:
 
 
 def _facts_of_names(dataset: Dataset) -> dict[str, Facts]:
-    """Facts in names like 900001_female_Asian_31_incorrect_mask, the end of which is the kind of mask."""
+    """Return the facts in names like 900001_female_Asian_31_incorrect_mask, the end of which is the kind of mask."""
     found = {}
     for photo in dataset.of_split("eval"):
         name, facts = photo.person, None

@@ -1,4 +1,4 @@
-"""What lies in the folders of a data root. Nothing outside of it is looked at; names that would do harm are refused."""
+"""Guarded listing of a data root: nothing outside of it is read, and names that would do harm are refused."""
 
 import os
 import unicodedata
@@ -16,7 +16,7 @@ from core.images import is_photo_name
 
 @dataclass(frozen=True)
 class Search:
-    """A scan under way. `ignored` takes what was passed over; `faults`, if it is a list, what does not fit."""
+    """A scan under way. Ignored files go to `ignored`; faults go to `faults` if it is a list, and else end the scan."""
 
     root: Path
     ignored: list[str]
@@ -24,7 +24,7 @@ class Search:
 
     @contextmanager
     def forgiving(self) -> Iterator[None]:
-        """Where there is a list of faults, put a UserError there and go on after the block; otherwise let it pass."""
+        """Put a UserError on the list of faults, if there is one, and go on after the block."""
         try:
             yield
         except UserError as error:
@@ -33,7 +33,7 @@ class Search:
             self.faults.append(str(error))
 
     def entries(self, folder: Path) -> list[os.DirEntry]:
-        """What lies in a folder, by name. UserError if it cannot be read, or for a name or link not allowed."""
+        """Return the entries of a folder by name. UserError if it cannot be read, or for a name or link not allowed."""
         entries = []
         with self.forgiving():
             for entry in _listed(self.root, folder):
@@ -43,7 +43,7 @@ class Search:
         return entries
 
     def _refuse(self, entry: os.DirEntry) -> None:
-        """UserError for a photo or folder that may not be here. Other things are passed over, whatever they are."""
+        """UserError for a photo or folder with a name or link that is not allowed. Other files may have any name."""
         if entry.name.startswith(".") or not (is_folder(entry) or is_photo_name(entry.name)):
             return
         if "\\" in entry.name or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in entry.name):
@@ -54,7 +54,7 @@ class Search:
             refuse_outside(self.root, Path(entry.path))
 
     def table(self, path: Path, columns: Sequence[str], *, key: str) -> pd.DataFrame | None:
-        """A table of the data root as strings, with at least `columns`, `key` unique; None where there is none."""
+        """Read a table of the data root as strings, with at least `columns`, `key` unique; None where there is none."""
         if not path.exists():
             return None
         with self.forgiving():
@@ -79,7 +79,7 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 
 def refuse_outside(root: Path, path: Path) -> None:
-    """UserError for what lies elsewhere: a link in data from strangers could show any file of this machine."""
+    """UserError for a path outside of the root: a link in data from strangers could show any file of this machine."""
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(os.path.realpath(root)):
         raise UserError(f"{path} leads out of the data folder {root}, to {target}; put the files themselves there")

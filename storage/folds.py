@@ -1,4 +1,4 @@
-"""Folds: whole persons, stratified over gender x age group, written once and audited at every use."""
+"""Folds: whole persons, stratified over gender x age group, written once and checked at every use."""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -20,7 +20,7 @@ def folds_path(run_dir: Path) -> Path:
 
 
 def load_or_make_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
-    """Fold of every person. Made and written at first use; later read, and refused if it does not fit the crops."""
+    """Return the fold of every person, as `plan_folds`, and keep it in the run folder at first use."""
     assignment = plan_folds(run_dir, crops, folds=folds, seed=seed, age_edges=age_edges)
     write_folds(run_dir, assignment)
     return assignment
@@ -34,7 +34,7 @@ def write_folds(run_dir: Path, assignment: Mapping[str, int]) -> None:
 
 
 def plan_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges) -> dict[str, int]:
-    """The folds that `load_or_make_folds` would return; writes nothing."""
+    """Return the fold of every person, read or made. UserError if it does not fit the crops. Writes nothing."""
     path = folds_path(run_dir)
     if path.exists():
         assignment = read_folds(path)
@@ -45,7 +45,7 @@ def plan_folds(run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges:
 
 
 def read_folds(path: Path) -> dict[str, int]:
-    """Fold of every person from folds.csv; UserError for a person who stands twice or a fold that is no number."""
+    """Read the fold of every person; UserError for a person who stands twice or a fold that is not a number."""
     frame = files.read_csv(path, ("person", "fold"))
     files.require_unique(path, frame, "person")
     for person, fold in zip(frame["person"], frame["fold"], strict=True):
@@ -55,9 +55,9 @@ def read_folds(path: Path) -> dict[str, int]:
 
 
 def audit_folds(path: Path, assignment: Mapping[str, int], persons: set[str], folds: int) -> None:
-    """UserError unless exactly these persons are in exactly these folds, each held out once, no fold empty.
+    """UserError unless exactly these persons are in exactly these folds, and no fold is empty.
 
-    That nobody is in two folds follows from `read_folds`, which refuses a person who stands twice.
+    Nobody is in two folds: `read_folds` refuses a person who stands twice.
     """
     remedy = "folds of other data? give another --run-dir"
     if persons - set(assignment):
@@ -70,7 +70,7 @@ def audit_folds(path: Path, assignment: Mapping[str, int], persons: set[str], fo
 
 
 def person_strata(crops: Crops, age_edges: AgeEdges) -> dict[str, tuple[int, ...]]:
-    """Gender and age group of every person; UserError for a person whose photos disagree."""
+    """Return gender and age group of every person; UserError for a person whose photos disagree."""
     labels = [crops.labels(task_named(name), age_edges) for name in STRATA_TASKS]
     strata: dict[str, tuple[int, ...]] = {}
     for person, *stratum in zip(crops.frame["person"], *labels, strict=True):
@@ -82,8 +82,8 @@ def person_strata(crops: Crops, age_edges: AgeEdges) -> dict[str, tuple[int, ...
 def make_folds(strata: Mapping[str, tuple[int, ...]], *, folds: int, seed: int) -> dict[str, int]:
     """Split persons into folds whose sizes, and numbers of every stratum, differ by one at most.
 
-    Persons are dealt out like cards, stratum after stratum. A class made of neighbouring strata is dealt evenly too, so
-    orders of the strata are tried until every class that has enough persons is in every fold.
+    Persons are assigned to folds in turn, stratum after stratum, which also spreads a class of neighbouring strata
+    evenly. Orders of the strata are tried until every class that has enough persons is in every fold.
     """
     if len(strata) < folds:
         raise UserError(f"{len(strata)} persons are too few for --folds {folds}; give --folds {len(strata)} or less")
@@ -91,9 +91,9 @@ def make_folds(strata: Mapping[str, tuple[int, ...]], *, folds: int, seed: int) 
     orders = permutations(sorted(set(strata.values())))
     deals = (_deal(shuffled, strata, order, folds) for order in orders)
     first = next(deals)
-    return (
-        first if covers(strata, first, folds) else next((deal for deal in deals if covers(strata, deal, folds)), first)
-    )
+    if covers(strata, first, folds):
+        return first
+    return next((deal for deal in deals if covers(strata, deal, folds)), first)
 
 
 def _deal(
@@ -104,7 +104,7 @@ def _deal(
 
 
 def covers(strata: Mapping[str, tuple[int, ...]], assignment: Mapping[str, int], folds: int) -> bool:
-    """Whether every fold has every class of every stratifying task that has enough persons."""
+    """Return True if every fold has every class of every stratifying task that has enough persons."""
     for position in range(len(STRATA_TASKS)):
         persons_of: dict[int, list[str]] = {}
         for person, stratum in strata.items():

@@ -4,9 +4,9 @@
     ,000017_female_White_31,,,27,          all photos of a person: another age
     000020_male_Black_40/mask3.jpg,,,,,1   one photo: not learned from
 
-A row names a photo or a person; empty cells change nothing, and a row of nothing else may name any photo. A run keeps
-its own copy, so that every later step sees the labels that training saw, and the hash of the training crops, which fold
-and run carry, covers them.
+A row names a photo or a person. Empty cells change nothing, and a row with no other cell may name any photo. A run
+keeps its own copy, so that every later step sees the labels of training. The hash of the training crops, which fold and
+run carry, covers them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,55 +17,56 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, name_some
-from storage.crops import CROP_COLUMNS, FACE_COLUMNS, LANDMARKS, Crops, load_crops
+from storage.crops import CROP_COLUMNS, FACE_COLUMNS, LABEL_COLUMNS, LANDMARKS, Crops, load_crops
 from storage.run_dir import run_path
 
 KEYS, DROP, YES_NO = ("image_id", "person"), "drop", ("", "0", "1")
-NO_FACTS = frozenset((*FACE_COLUMNS, *CROP_COLUMNS, LANDMARKS)) - {"mask", "gender", "age"}
+NO_FACTS = frozenset((*FACE_COLUMNS, *CROP_COLUMNS, LANDMARKS)) - {*LABEL_COLUMNS}
 
 
-def overlay_path(run_dir: Path) -> Path:
+def corrections_path(run_dir: Path) -> Path:
+    """Return the path of the corrections that a run keeps."""
     return run_dir / "label_fixes.csv"
 
 
 def training_crops(run_dir: Path, crop_dir: Path) -> Crops:
-    """The training crops as the run learned from them: with its corrections, if it has any."""
-    crops, kept = load_crops(crop_dir, "train"), overlay_path(run_dir)
-    return apply(crops, kept) if kept.exists() else crops
+    """Load the training crops as the run learned from them: with its corrections, if it has any."""
+    crops, kept = load_crops(crop_dir, "train"), corrections_path(run_dir)
+    return apply_corrections(crops, kept) if kept.exists() else crops
 
 
 def crops_to_train(run_dir: Path, crops: Crops, given: Path | None) -> Crops:
-    """The crops with the corrections of a file, or of the run if none is given. Writes nothing.
+    """Return the crops with the corrections of a file, or of the run if none is given. Writes nothing.
 
     UserError if the run was begun with other corrections, or without any.
     """
-    kept = overlay_path(run_dir)
+    kept = corrections_path(run_dir)
     if given and run_path(run_dir).exists() and not _same(kept, given):
         before = f"those in {kept}" if kept.exists() else "none"
         raise UserError(f"--label-fixes {given}: run folder {run_dir} was begun with {before}; give another --run-dir")
     path = given or (kept if kept.exists() else None)
     if path is None:
         return crops
-    fixed = apply(crops, path)
-    print(f"label fixes of {path}: {count_changes(crops, fixed)}")
-    return fixed
+    corrected = apply_corrections(crops, path)
+    print(f"label corrections of {path}: {count_changes(crops, corrected)}")
+    return corrected
 
 
-def remember(run_dir: Path, given: Path | None) -> None:
-    """Keep the corrections in the run folder. To be called before run.json is written."""
-    if given and not _same(overlay_path(run_dir), given):
-        files.write_text(overlay_path(run_dir), given.read_text(encoding="utf-8-sig"))
+def keep_corrections(run_dir: Path, given: Path | None) -> None:
+    """Keep the corrections in the run folder. Call it before run.json is written."""
+    if given and not _same(corrections_path(run_dir), given):
+        files.write_text(corrections_path(run_dir), given.read_text(encoding="utf-8-sig"))
 
 
-def apply(crops: Crops, path: Path) -> Crops:
-    """The crops with the corrections in `path`. A photo's own row goes before that of its person.
+def apply_corrections(crops: Crops, path: Path) -> Crops:
+    """Return the crops with the corrections in `path`. A photo's own row goes before that of its person.
 
     UserError naming a column, photo, person or value that the training part does not have.
     """
-    fixes = read_fixes(path, crops.frame, unread=crops.missing)
+    corrections = read_corrections(path, crops.frame, unread=crops.missing)
     frame = crops.frame.assign(**{DROP: ""})
     for key in reversed(KEYS):
-        for target, changes in fixes[key].items():
+        for target, changes in corrections[key].items():
             rows = frame[key] == target
             for column, value in changes.items():
                 frame.loc[rows, column] = value
@@ -73,8 +74,10 @@ def apply(crops: Crops, path: Path) -> Crops:
     return replace(crops, frame=frame[kept].reset_index(drop=True))
 
 
-def read_fixes(path: Path, frame: pd.DataFrame, *, unread: Sequence[str] = ()) -> dict[str, dict[str, dict[str, str]]]:
-    """For image_id and person: by its value, the new value of each column to change. UserError as `apply` says.
+def read_corrections(
+    path: Path, frame: pd.DataFrame, *, unread: Sequence[str] = ()
+) -> dict[str, dict[str, dict[str, str]]]:
+    """Return for image_id and person, by its value, the new values of columns to change. Errors as `apply_corrections`.
 
     `unread` are training photos that have no crop, and so nothing that could be changed.
     """
@@ -87,20 +90,20 @@ def read_fixes(path: Path, frame: pd.DataFrame, *, unread: Sequence[str] = ()) -
         )
     known = {key: set(frame[key]) for key in KEYS}
     known["image_id"].update(unread)
-    fixes: dict[str, dict[str, dict[str, str]]] = {key: {} for key in KEYS}
+    corrections: dict[str, dict[str, dict[str, str]]] = {key: {} for key in KEYS}
     for number, row in enumerate(table.to_dict("records"), start=2):
         where = f"{path}: line {number}"
         key, target = _target_of(where, row)
-        if target in fixes[key]:
+        if target in corrections[key]:
             raise UserError(f"{where}: {key} {target!r} stands in more than one row")
-        fixes[key][target] = _changes_of(where, row, frame)
-        if fixes[key][target] and target not in known[key]:
+        corrections[key][target] = _changes_of(where, row, frame)
+        if corrections[key][target] and target not in known[key]:
             raise UserError(f"{where}: {key} {target!r} is not in the training part")
-    return fixes
+    return corrections
 
 
 def count_changes(before: Crops, after: Crops) -> str:
-    """'3 photos of 1 people changed, 1 dropped'."""
+    """Return '3 photos of 1 people changed, 1 dropped'."""
     old = before.frame.set_index("image_id").loc[after.image_ids]
     new = after.frame.set_index("image_id")
     changed = new[(new != old).any(axis=1)]
@@ -116,7 +119,7 @@ def _target_of(where: str, row: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _changes_of(where: str, row: Mapping[str, str], frame: pd.DataFrame) -> dict[str, str]:
-    """The cells that say something; UserError for a value no training photo could have."""
+    """Return the cells that are not empty; UserError for a value that no training photo could have."""
     changes = {column: value for column, value in row.items() if column not in KEYS and value}
     if changes.get(DROP, "") not in YES_NO:
         raise UserError(f"{where}: drop {changes[DROP]!r}; allowed are 1, 0 or empty")
@@ -126,7 +129,7 @@ def _changes_of(where: str, row: Mapping[str, str], frame: pd.DataFrame) -> dict
 
 
 def _refuse_foreign_value(where: str, column: str, value: str, frame: pd.DataFrame) -> None:
-    """Numbers stay numbers, and names stay among those that the training part has."""
+    """UserError for text in a column of numbers, or a name that the training part does not have."""
     known = sorted(set(frame[column]))
     numeric = all(name.isdecimal() for name in known)
     if not (value.isdecimal() if numeric else value in known):
@@ -134,7 +137,7 @@ def _refuse_foreign_value(where: str, column: str, value: str, frame: pd.DataFra
 
 
 def _same(kept: Path, given: Path) -> bool:
-    """UserError if the given file is not there."""
+    """Return True if the kept file has the content of the given one; UserError if the latter is not there."""
     if not given.is_file():
         raise UserError(f"--label-fixes {given}: no such file")
     return kept.exists() and kept.read_text(encoding="utf-8") == given.read_text(encoding="utf-8-sig")

@@ -1,7 +1,7 @@
-"""Where the photos of a data set lie and what is known of each: the three input layouts.
+"""The three input layouts: from a data root to its photos and the facts of each.
 
-A data root is only ever read, and nothing outside of it: links that lead out are refused. Labels of eval photos are not
-part of a scan: `read_truth` alone reads them, for scoring.
+A data root is only read, and nothing outside of it: links that lead out are refused. A scan holds no labels of eval
+photos; storage/eval_labels.py reads those, for scoring.
 """
 
 import re
@@ -12,10 +12,9 @@ from functools import cached_property
 from pathlib import Path
 
 from core.cli import UserError, name_some
-from core.files import read_csv, require_unique, text_hash
+from core.files import text_hash
 from core.images import EXTENSIONS, is_photo_name
-from core.tasks import AgeEdges, combined_class_count, combined_tasks, decode
-from storage.folders import Search, is_folder, refuse_outside
+from storage.folders import Search, is_folder
 
 MASK_OF_STEM = {
     **{f"mask{number}": "wear" for number in range(1, 6)},
@@ -26,13 +25,13 @@ MASK_OF_TYPE_PREFIX = {"mask": "wear", "incorrect": "incorrect", "normal": "not_
 TRAIN_CSV_COLUMNS = ("id", "gender", "race", "age", "path")
 OLDEST = 120
 
-_PERSON_NAME = re.compile(r"(?P<id>.+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})", re.IGNORECASE)
-_SCORED_NAME = re.compile(_PERSON_NAME.pattern + r"_(?P<type>mask|incorrect|normal)[^/]*", re.IGNORECASE)
+PERSON_NAME = re.compile(r"(?P<id>.+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})", re.IGNORECASE)
+SCORED_NAME = re.compile(PERSON_NAME.pattern + r"_(?P<type>mask|incorrect|normal)[^/]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo. `path` is relative to the data root; `facts` are its labels as strings, empty for eval photos."""
+    """A photo of a data root. `path` is relative to the root; `facts` are labels as strings, empty for eval photos."""
 
     image_id: str
     split: str
@@ -43,7 +42,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A scanned data root: photos of both splits, eval photos in the order a submission has."""
+    """Photos of both splits of a data root, eval photos in the order of a submission, and what was ignored."""
 
     root: Path
     layout: str
@@ -52,7 +51,7 @@ class Dataset:
 
     @cached_property
     def listing_hash(self) -> str:
-        """Changes when a photo is added, removed, renamed or labelled anew; does not depend on listing order."""
+        """Hash that changes when a photo is added, removed, renamed or labelled anew, not with the listing order."""
         return text_hash(sorted(repr((p.image_id, p.path, sorted(p.facts.items()))) for p in self.photos))
 
     def of_split(self, split: str) -> list[Photo]:
@@ -78,6 +77,7 @@ def scan(data_dir: Path, layout: str | None = None, *, faults: list[str] | None 
 
 
 def detect_layout(root: Path) -> str:
+    """Return the name of the layout that the folders of a data root show."""
     if (root / "train" / "images").is_dir() or (root / "eval" / "images").is_dir():
         return "competition"
     if (root / "images" / "train").is_dir() or (root / "images" / "eval").is_dir():
@@ -100,10 +100,10 @@ def _remade_photos(search: Search) -> Iterator[Photo]:
 
 
 def _scored_eval_photos(search: Search, folder: Path) -> Iterator[Photo]:
-    """Eval photos whose names hold the truth, of which nothing is kept."""
+    """Yield eval photos whose names hold their labels; the labels are dropped."""
     for name in _photo_names(search, folder):
-        if _SCORED_NAME.fullmatch(Path(name).stem):
-            yield Photo(_key(name), "eval", _key(Path(name).stem), _relative(search.root, folder / name))
+        if SCORED_NAME.fullmatch(Path(name).stem):
+            yield Photo(name_key(name), "eval", name_key(Path(name).stem), _relative(search.root, folder / name))
             continue
         with search.forgiving():
             raise UserError(f"eval photo {folder / name}: expected id_gender_race_age_masktype, masktype starting with "
@@ -111,7 +111,7 @@ def _scored_eval_photos(search: Search, folder: Path) -> Iterator[Photo]:
 
 
 def _loose_photos(search: Search) -> Iterator[Photo]:
-    """Folder by folder, each one's own photos first. Linked folders, which could lead in circles, are not."""
+    """Yield photos folder by folder, a folder's own first. Linked folders, which could make circles, are skipped."""
     waiting = [search.root]
     while waiting:
         entries, folders = search.entries(waiting.pop()), []
@@ -120,7 +120,7 @@ def _loose_photos(search: Search) -> Iterator[Photo]:
             if is_folder(entry) and not entry.is_symlink():
                 folders += [] if entry.name.startswith(".") else [Path(entry.path)]
             elif is_photo_name(entry.name) and not is_folder(entry):
-                yield Photo(_key(path), "eval", _key(path), path)
+                yield Photo(name_key(path), "eval", name_key(path), path)
             else:
                 search.ignored.append(path)
         waiting += reversed(folders)
@@ -134,17 +134,18 @@ LAYOUTS: dict[str, Callable[[Search], Iterator[Photo]]] = {
 
 
 def parse_person(name: str) -> dict[str, str] | None:
-    """Facts from a name like 000123_female_Asian_31, or None if it is no such name."""
-    match = _PERSON_NAME.fullmatch(name)
-    return _facts(match) if match else None
+    """Return the facts of a name like 000123_female_Asian_31, or None for another name."""
+    match = PERSON_NAME.fullmatch(name)
+    return facts_of_match(match) if match else None
 
 
-def _facts(match: re.Match) -> dict[str, str]:
+def facts_of_match(match: re.Match) -> dict[str, str]:
+    """Return gender, race and age of a match of PERSON_NAME or SCORED_NAME."""
     return {"gender": match["gender"].lower(), "race": match["race"], "age": str(int(match["age"]))}
 
 
 def _train_photos(search: Search, folder: Path, table: dict[str, dict] | None) -> Iterator[Photo]:
-    """Seven photos a person, in folders that name the person."""
+    """Yield the photos of train folders, seven a person, whose names are those of the persons."""
     if not folder.is_dir():
         return
     entries = search.entries(folder)
@@ -153,16 +154,18 @@ def _train_photos(search: Search, folder: Path, table: dict[str, dict] | None) -
     if not persons:
         raise UserError(f"train folder {folder}: no person in it (folders named id_gender_race_age)")
     if table is not None:
-        _refuse_unpaired(search, folder, {_key(name) for name in persons}, set(table), called=("folder", "train.csv"))
+        _refuse_unpaired(
+            search, folder, {name_key(name) for name in persons}, set(table), called=("folder", "train.csv")
+        )
     for person in persons:
         with search.forgiving():
-            row = None if table is None else table.get(_key(person))
+            row = None if table is None else table.get(name_key(person))
             yield from _photos_of_person(search, folder / person, _person_facts(folder / person, row))
 
 
 def _person_facts(folder: Path, row: dict[str, str] | None) -> dict[str, str]:
-    """What the folder name and the row of train.csv say, which must be the same where both say it."""
-    named = parse_person(_key(folder.name))
+    """Return the facts of the folder name or the row of train.csv; UserError where the two disagree."""
+    named = parse_person(name_key(folder.name))
     facts = row if row is not None else named
     if facts is None:
         raise UserError(
@@ -181,7 +184,7 @@ def _person_facts(folder: Path, row: dict[str, str] | None) -> dict[str, str]:
 
 
 def _photos_of_person(search: Search, folder: Path, facts: dict[str, str]) -> list[Photo]:
-    """The photos whose stems carry a mask label. Foreign files are counted, doubles refused."""
+    """Return the photos whose stems carry a mask label. Other files are ignored; UserError for two of one stem."""
     found: dict[str, str] = {}
     for name in _photo_names(search, folder):
         stem = Path(name).stem
@@ -191,43 +194,43 @@ def _photos_of_person(search: Search, folder: Path, facts: dict[str, str]) -> li
         if stem in found:
             raise UserError(f"train folder {folder}: both {found[stem]} and {name} are there; one photo per stem")
         found[stem] = name
-    person = _key(folder.name)
+    person = name_key(folder.name)
     return [
-        Photo(_key(f"{person}/{name}"), "train", person, _relative(search.root, folder / name),
+        Photo(name_key(f"{person}/{name}"), "train", person, _relative(search.root, folder / name),
               facts | {"mask": MASK_OF_STEM[stem]})
         for stem, name in found.items()
     ]  # fmt: skip
 
 
 def _read_train_csv(search: Search) -> dict[str, dict] | None:
-    """Facts by folder name; further columns are kept as further facts. None where there is no such file."""
+    """Return facts by folder name, further columns as further facts; None where there is no train.csv."""
     frame = search.table(search.root / "train" / "train.csv", TRAIN_CSV_COLUMNS, key="path")
     if frame is None:
         return None
     frame["gender"] = frame["gender"].str.lower()
-    return {_key(row.pop("path")): row for row in frame.drop(columns="id").to_dict("records")}
+    return {name_key(row.pop("path")): row for row in frame.drop(columns="id").to_dict("records")}
 
 
 def _listed_eval_photos(search: Search) -> Iterator[Photo]:
-    """Eval photos in the order of info.csv, or by name where there is none."""
+    """Yield eval photos in the order of info.csv, or by name where there is none."""
     folder = search.root / "eval" / "images"
     listed = _photo_names(search, folder)
-    names = {_key(name): name for name in listed}
-    for twin in (name for name in listed if names[_key(name)] != name):
+    names = {name_key(name): name for name in listed}
+    for twin in (name for name in listed if names[name_key(name)] != name):
         with search.forgiving():
             raise UserError(f"folder {folder}: two photos whose names look the same, {twin}; letters composed and not")
     ids = list(names)
     frame = search.table(search.root / "eval" / "info.csv", ("ImageID",), key="ImageID")
     if frame is not None:
-        rows = {_key(image_id) for image_id in frame["ImageID"]}
+        rows = {name_key(image_id) for image_id in frame["ImageID"]}
         _refuse_unpaired(search, folder, set(names), rows, called=("photo", "info.csv"))
-        ids = [image_id for image_id in frame["ImageID"] if _key(image_id) in names]
+        ids = [image_id for image_id in frame["ImageID"] if name_key(image_id) in names]
     for image_id in ids:
-        yield Photo(image_id, "eval", image_id, _relative(search.root, folder / names[_key(image_id)]))
+        yield Photo(image_id, "eval", image_id, _relative(search.root, folder / names[name_key(image_id)]))
 
 
 def _photo_names(search: Search, folder: Path) -> list[str]:
-    """Names of the pictures in a folder, sorted; everything else is put on the list of ignored files."""
+    """Return the sorted names of the photos in a folder; the rest goes on the list of ignored files."""
     if not folder.is_dir():
         return []
     names = []
@@ -265,32 +268,6 @@ def _relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _key(name: str) -> str:
-    """Names that look the same are the same: Hangul comes composed or decomposed, depending on the system."""
+def name_key(name: str) -> str:
+    """Return the name in one form for all that look the same: systems store Hangul as NFC or NFD."""
     return unicodedata.normalize("NFC", name)
-
-
-def read_truth(dataset: Dataset, edges: AgeEdges) -> dict[str, dict[str, int]] | None:
-    """Labels of the eval photos by image id and task, for scoring alone; None where nobody knows them."""
-    if dataset.layout == "remade":
-        return {photo.image_id: _labels_of_name(photo, edges) for photo in dataset.of_split("eval")}
-    path = dataset.root / "truth.csv"
-    refuse_outside(dataset.root, path)
-    return read_truth_csv(path) if path.exists() else None
-
-
-def read_truth_csv(path: Path) -> dict[str, dict[str, int]]:
-    """Labels by image id and task from a CSV with ImageID and ans, the combined class."""
-    frame = read_csv(path, ("ImageID", "ans"))
-    require_unique(path, frame, "ImageID")
-    allowed = {str(combined) for combined in range(combined_class_count())}
-    for image_id, answer in zip(frame["ImageID"], frame["ans"], strict=True):
-        if answer not in allowed:
-            raise UserError(f"{path}: ans {answer!r} of {image_id} is not a whole number from 0 to {len(allowed) - 1}")
-    return {image_id: decode(int(answer)) for image_id, answer in zip(frame["ImageID"], frame["ans"], strict=True)}
-
-
-def _labels_of_name(photo: Photo, edges: AgeEdges) -> dict[str, int]:
-    match = _SCORED_NAME.fullmatch(photo.person)
-    facts = _facts(match) | {"mask": MASK_OF_TYPE_PREFIX[match["type"].lower()]}
-    return {task.name: task.read_label(facts, edges) for task in combined_tasks()}

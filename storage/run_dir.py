@@ -28,7 +28,7 @@ CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, DONE = (
     *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv", "DONE"),
 )
 BACKBONES = "backbones"
-"""Folder in a run folder: weights that folds share, as none of them changes them."""
+"""Folder in a run folder for weights that folds share and none changes."""
 BACKBONE_FILE = "backbone_file"
 """Entry of config.json where the backbone is frozen."""
 _IDENTITY: Mapping[str, type] = MappingProxyType({
@@ -39,7 +39,7 @@ _IDENTITY: Mapping[str, type] = MappingProxyType({
 
 @dataclass(frozen=True)
 class Run:
-    """The data root, crops and split that all trainings of a run share. Paths are absolute."""
+    """Data root, crops and split that all trainings of a run share. Paths are absolute."""
 
     data_root: str
     layout: str
@@ -63,6 +63,7 @@ def run_path(run_dir: Path) -> Path:
 
 
 def describe_run(crops: Crops, *, folds: int, fold_seed: int, age_edges: AgeEdges) -> Run:
+    """Return the run that these crops and this split make."""
     source = crops.source
     crop_dir = str(crops.crop_dir.resolve())
     return Run(source["data_root"], source["layout"], crop_dir, crops.hash, folds, fold_seed, tuple(age_edges))
@@ -94,7 +95,7 @@ def refuse_other_run(run_dir: Path, run: Run) -> None:
 
 
 def read_run(run_dir: Path) -> Run:
-    """run.json of a run; UserError if there is none or it lacks an entry."""
+    """Read run.json; UserError if there is none or it lacks an entry."""
     if not run_path(run_dir).exists():
         raise UserError(f"run folder {run_dir}: no run in it; run train.py first, or give --run-dir")
     stored = files.read_json(run_path(run_dir), _ENTRIES)
@@ -102,12 +103,12 @@ def read_run(run_dir: Path) -> Run:
 
 
 def trained_tasks(run_dir: Path) -> list[str]:
-    """Names of the tasks of which a run has a finished fold."""
+    """Return the names of the tasks of which a run has a finished fold."""
     return [name for name in task_names() if finished_folds(run_dir / name)]
 
 
 def last_run(outputs: Path) -> Path:
-    """The run folder in `outputs` that finished a fold last; UserError if none has."""
+    """Return the run folder in `outputs` that finished a fold last; UserError if none has."""
     markers = list(outputs.glob(f"*/*/fold*/{DONE}"))
     if not markers:
         raise UserError(f"{outputs}: no trained run in it yet; run train.py first, or give --run-dir")
@@ -115,7 +116,7 @@ def last_run(outputs: Path) -> Path:
 
 
 def finished_folds(task_dir: Path) -> list[Path]:
-    """Folders of a task's finished folds, by number."""
+    """Return the folders of a task's finished folds, by number."""
     found = [marker.parent for marker in task_dir.glob(f"fold*/{DONE}") if marker.parent.name[4:].isdigit()]
     return sorted(found, key=lambda folder: int(folder.name[4:]))
 
@@ -130,7 +131,7 @@ def run_dir_of(fold_dir: Path) -> Path:
 
 
 def backbone_path(fold_dir: Path, config: Mapping) -> Path | None:
-    """The file of a fold's frozen backbone; None if the fold has weights of its own for all of its network."""
+    """Return the file of a fold's frozen backbone; None if the fold keeps all weights of its network itself."""
     name = config.get(BACKBONE_FILE)
     return run_dir_of(fold_dir) / BACKBONES / name if name else None
 
@@ -140,13 +141,13 @@ def is_done(fold_dir: Path) -> bool:
 
 
 def remove_spent_states(run_dir: Path) -> None:
-    """Remove the states of folds that are done, which a training killed in its last moment leaves."""
+    """Remove the states of folds that are done, left by a training killed between DONE and its end."""
     for marker in run_dir.glob(f"*/fold*/{DONE}"):
         (marker.parent / STATE).unlink(missing_ok=True)
 
 
 def read_config(fold_dir: Path) -> dict:
-    """config.json of a fold; UserError if it is missing, of another format, or lacks an entry."""
+    """Read config.json of a fold; UserError if it is missing, of another format, or lacks an entry."""
     config = files.read_json(fold_dir / CONFIG)
     if config.get("format") != FORMAT:
         raise UserError(f"{fold_dir / CONFIG}: format {config.get('format')!r}, this version reads format {FORMAT}")
@@ -155,17 +156,17 @@ def read_config(fold_dir: Path) -> dict:
 
 
 def read_config_of(fold_dir: Path, task: str) -> dict:
-    """config.json of a fold; UserError also if it is of another task."""
+    """Read config.json of a fold; UserError as `read_config`, and if it is of another task."""
     config = read_config(fold_dir)
     if config["task"] != task:
         raise UserError(f"{fold_dir}: a checkpoint of task {config['task']!r}, not of {task!r}")
     return config
 
 
-def begin_fold(fold_dir: Path, config: dict) -> None:
-    """Write config.json, or, where one is there, refuse to go on under another identity."""
+def begin_fold(fold_dir: Path, config: dict, *, write: bool = True) -> None:
+    """Write config.json, if `write`, or, where one is there, refuse to go on under another identity."""
     refuse_other_identity(fold_dir, config)
-    if not (fold_dir / CONFIG).exists():
+    if write and not (fold_dir / CONFIG).exists():
         files.write_json(fold_dir / CONFIG, config)
 
 
@@ -175,7 +176,7 @@ def refuse_other_identity(fold_dir: Path, config: dict) -> None:
     if not path.exists():
         return
     before, now = read_config(fold_dir), json.loads(json.dumps(config))
-    # Before training is set up nobody knows the backbone's weights.
+    # The backbone's weights are not known before training is set up.
     difference = first_difference(before, {BACKBONE_FILE: before.get(BACKBONE_FILE), **now})
     if difference:
         name, before, now = difference
@@ -185,7 +186,7 @@ def refuse_other_identity(fold_dir: Path, config: dict) -> None:
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """Name and both values of the first identity entry (settings one by one) that differs."""
+    """Return name and both values of the first identity entry (settings one by one) that differs."""
     before, now = _flat(before), _flat(now)
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):

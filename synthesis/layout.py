@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from core import tasks
-from core.cli import UserError
+from core.cli import UserError, row_named
 from core.files import write_csv
-from core.tables import row_named
 from core.tasks import AgeEdges
 from synthesis.masks.masks import MaskSpec, random_spec
 

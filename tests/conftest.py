@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from core.images import write_photo
-from storage.crop_cache import PixelStore
+from storage.crop_cache import CropCache
 from storage.crops import CROP_COLUMNS, FACE_COLUMNS, Crops
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -60,13 +60,13 @@ def picture_files(tmp_path: Path) -> Callable[..., list[Path]]:
 
 
 @pytest.fixture
-def picture_store(tmp_path: Path) -> Callable[..., PixelStore]:
+def make_crop_cache(tmp_path: Path) -> Callable[..., CropCache]:
     """A maker of a store of `count` pictures of random pixels, the same ones for the same seed; ids "0", "1" ..."""
 
-    def make(count: int, *, size: tuple[int, int] = (32, 32), seed: int = 0) -> PixelStore:
+    def make(count: int, *, size: tuple[int, int] = (32, 32), seed: int = 0) -> CropCache:
         path = tmp_path / "pictures.npy"
         np.save(path, np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8))
-        return PixelStore(path, [str(number) for number in range(count)])
+        return CropCache(path, [str(number) for number in range(count)])
 
     return make
 

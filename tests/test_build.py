@@ -17,7 +17,8 @@ from core import parallel
 from core.cli import UserError
 from core.images import read_photo, write_photo
 from preprocessing.detectors import detector_named
-from storage.layouts import read_truth, scan
+from storage.eval_labels import read_eval_labels
+from storage.layouts import scan
 from synthesis import layout
 from synthesis.builder import build, photos
 from synthesis.builder.measure import find_faces
@@ -71,7 +72,7 @@ def test_layout_parses_and_has_the_proportions(built: Path) -> None:
     assert dataset.layout == "remade"
     people = Counter(photo.person for photo in dataset.of_split("train"))
     assert len(people) == TRAIN and set(people.values()) == {7}
-    truth = read_truth(dataset, (25, 40))
+    truth = read_eval_labels(dataset, (25, 40))
     assert Counter(label["mask"] for label in truth.values()) == {0: 10, 1: 2, 2: 2}
     assert not list(built.parent.glob("*.unfinished")) and not (built / ".work").exists()
     for photo in dataset.photos:
@@ -204,7 +205,7 @@ def test_competition_layout_has_its_tables(faces: Path, tmp_path: Path) -> None:
     manifest = pd.read_csv(out / "manifest.csv", keep_default_na=False)
     manifest = manifest[manifest["split"] == "eval"].set_index("path")
     labels = ("mask", "incorrect_mask", "normal")
-    for image_id, truth in read_truth(dataset, (25, 40)).items():
+    for image_id, truth in read_eval_labels(dataset, (25, 40)).items():
         row = manifest.loc[f"eval/images/{image_id}"]
         age = int(row["age"] >= 25) + int(row["age"] >= 40)
         assert truth == {"mask": labels.index(row["mask"]), "gender": int(row["gender"] == "female"), "age": age}

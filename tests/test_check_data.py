@@ -16,10 +16,9 @@ from check_data import environment_checks
 from check_data.checks import CHECKS
 from check_data.findings import OK, PROBLEM, WARNING, by_share
 from check_data.picture_checks import COPY_BITS
-from core.cli import run_cli
+from core.cli import row_named, run_cli
 from core.images import is_photo_name, read_photo, write_photo
-from core.near_duplicates import lookalikes, picture_hash
-from core.tables import row_named
+from core.near_duplicates import find_near_duplicates, image_hash
 
 FITTING = ("names", "other files", "labels", "people", "classes", "balance", "readable", "copies", "near copies")
 
@@ -291,8 +290,8 @@ def test_copies_are_told_from_other_pictures() -> None:
         np.clip(scenes[2] * 1.2 + 10, 0, 255).astype(np.uint8),
         scenes[3][:, ::-1],
     ]
-    hashes = [picture_hash(rgb) for rgb in (*scenes, *changed)]
-    assert lookalikes(hashes, COPY_BITS) == [(place, 40 + place) for place in range(4)]
+    hashes = [image_hash(rgb) for rgb in (*scenes, *changed)]
+    assert find_near_duplicates(hashes, COPY_BITS) == [(place, 40 + place) for place in range(4)]
 
 
 def test_checks_have_names_of_their_own() -> None:

@@ -14,7 +14,7 @@ from evaluation.logits import log_softmax
 from evaluation.metrics import mean_over_photos, paired_difference
 from evaluation.scores import COMBINED
 from storage.crops import load_crops
-from storage.label_corrections import apply
+from storage.label_corrections import apply_corrections
 from tools import compare
 from tools.compare import BETTER, SAME, WORSE, in_words, verdict
 
@@ -189,7 +189,7 @@ def test_other_label_fixes_are_said(
     train = load_crops(run_copy.crop_dir, "train")
     fixes = other / "label_fixes.csv"
     fixes.write_text(f"image_id,mask,drop\n{train.image_ids[0]},,1\n{train.image_ids[1]},not_wear,\n")
-    change_json(other / "run.json", train_hash=apply(train, fixes).hash)
+    change_json(other / "run.json", train_hash=apply_corrections(train, fixes).hash)
     mask = task_named("mask")
     labels = labels_of(run_copy, mask)
     answer(run_copy.run_dir, mask, labels, sure=3.0)

@@ -105,7 +105,7 @@ def test_landmarks_that_are_none(data: Path, text: str, message: str) -> None:
 
 def test_second_run_does_nothing(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     run()
-    monkeypatch.setattr(crop_faces, "spread", no_work)
+    monkeypatch.setattr(crop_faces, "run_parallel", no_work)
     run()
     assert "3 already cropped, 0 to crop" in capsys.readouterr().out
 

@@ -19,9 +19,9 @@ from dataset import (
     seed_steps,
     train_transform,
 )
-from storage.crop_cache import PixelStore
+from storage.crop_cache import CropCache
 
-PictureStore = Callable[..., PixelStore]
+MakeCropCache = Callable[..., CropCache]
 MASKS = (0, 0, 0, 0, 0, 1, 2)
 """Labels of the seven photos of a person: five masks worn, one worn wrong, none."""
 
@@ -92,53 +92,55 @@ def test_the_draw_hangs_on_seed_and_epoch_alone() -> None:
     assert len({draw.seed for draw in first}) == len(first)
 
 
-def training_set(store: PixelStore) -> CropDataset:
-    rows = range(len(store.pictures))
+def training_set(store: CropCache) -> CropDataset:
+    rows = range(len(store.images))
     return CropDataset(store, rows, train_transform("strong"), torch.zeros(len(rows), dtype=torch.int64))
 
 
-def epoch_of(store: PixelStore, workers: int) -> list[torch.Tensor]:
+def epoch_of(store: CropCache, workers: int) -> list[torch.Tensor]:
     dataset = training_set(store)
     sampler = PersonSampler([str(row) for row in dataset.rows], [0] * len(dataset), photos_per_person=0, seed=(5, 1))
     batches = make_loader(dataset, batch_size=4, workers=workers, pin_memory=False, sampler=sampler)
     return [tensor for batch in batches for tensor in batch]
 
 
-def test_loader_processes_change_nothing(picture_store: PictureStore) -> None:
-    store = picture_store(10)
+def test_loader_processes_change_nothing(make_crop_cache: MakeCropCache) -> None:
+    store = make_crop_cache(10)
     alone, repeated, by_two = epoch_of(store, 0), epoch_of(store, 0), epoch_of(store, 2)
     for one, again, other in zip(alone, repeated, by_two, strict=True):
         assert torch.equal(one, again)
         assert torch.equal(one, other)
 
 
-def test_all_batches_of_training_are_whole(picture_store: PictureStore) -> None:
-    store = picture_store(10)
+def test_all_batches_of_training_are_whole(make_crop_cache: MakeCropCache) -> None:
+    store = make_crop_cache(10)
     assert [len(tensor) for tensor in epoch_of(store, 0)] == [4, 4, 4] * 2
     few = PersonSampler(["p"] * 3, [0] * 3, photos_per_person=0, seed=(0,))
     batches = make_loader(training_set(store), batch_size=4, workers=0, pin_memory=False, sampler=few)
     assert [len(targets) for _, targets, _ in batches] == [3]
 
 
-def test_without_a_sampler_each_photo_once_in_order(picture_store: PictureStore) -> None:
-    dataset = CropDataset(picture_store(5, size=(16, 24)), range(5), eval_transform())
+def test_without_a_sampler_each_photo_once_in_order(make_crop_cache: MakeCropCache) -> None:
+    dataset = CropDataset(make_crop_cache(5, size=(16, 24)), range(5), eval_transform())
     pictures, targets, indices = zip(*make_loader(dataset, batch_size=2, workers=0, pin_memory=False), strict=True)
     assert [tuple(batch.shape) for batch in pictures] == [(2, 16, 24, 3), (2, 16, 24, 3), (1, 16, 24, 3)]
     assert torch.cat(targets).tolist() == [0] * 5
     assert torch.cat(indices).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_the_eval_transform_shows_the_stored_picture(picture_store: PictureStore) -> None:
-    store = picture_store(3)
+def test_the_eval_transform_shows_the_stored_picture(make_crop_cache: MakeCropCache) -> None:
+    store = make_crop_cache(3)
     picture, _, index = CropDataset(store, [2, 1], eval_transform())[0]
     assert picture.dtype == torch.uint8
-    assert np.array_equal(picture.numpy(), store.pictures[2])
+    assert np.array_equal(picture.numpy(), store.images[2])
     assert index == 0
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
-def test_the_train_transform_varies_and_the_eval_transform_does_not(picture_store: PictureStore, augment: str) -> None:
-    store = picture_store(1)
+def test_the_train_transform_varies_and_the_eval_transform_does_not(
+    make_crop_cache: MakeCropCache, augment: str
+) -> None:
+    store = make_crop_cache(1)
     training = CropDataset(store, [0], train_transform(augment))
     plain = CropDataset(store, [0], eval_transform())
     draws = [Draw(0, seed) for seed in range(12)]
@@ -153,20 +155,20 @@ def test_the_train_transform_varies_and_the_eval_transform_does_not(picture_stor
         assert any(not torch.equal(evals[0], other) for other in trains)
 
 
-def test_the_store_is_never_drawn_on(picture_store: PictureStore) -> None:
-    store = picture_store(1)
-    before = np.array(store.pictures)
+def test_the_store_is_never_drawn_on(make_crop_cache: MakeCropCache) -> None:
+    store = make_crop_cache(1)
+    before = np.array(store.images)
     training = CropDataset(store, [0], train_transform("strong"))
     for seed in range(12):
         training[Draw(0, seed)]
-    assert np.array_equal(store.pictures, before)
+    assert np.array_equal(store.images, before)
 
 
-def test_flipping_mirrors_and_keeps_targets(picture_store: PictureStore) -> None:
-    store = picture_store(1)
+def test_flipping_mirrors_and_keeps_targets(make_crop_cache: MakeCropCache) -> None:
+    store = make_crop_cache(1)
     dataset = CropDataset(store, [0], train_transform("flip"), torch.tensor([2]))
     items = [dataset[Draw(0, seed)] for seed in range(20)]
-    upright = torch.from_numpy(np.array(store.pictures[0]))
+    upright = torch.from_numpy(np.array(store.images[0]))
     mirrored = [torch.equal(picture, upright.flip(1)) for picture, _, _ in items]
     assert all(was or torch.equal(picture, upright) for was, (picture, _, _) in zip(mirrored, items, strict=True))
     assert 4 < sum(mirrored) < 16

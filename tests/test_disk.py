@@ -16,9 +16,9 @@ from toy_data import FAST, Toy, ToyRun, crop, detect_by_hand, edit_csv, infer, r
 import ensemble
 import inference
 import train
-from core import disk, files
+from core import files
 from core.cli import EXIT_BAD_INPUT, UserError, run_cli
-from core.disk import RESERVE, in_words, require_room, training_bytes
+from core.files import RESERVE, in_words, require_room
 from preprocessing import crop_faces, detect_faces
 from storage.run_dir import is_done
 from training import checkpoints
@@ -184,8 +184,8 @@ class TestRoom:
             train_toy(toy.crop_dir, tmp_path, flags=("--jobs", "1"))
         assert asked[0] / 2 < max(sizes) <= asked[0]
         assert asked[1:] == [0]
-        assert training_bytes(10, 5, at_once=2) == 50 + 2 * (10 + 10 * 2 * disk.STATE_COPIES)
-        assert training_bytes(10, 1, at_once=8) == training_bytes(10, 1, at_once=1)
+        assert checkpoints.training_bytes(10, 5, at_once=2) == 50 + 2 * (10 + 10 * 2 * checkpoints.STATE_COPIES)
+        assert checkpoints.training_bytes(10, 1, at_once=8) == checkpoints.training_bytes(10, 1, at_once=1)
 
 
 class TestFullDisk:

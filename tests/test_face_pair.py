@@ -61,7 +61,7 @@ def test_all_but_the_head_comes_from_the_packages(weights: dict[str, torch.Tenso
 @pytest.mark.parametrize("size", [(150, 150), (300, 300), (150, 110)])
 def test_the_view_has_the_landmarks_where_sface_learned_them(size: tuple[int, int]) -> None:
     height, width = size
-    view = face_pair.View(size)
+    view = face_pair.SFaceView(size)
     face_height = height / crop_window(FACE, 0.1, width / height).height
     found = []
     for x, y in FACE_LANDMARKS * face_height + (width / 2, height / 2):
@@ -80,7 +80,7 @@ def test_the_view_has_the_landmarks_where_sface_learned_them(size: tuple[int, in
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_flat_picture_stays_flat(size: tuple[int, int]) -> None:
-    view = face_pair.View(size)
+    view = face_pair.SFaceView(size)
     for sums in (view.rows.sum(dim=1), view.columns.sum(dim=0)):
         torch.testing.assert_close(sums, torch.ones(view.side))
     flat = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1)
@@ -89,11 +89,11 @@ def test_a_flat_picture_stays_flat(size: tuple[int, int]) -> None:
 
 
 def test_the_scale_between_both_networks_stays() -> None:
-    assert [face_pair.View((height, height)).side for height in (16, 48, 75, 150, 300)] == [16, 36, 56, 112, 224]
+    assert [face_pair.SFaceView((height, height)).side for height in (16, 48, 75, 150, 300)] == [16, 36, 56, 112, 224]
 
 
 def test_a_view_reaching_out_of_the_crop_repeats_its_border() -> None:
-    view = face_pair.View((150, 150))
+    view = face_pair.SFaceView((150, 150))
     picture = torch.zeros(1, 3, 150, 150)
     picture[:, :, 0] = 1
     beyond = view(picture)[0, 0, :, 56]

@@ -30,7 +30,8 @@ from core.images import UnreadablePhoto, read_photo
 from evaluation.logits import read_table
 from preprocessing.faces_table import read_outcomes
 from storage import run_dir
-from storage.layouts import parse_person, read_truth_csv, scan
+from storage.eval_labels import read_eval_labels_csv
+from storage.layouts import parse_person, scan
 from storage.run_dir import CONFIG, first_difference, read_config_of
 from submission import validate_submission
 from training import checkpoints
@@ -184,7 +185,7 @@ TABLES = {
         "image_id,a,b\nx.jpg,0.5,-1.25\ny.jpg,1e-3,7\n",
         lambda path: assert_finite(read_table(path, ("a", "b")).logits),
     ),
-    "truth": ("ImageID,ans\nx.jpg,3\ny.jpg,17\n", read_truth_csv),
+    "truth": ("ImageID,ans\nx.jpg,3\ny.jpg,17\n", read_eval_labels_csv),
     "faces": (FACES, read_outcomes),
 }
 

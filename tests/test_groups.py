@@ -8,7 +8,7 @@ from toy_data import make_remade
 
 from core.cli import UserError
 from evaluation.groups import FEWEST_PEOPLE, format_groups, score_groups, weakest
-from storage.eval_labels import find_truth
+from storage.eval_labels import find_eval_labels
 from storage.run_dir import Run
 
 PEOPLE = 2 * FEWEST_PEOPLE
@@ -82,7 +82,7 @@ def run_of(root: Path, layout: str) -> Run:
 
 class TestTruth:
     def test_names_of_the_remade_layout(self, tmp_path: Path) -> None:
-        truth = find_truth(None, run_of(make_remade(tmp_path / "data"), "remade"))
+        truth = find_eval_labels(None, run_of(make_remade(tmp_path / "data"), "remade"))
         incorrect = "900001_male_Asian_31_incorrect_mask.jpg"
         assert truth.labels[incorrect] == {"mask": 1, "gender": 0, "age": 1}
         assert truth.facts[incorrect] == {"gender": "male", "race": "Asian", "age": "31"}
@@ -92,13 +92,13 @@ class TestTruth:
     def test_further_columns_of_a_csv_are_facts(self, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir()
         (tmp_path / "truth.csv").write_text("ImageID,ans,race\na.jpg,17,Indian\nb.jpg,0,\n")
-        truth = find_truth(tmp_path / "truth.csv", run_of(tmp_path / "gone", "photos"))
+        truth = find_eval_labels(tmp_path / "truth.csv", run_of(tmp_path / "gone", "photos"))
         assert truth.labels["a.jpg"] == {"mask": 2, "gender": 1, "age": 2}
         assert truth.facts == {"a.jpg": {"race": "Indian"}, "b.jpg": {"race": ""}}
 
     def test_nobody_knows(self, tmp_path: Path) -> None:
-        assert find_truth(None, run_of(tmp_path / "gone", "competition")) is None
+        assert find_eval_labels(None, run_of(tmp_path / "gone", "competition")) is None
 
     def test_a_given_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"none\.csv: no such file"):
-            find_truth(tmp_path / "none.csv", run_of(tmp_path, "competition"))
+            find_eval_labels(tmp_path / "none.csv", run_of(tmp_path, "competition"))

@@ -11,7 +11,8 @@ from layout_toys import ANNA, BORIS, HEADER, STEMS, add_person, make_competition
 from toy_data import refusal, snapshot
 
 from core.files import read_json
-from storage.layouts import read_truth, scan
+from storage.eval_labels import read_eval_labels
+from storage.layouts import scan
 from tools import join
 
 EVAL_NAMES = ["000007_male_White_40_mask3.jpg", "000008_Female_Black_24_incorrect_mask.PNG", "9_male_x_39_Normal.jpeg"]
@@ -94,7 +95,7 @@ def test_the_joined_folder_is_a_data_set_with_the_same_facts(built: Path, mine: 
     }
     assert facts == expected
     assert [photo.image_id for photo in joined.of_split("eval")] == EVAL_NAMES
-    assert read_truth(joined, (25, 40)) == read_truth(scan(mine), (25, 40))
+    assert read_eval_labels(joined, (25, 40)) == read_eval_labels(scan(mine), (25, 40))
 
 
 def test_prefixes_do_not_hang_on_what_clashes(tmp_path: Path, out: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from layout_toys import ANNA, BORIS, HEADER, ROWS, add_person, make_competition, make_remade, touch
 
 from core.cli import UserError
-from storage.layouts import read_truth, read_truth_csv, scan
+from storage.eval_labels import read_eval_labels, read_eval_labels_csv
+from storage.layouts import scan
 
 
 @pytest.fixture
@@ -110,20 +111,20 @@ def test_tables_may_begin_with_a_byte_order_mark(competition: Path) -> None:
 def test_labels_of_eval_photos_are_read_for_scoring_alone(remade: Path) -> None:
     dataset = scan(remade)
     assert all(photo.facts == {} for photo in dataset.of_split("eval"))
-    assert read_truth(dataset, (25, 40)) == {
+    assert read_eval_labels(dataset, (25, 40)) == {
         "000007_male_White_40_mask3.jpg": {"mask": 0, "gender": 0, "age": 2},
         "000008_Female_Black_24_incorrect_mask.PNG": {"mask": 1, "gender": 1, "age": 0},
         "9_male_x_39_Normal.jpeg": {"mask": 2, "gender": 0, "age": 1},
     }
-    assert read_truth(dataset, (40, 60))["000007_male_White_40_mask3.jpg"]["age"] == 1
+    assert read_eval_labels(dataset, (40, 60))["000007_male_White_40_mask3.jpg"]["age"] == 1
 
 
 def test_truth_of_the_competition_layout(competition: Path) -> None:
     dataset = scan(competition)
     assert all(photo.facts == {} for photo in dataset.of_split("eval"))
-    assert read_truth(dataset, (25, 40)) is None
+    assert read_eval_labels(dataset, (25, 40)) is None
     touch(competition / "truth.csv", "ImageID,ans\na.jpg,17\nb.jpg,7\n")
-    assert read_truth(dataset, (25, 40)) == {
+    assert read_eval_labels(dataset, (25, 40)) == {
         "a.jpg": {"mask": 2, "gender": 1, "age": 2},
         "b.jpg": {"mask": 1, "gender": 0, "age": 1},
     }
@@ -133,4 +134,4 @@ def test_truth_of_the_competition_layout(competition: Path) -> None:
 def test_truth_out_of_range(tmp_path: Path, answer: str) -> None:
     path = touch(tmp_path / "truth.csv", f"ImageID,ans\na.jpg,{answer}\n")
     with pytest.raises(UserError, match=rf"truth\.csv: ans '{answer}' of a\.jpg is not a whole number from 0 to 17"):
-        read_truth_csv(path)
+        read_eval_labels_csv(path)

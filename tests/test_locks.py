@@ -1,6 +1,7 @@
 """One process at a time writes to a folder: the second is refused by name, and a dead one's lock holds nobody back."""
 
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -15,9 +16,9 @@ from toy_data import FAST, Toy, ToyRun, refusal
 import ensemble
 import inference
 import train
-from core import files, locks
+from core import files
 from core.cli import UserError
-from core.locks import NAME, holding
+from core.files import LOCK_NAME, holding
 from preprocessing import crop_faces, detect_faces
 
 pytest_plugins = ("toy_fixtures",)
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
 import os, sys
 from pathlib import Path
-from core.locks import holding
+from core.files import holding
 with holding(Path(sys.argv[1]), "--run-dir"):
     if "fork" in sys.argv and os.fork() == 0:
         sys.stdin.read()
@@ -70,7 +71,7 @@ def test_a_second_process_is_refused_with_the_pid_and_host_of_the_first(
     assert "\n" not in message
     process.communicate("")
     with holding(tmp_path, "--run-dir"):
-        assert (tmp_path / NAME).read_text().startswith(f"process {os.getpid()} on ")
+        assert (tmp_path / LOCK_NAME).read_text().startswith(f"process {os.getpid()} on ")
 
 
 @pytest.mark.parametrize("words", [(), ("fork",)], ids=["alone", "with a child that lives on"])
@@ -80,34 +81,28 @@ def test_the_lock_of_a_killed_process_holds_nobody_back(
     process = start(tmp_path, *words)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (tmp_path / NAME).exists()
+    assert (tmp_path / LOCK_NAME).exists()
     with holding(tmp_path, "--run-dir"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ranks_above_0_work_in_the_folder_of_rank_0(start: Callable[..., subprocess.Popen], tmp_path: Path) -> None:
-    first = start(tmp_path, RANK="0")
-    start(tmp_path, RANK="1").communicate("")
-    assert f"process {first.pid} on" in (tmp_path / NAME).read_text()
-
-
 def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever opened the file before the last holder removed it has locked a file that nobody else sees."""
-    lock, removals = locks._lock, []
+    """A process that opened the file before the last holder removed it has locked a file that nobody else sees."""
+    flock, removals = fcntl.flock, []
 
-    def lock_late(stream: object, folder: Path, flag: str) -> None:
+    def lock_late(descriptor: int, operation: int) -> None:
         if not removals:
-            removals.append(folder)
-            (folder / NAME).unlink()
-        lock(stream, folder, flag)
+            removals.append(descriptor)
+            (tmp_path / LOCK_NAME).unlink()
+        flock(descriptor, operation)
 
-    monkeypatch.setattr(locks, "_lock", lock_late)
+    monkeypatch.setattr("fcntl.flock", lock_late)
     with holding(tmp_path, "--run-dir"):
         assert removals
-        assert (tmp_path / NAME).read_text().startswith("process")
+        assert (tmp_path / LOCK_NAME).read_text().startswith("process")
 
 
 def test_nothing_is_left_of_a_lock_nor_of_the_folders_made_for_it(tmp_path: Path) -> None:
@@ -125,7 +120,7 @@ def test_a_file_system_without_locks_gets_a_warning(
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("fcntl.lockf", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     with holding(tmp_path, "--run-dir"):
         assert "keeps no locks" in capsys.readouterr().err
 

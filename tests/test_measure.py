@@ -12,7 +12,7 @@ from face_photos import drawn_face, mirrored_copy, write_faces
 
 from core.cli import UserError
 from core.images import write_photo
-from core.near_duplicates import groups, lookalikes, picture_hash
+from core.near_duplicates import find_near_duplicates, groups, image_hash
 from preprocessing.detectors import detector_named
 from synthesis.builder import labels, measure
 from synthesis.builder.labels import Label, labeller_named, read_labels
@@ -105,8 +105,8 @@ def test_copies_are_recognised_and_other_people_are_not() -> None:
     larger = cv2.resize(photos[1], None, fx=1.7, fy=1.7, interpolation=cv2.INTER_CUBIC)
     brighter = np.clip(photos[2] * 1.15 + 8, 0, 255).astype(np.uint8)
     pictures = [*photos, jpeg, larger, brighter, mirrored_copy(photos[3])]
-    assert lookalikes([picture_hash(picture) for picture in pictures]) == [(0, 12), (1, 13), (2, 14), (3, 15)]
-    assert lookalikes([]) == []
+    assert find_near_duplicates([image_hash(picture) for picture in pictures]) == [(0, 12), (1, 13), (2, 14), (3, 15)]
+    assert find_near_duplicates([]) == []
 
 
 def test_groups_join_through_a_chain() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from core.cli import UserError
-from core.parallel import spread
+from core.parallel import run_parallel
 
 
 def squarer() -> Callable[[int], int]:
@@ -27,9 +27,9 @@ def die(_: int) -> int:
 
 def test_work_over_processes_is_the_same_work() -> None:
     numbers = range(200)
-    assert sorted(spread(squarer, numbers, 2)) == [number * number for number in numbers]
+    assert sorted(run_parallel(squarer, numbers, 2)) == [number * number for number in numbers]
 
 
 def test_a_dead_process_is_an_error_with_advice() -> None:
     with pytest.raises(UserError, match=r"fewer processes at once \(--jobs or --workers\)"):
-        list(spread(dying, range(200), 2))
+        list(run_parallel(dying, range(200), 2))

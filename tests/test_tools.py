@@ -75,7 +75,7 @@ def test_a_long_name_loses_its_middle_and_other_letters_are_marked() -> None:
 
 
 def test_a_sheet_of_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         contact_sheet([])
 
 

@@ -25,10 +25,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.cli import UserError, command_parser, progress, run_cli
-from core.disk import require_room
-from core.files import read_json, replacing, write_json
-from core.locks import NAME as LOCK_NAME
-from core.locks import holding
+from core.files import LOCK_NAME, holding, read_json, replacing, require_room, write_json
 from storage.layouts import Dataset, Photo, parse_person, scan
 from synthesis.layout import UNKNOWN_RACE, layout_named, refuse_other
 

@@ -20,7 +20,7 @@ from evaluation.logits import LogitTable, average_tables, join_held_out, log_sof
 from evaluation.results import known_values
 from evaluation.scores import COMBINED
 from storage.crops import load_crops
-from storage.label_corrections import overlay_path
+from storage.label_corrections import corrections_path
 from storage.run_dir import OOF, read_config, read_run
 
 Runs = tuple[Path, Path]
@@ -76,7 +76,7 @@ def label_note(runs: Runs) -> str:
         _refuse(runs, "age groups that begin at", baseline.age_edges, other.age_edges)
     if baseline.train_hash == other.train_hash:
         return ""
-    fixes = [path.read_bytes() if path.exists() else b"" for path in map(overlay_path, runs)]
+    fixes = [path.read_bytes() if path.exists() else b"" for path in map(corrections_path, runs)]
     if fixes[0] == fixes[1] or len({load_crops(Path(run.crop_dir), "train").hash for run in (baseline, other)}) > 1:
         _refuse(runs, "training crops of hash", baseline.train_hash, other.train_hash)
     return f"{runs[1]} learned from other label fixes than {runs[0]}; both are scored on the labels of {runs[0]}"

@@ -16,6 +16,8 @@ from core.files import replacing
 from storage.run_dir import BACKBONES
 
 DIGEST = "sha256"
+STATE_COPIES = 4
+"""A state holds the model, the optimiser's two moments, and weights averaged over the training."""
 _NAME_DIGITS = 16
 
 
@@ -80,6 +82,14 @@ def load_state(path: Path, model: nn.Module, optimizer: Optimizer) -> dict:
             states.setdefault(int(index), {})[entry] = _laid_out_like(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return json.loads(metadata["progress"])
+
+
+def training_bytes(weights: int, folds: int, at_once: int) -> int:
+    """Return the most bytes on the disk that training `folds` folds needs, `at_once` of them at the same time.
+
+    `weights` is the size of one network in bytes. Weights and states are written aside before their predecessors go.
+    """
+    return weights * (folds + min(folds, at_once) * (1 + 2 * STATE_COPIES))
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:

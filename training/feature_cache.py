@@ -20,10 +20,10 @@ from torch.utils.data import Dataset
 
 from core import files
 from core.cli import UserError, progress
-from core.disk import require_room
+from core.files import require_room
 from dataset import Draw, seed_steps, train_transform
 from model import OnPixels, backbone_tensors, build_model, head_on_features, normalisation
-from storage.crop_cache import open_pixels, store_path
+from storage.crop_cache import crop_cache_path, open_crop_cache
 from storage.crops import Crops
 from storage.run_dir import BACKBONES
 from training import checkpoints
@@ -100,7 +100,7 @@ class Shard:
             views = [view for image, name in zip(images, ids, strict=True) for view in self.views.of(image, name)]
             features = features_of(model, np.stack(views), self.backbone, device)
             parts.append(features.reshape(len(ids), self.views.count, -1))
-        files.write_array(self.path, np.concatenate(parts), any_rank=True)
+        files.write_array(self.path, np.concatenate(parts))
         return len(self.image_ids)
 
 
@@ -193,12 +193,12 @@ def open_features(crops: Crops, backbone: FrozenBackbone, views: Views, *, devic
     with progress(None, title="features", total=sum(len(shard.image_ids) for shard in shards)) as bar:
         for shard in shards:
             bar.update(make(shard))
-    return FeatureCache(_folder(crops, backbone, views), open_pixels(crops, backbone.size).image_ids)
+    return FeatureCache(_folder(crops, backbone, views), open_crop_cache(crops, backbone.size).image_ids)
 
 
 def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
     """Return the work that is still to be done. Removes features of crops that have changed since."""
-    pixels, folder = open_pixels(crops, backbone.size), _folder(crops, backbone, views)
+    pixels, folder = open_crop_cache(crops, backbone.size), _folder(crops, backbone, views)
     files.remove_stale(folder)
     _remove_superseded(folder)
     image_ids = pixels.image_ids
@@ -237,7 +237,7 @@ def _folder(crops: Crops, backbone: FrozenBackbone, views: Views) -> Path:
     # "looks": the name of the views in the caches that users have.
     made_by = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(views), "format": [_FORMAT, SHARD]}
     key = files.text_hash([json.dumps(made_by, sort_keys=True)])
-    return crops.crop_dir / FOLDER / f"{store_path(crops, backbone.size).stem}-{key}"
+    return crops.crop_dir / FOLDER / f"{crop_cache_path(crops, backbone.size).stem}-{key}"
 
 
 def _shard_path(folder: Path, number: int) -> Path:

@@ -55,7 +55,7 @@ def train_fold(run_dir: Path, data: FoldData, config: Config, *, overwrite: bool
     if overwrite and distributed.is_first() and fold_dir.exists():
         shutil.rmtree(fold_dir)
     distributed.wait_for_all()
-    begin_fold(fold_dir, {**data.identity(config), **fold_input.config_entry})
+    begin_fold(fold_dir, {**data.identity(config), **fold_input.config_entry}, write=distributed.is_first())
     progress = resume(fold_dir, training)
     run_epochs(fold_dir, training, progress)
     finish(fold_dir, training, progress)
@@ -65,7 +65,9 @@ def run_epochs(fold_dir: Path, training: FoldTraining, progress: Progress) -> No
     """Train until the last epoch, or until the out-of-fold macro-F1 has not risen for `patience` epochs."""
     data, config = training.data, training.config
     tracker = open_tracker(fold_dir, config.tracker if distributed.is_first() else NONE, config.learned())
-    with progress_bar(None, title=data.title, total=photos_left(training, progress)) as bar:
+    with progress_bar(
+        None, title=data.title, total=photos_left(training, progress), shown=distributed.is_first()
+    ) as bar:
         while not progress.is_over(config):
             row = run_epoch(training, progress, bar)
             record(fold_dir, training, progress, row)
@@ -83,7 +85,7 @@ def run_epoch(training: FoldTraining, progress: Progress, bar: tqdm) -> dict:
     training.sampler.epoch = epoch
     first_step = epoch * steps_per_epoch(len(training.train_loader), config.accumulate)
     result = training.trainer.train_one_epoch(training.train_loader, first_step=first_step, bar=bar)
-    distributed.align(training.learner)
+    distributed.broadcast_buffers(training.learner)
     return {
         "epoch": epoch + 1,
         "train_loss": result.loss,
@@ -102,8 +104,12 @@ def record(fold_dir: Path, training: FoldTraining, progress: Progress, row: dict
     progress.epoch = row["epoch"]
     progress.history.append(row)
     progress.scaler = training.precision.scaler.state_dict()
-    if "macro_f1" in row and (training.config.keep == "last" or row["macro_f1"] > progress.best_macro_f1):
+    is_best = "macro_f1" in row and (training.config.keep == "last" or row["macro_f1"] > progress.best_macro_f1)
+    if is_best:
         progress.best_epoch, progress.best_macro_f1 = row["epoch"], row["macro_f1"]
+    if not distributed.is_first():
+        return
+    if is_best:
         checkpoints.save_weights(fold_dir / MODEL, training.saved)
     files.write_csv(fold_dir / HISTORY, pd.DataFrame(progress.history))
     checkpoints.save_state(fold_dir / STATE, training.saved, training.optimizer, asdict(progress))
@@ -127,6 +133,8 @@ def finish(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
     image_ids = data.part(out_of_fold=True)[0].image_ids
     options = PredictOptions(config.device, config.workers, config.tta, f"{data.title} out of fold")
     prediction = predict_cached(load_predictor(fold_dir, data.task), training.cache, image_ids, options)
+    if not distributed.is_first():
+        return
     write_prediction(fold_dir / OOF, data.task, image_ids, prediction)
     files.write_json(fold_dir / DONE, {"best_epoch": progress.best_epoch, "macro_f1": progress.best_macro_f1})
     (fold_dir / STATE).unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from core.tasks import Task
 from dataset import PersonSampler, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights, loss_named, soften
 from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups
-from storage.crop_cache import PixelStore
+from storage.crop_cache import CropCache
 from storage.crops import Crops
 from storage.run_dir import FORMAT
 from training.config import Config
@@ -83,7 +83,7 @@ class FoldTraining:
 
     data: FoldData
     config: Config
-    cache: PixelStore | FeatureCache
+    cache: CropCache | FeatureCache
     model: OnPixels
     learner: nn.Module
     saved: nn.Module

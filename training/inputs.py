@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core import distributed
 from core.cli import progress
 from dataset import CropDataset, eval_transform, make_loader, train_transform
 from model import OnPixels, head_on_features, head_weights
-from storage.crop_cache import PixelStore, open_pixels, shrink
+from storage.crop_cache import CropCache, open_crop_cache, shrink
 from storage.crops import Crops
 from storage.run_dir import BACKBONE_FILE, backbone_path
 from training.config import Config
@@ -85,15 +86,15 @@ class PixelInput:
         self.open(crops)
         return []
 
-    def open(self, crops: Crops, *, device: str = "auto") -> PixelStore:
+    def open(self, crops: Crops, *, device: str = "auto") -> CropCache:
         """Open the crop cache of all these crops, which is made first if need be."""
-        return open_pixels(crops, self.size)
+        return open_crop_cache(crops, self.size)
 
-    def train_set(self, cache: PixelStore, image_ids: Sequence[str], targets: Tensor) -> CropDataset:
+    def train_set(self, cache: CropCache, image_ids: Sequence[str], targets: Tensor) -> CropDataset:
         """Return the dataset of augmented crops."""
         return CropDataset(cache, cache.rows(image_ids), train_transform(self.config.augment), targets)
 
-    def eval_set(self, cache: PixelStore, image_ids: Sequence[str]) -> CropDataset:
+    def eval_set(self, cache: CropCache, image_ids: Sequence[str]) -> CropDataset:
         """Return the dataset of plain crops, without targets."""
         return CropDataset(cache, cache.rows(image_ids), eval_transform())
 
@@ -110,7 +111,7 @@ class PixelInput:
         return network
 
     def cached_outputs(
-        self, model: OnPixels, cache: PixelStore, image_ids: Sequence[str], options: PredictOptions
+        self, model: OnPixels, cache: CropCache, image_ids: Sequence[str], options: PredictOptions
     ) -> Tensor:
         """Return the network's outputs (N, K) for cached crops."""
         device = pick_device(options.device)
@@ -131,7 +132,7 @@ class PixelInput:
 
     def _outputs(self, model: OnPixels, batches: Iterable, total: int, options: PredictOptions) -> Tensor:
         device = pick_device(options.device)
-        with progress(None, title=options.title, total=total) as bar:
+        with progress(None, title=options.title, total=total, shown=distributed.is_first()) as bar:
             return predict(
                 place(model, device, self.config.channels_last),
                 batches,

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from core import distributed
 from core.cli import UserError, cpu_count, progress
-from core.disk import require_room, training_bytes
+from core.files import require_room
 from storage.run_dir import fold_dir_of, is_done
+from training.checkpoints import training_bytes
 from training.config import Config
 from training.device import pick_device, prepare_process
 from training.feature_cache import Shard, shard_maker
@@ -109,7 +110,7 @@ def make_features(shards: Sequence[Shard], *, device: str, threads: int, at_once
     print(f"features of {photos} photos, for all folds", flush=True)
     start = partial(shard_maker, threads, device)
     launched = launch(replace(resources, processes=min(at_once, len(shards))), start, shards)
-    with closing(launched) as made, progress(None, title="features", total=photos) as bar:
+    with closing(launched) as made, progress(None, title="features", total=photos, shown=distributed.is_first()) as bar:
         for number in made:
             bar.update(number)
 

@@ -11,8 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from core import parallel
-from core.cli import positive_int
-from core.tables import row_named
+from core.cli import positive_int, row_named
 from training.launcher_types import Item, Resources, Result, Start
 
 
@@ -25,7 +24,7 @@ class Launcher:
 
 
 def _spread_here(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
-    return parallel.spread(start, items, resources.processes, large=resources.shard == 1)
+    return parallel.run_parallel(start, items, resources.processes, large=resources.shard == 1)
 
 
 def _spread_over_ray(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:

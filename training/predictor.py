@@ -14,7 +14,7 @@ from core.cropping import CropSettings
 from core.tasks import Task, task_named
 from evaluation.logits import make_table, write_table
 from model import OnPixels, build_model
-from storage.crop_cache import PixelStore
+from storage.crop_cache import CropCache
 from storage.crops import Crops
 from storage.run_dir import CONFIG, MODEL, read_config_of
 from training import checkpoints
@@ -85,7 +85,7 @@ def predict_crops(predictor: Predictor, crops: Crops, options: PredictOptions) -
 
 
 def predict_cached(
-    predictor: Predictor, cache: PixelStore | FeatureCache, image_ids: Sequence[str], options: PredictOptions
+    predictor: Predictor, cache: CropCache | FeatureCache, image_ids: Sequence[str], options: PredictOptions
 ) -> Prediction:
     """Predict some crops of a cache that the fold's input has opened."""
     return _read(predictor.head, predictor.input.cached_outputs(predictor.model, cache, image_ids, options))

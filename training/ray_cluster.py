@@ -82,8 +82,7 @@ def _do_shard(start: Start, folder: str, shard: Sequence[Item]) -> tuple[list[Re
 def _cluster(resources: Resources) -> Iterator[None]:
     """Connect to the cluster, or start one on this machine's cores that ends with the work."""
     where = {"address": resources.address} if resources.address else {"address": "local", "num_cpus": cpu_count()}
-    # No statistics go out, and no page is served.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # No page is served.
     page = {} if resources.address else {"include_dashboard": False}
     try:
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, **where, **page)

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from core.cli import UserError
+from core.cli import UserError, row_named
 from core.files import write_text
-from core.tables import row_named
 from storage.run_dir import run_dir_of
 
 Settings = Mapping[str, Any]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from core.boxes import carry_points
-from core.tables import row_named
+from core.cli import row_named
 
 COARSE = 4
 WIDTH, HEIGHT = 96, 128

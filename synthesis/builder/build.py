@@ -28,10 +28,10 @@ import numpy as np
 import pandas as pd
 
 from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
+from core.contact_sheet import photo_grid
 from core.files import file_sha256, read_json, text_hash, write_csv, write_json
-from core.images import fingerprint
-from core.parallel import spread
-from core.sheets import write_sheets
+from core.images import fingerprint, write_photo
+from core.parallel import run_parallel
 from synthesis.builder.labels import Label, labeller_named, labeller_names, read_labels
 from synthesis.builder.measure import list_photos, measure_photos
 from synthesis.builder.photos import Sitting, manifest_rows, painter
@@ -41,6 +41,7 @@ from synthesis.layout import EvalPhoto, Identity, Layout, deal_masks, layout_nam
 BUILD_VERSION = 1
 RECORD_NAME = "build.json"
 WORK_DIR = ".work"
+SHEET_PHOTOS = 32
 TRAIN_STREAM, EVAL_STREAM, CHOICE_STREAM, MASK_STREAM = 11, 12, 13, 14
 
 
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sittings = plan_sittings(choice, settings)
     _paint(settings.faces, root, sittings, args.workers)
     manifest = _write_tables(root, sittings, choice, settings)
-    sheets = write_sheets(root, manifest, root / "sheets")
+    sheets = _write_sheets(root, manifest)
     _finish(root, args.out)
     print(
         f"{args.out}: {len(choice.train)} people with 7 photos each to train on, {len(choice.evaluation)} others "
@@ -115,6 +116,19 @@ def _unfinished(out: Path, record: dict) -> Path:
         raise UserError(f"{root} is in the way and holds something else; name another --out, or remove it")
     write_json(root / RECORD_NAME, record)
     return root
+
+
+def _write_sheets(root: Path, manifest: pd.DataFrame) -> list[str]:
+    """Write a contact sheet of up to 32 photos for each kind of mask, each wrong way, and bare faces; return names."""
+    worn = manifest["mask_wear"].eq("worn")
+    sheet_of = ("kind_" + manifest["mask_kind"]).where(worn, "wrong_" + manifest["mask_wear"])
+    sheet_of = sheet_of.where(manifest["mask_kind"].ne(""), "bare")
+    names = sorted(set(sheet_of))
+    for name in names:
+        paths = manifest["path"][sheet_of == name].tolist()
+        some = np.linspace(0, len(paths) - 1, min(len(paths), SHEET_PHOTOS)).round().astype(int)
+        write_photo(root / "sheets" / f"{name}.jpg", photo_grid([root / paths[place] for place in some]), quality=85)
+    return names
 
 
 def _finish(root: Path, out: Path) -> None:
@@ -193,7 +207,7 @@ def _paint(faces_dir: Path, root: Path, sittings: Sequence[Sitting], workers: in
     total = sum(len(sitting.photos) for sitting in sittings)
     with (
         progress(None, title="photos", total=total) as bar,
-        closing(spread(partial(painter, faces_dir, root), todo, workers)) as painted,
+        closing(run_parallel(partial(painter, faces_dir, root), todo, workers)) as painted,
     ):
         bar.update(total - sum(len(sitting.photos) for sitting in todo))
         for count in painted:

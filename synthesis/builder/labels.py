@@ -14,9 +14,8 @@ from types import ModuleType
 
 import numpy as np
 
-from core.cli import UserError
+from core.cli import UserError, row_named
 from core.files import read_csv, require_unique
-from core.tables import row_named
 from preprocessing.detectors import Face
 from storage.layouts import OLDEST
 from synthesis.layout import GENDERS, UNKNOWN_RACE

@@ -18,8 +18,8 @@ from core.boxes import Box, carry_points, main_face
 from core.cli import UserError, progress
 from core.files import read_json, write_json
 from core.images import UnreadablePhoto, is_photo_name, read_photo
-from core.near_duplicates import picture_hash
-from core.parallel import spread
+from core.near_duplicates import image_hash
+from core.parallel import run_parallel
 from preprocessing.detectors import Detect, Face, detector_named
 from preprocessing.views import View, take
 from synthesis.builder.labels import Label, Labeller, labeller_named
@@ -95,7 +95,7 @@ def measure_photos(
     known = {row.file: row for row in _read_blocks(work_dir)}
     todo = [name for name in names if name not in known]
     block: list[Measured] = []
-    with closing(spread(partial(measurer, faces_dir, labeller), todo, workers)) as results:
+    with closing(run_parallel(partial(measurer, faces_dir, labeller), todo, workers)) as results:
         try:
             for row in progress(results, title="faces", total=len(todo)):
                 block.append(row)
@@ -133,7 +133,7 @@ def _measure(faces_dir: Path, name: str, *, detect: Detect, label: Labeller | No
     except UnreadablePhoto as error:
         return Measured(name, "unreadable", error.reason)
     height, width = photo.shape[:2]
-    seen = Measured(name, width=width, height=height, looks=picture_hash(photo), digest=_digest(faces_dir / name))
+    seen = Measured(name, width=width, height=height, looks=image_hash(photo), digest=_digest(faces_dir / name))
     faces = find_faces(photo, detect)
     main = main_face(faces, (width, height))
     if main is None:

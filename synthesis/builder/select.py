@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from core.cli import UserError
-from core.near_duplicates import groups, lookalikes
+from core.near_duplicates import find_near_duplicates, groups
 from core.tasks import AgeEdges, age_group
 from synthesis.builder.labels import Label
 from synthesis.builder.measure import Measured
@@ -116,7 +116,7 @@ def _fault(face: Measured, label: Label | None, limits: Limits) -> tuple[str, st
 def without_copies(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejected]]:
     """One of every picture, the one with the largest and sharpest face, so that no picture can be on both sides."""
     ranked = sorted(candidates, key=lambda one: (-one.face.face_height, -one.face.sharpness, one.face.file))
-    first = groups(len(ranked), lookalikes([one.face.looks for one in ranked]))
+    first = groups(len(ranked), find_near_duplicates([one.face.looks for one in ranked]))
     kept = [one for place, one in enumerate(ranked) if first[place] == place]
     rejected = [_copy_of(ranked[first[place]], one) for place, one in enumerate(ranked) if first[place] != place]
     return sorted(kept, key=lambda one: one.face.file), rejected

@@ -23,7 +23,7 @@ from core import tasks
 from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
 from core.files import read_json, write_json
 from core.images import write_photo
-from core.parallel import spread
+from core.parallel import run_parallel
 from synthesis.camera import random_camera, take_photo
 from synthesis.drawn.person import OLDEST, YOUNGEST, Person, random_person
 from synthesis.drawn.portrait import draw_person
@@ -155,7 +155,7 @@ def _draw_photos(root: Path, sittings: list[Sitting], workers: int) -> None:
     total = sum(len(sitting.photos) for sitting in sittings)
     with (
         progress(None, title="sample people", total=total) as bar,
-        closing(spread(partial(_drawer, root), sittings, workers)) as drawn,
+        closing(run_parallel(partial(_drawer, root), sittings, workers)) as drawn,
     ):
         for count in drawn:
             bar.update(count)

@@ -12,16 +12,19 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_data import FAST, Toy, table
+from toy_data import FAST, Toy, ToyRun, table
 
+import ensemble
 import train
 from core import distributed
 from core.cli import UserError
-from core.files import write_array, write_text
 from core.tasks import task_named
 from dataset import PersonSampler
 from evaluation.metrics import confusion_matrix, macro_f1
 from model import build_model, head_weights
+from storage.crops import load_crops
+from storage.folds import load_or_make_folds, plan_folds
+from storage.run_dir import begin_fold, begin_run, describe_run
 from training.device import seed_everything
 from training.predictor import load_predictor
 
@@ -90,15 +93,22 @@ class TestShares:
         with pytest.raises(UserError, match="--batch-size 32: allowed with 3 processes are multiples of 3"):
             distributed.share_of_batch(32)
 
-    def test_other_ranks_write_nothing_but_their_share_of_a_store(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_a_rank_in_the_environment_alone_changes_nothing(
+        self, run_copy: ToyRun, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("RANK", "1")
-        write_text(tmp_path / "new" / "file.txt", "text")
-        write_array(tmp_path / "new" / "all.npy", np.arange(3))
+        assert (distributed.number(), distributed.is_first()) == (0, True)
+        (run_copy.run_dir / "age.csv").unlink(missing_ok=True)
+        ensemble.main(["--run-dir", str(run_copy.run_dir)])
+        assert (run_copy.run_dir / "age.csv").exists()
+
+    def test_ranks_above_0_leave_the_shared_files_of_a_run_to_rank_0(self, toy: Toy, tmp_path: Path) -> None:
+        crops, split = load_crops(toy.crop_dir, "train"), {"folds": 3, "age_edges": (25, 40)}
+        begin_run(tmp_path, describe_run(crops, **split, fold_seed=0), write=False)
+        expected = plan_folds(tmp_path, crops, **split, seed=0)
+        assert load_or_make_folds(tmp_path, crops, **split, seed=0, write=False) == expected
+        begin_fold(tmp_path / "age" / "fold0", {}, write=False)
         assert list(tmp_path.iterdir()) == []
-        write_array(tmp_path / "new" / "share.npy", np.arange(3), any_rank=True)
-        assert [path.name for path in (tmp_path / "new").iterdir()] == ["share.npy"]
 
 
 @pytest.fixture(scope="module", params=[(), ("--backbone-lr", "0")], ids=["whole network", "head on stored features"])

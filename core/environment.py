@@ -1,0 +1,87 @@
+"""Settings of the process that libraries read when they are loaded, and the refusal of network connections.
+
+`--offline`, or OFFLINE=1 in the environment, refuses every connection to another machine. Python's own sockets are
+refused by an audit hook, which cannot be removed again; processes started later inherit the variable. Loopback and
+Unix sockets stay allowed. Libraries that open sockets in C are out of the hook's reach: `unshare -rn` before the
+command stops them too.
+"""
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from core.errors import UserError
+
+OFFLINE = "OFFLINE"
+_NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
+    # From 1.29 on, onnxruntime uploads usage data and keeps a file of it under HOME.
+    "ORT_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    # albumentations looks for a newer version at import.
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    "DO_NOT_TRACK": "1",
+})  # fmt: skip
+_HUB_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+_HOST_OF = {
+    "socket.connect": lambda _, address: address[0] if isinstance(address, tuple) else None,
+    "socket.sendto": lambda _, address: address[0] if isinstance(address, tuple) else None,
+    "socket.sendmsg": lambda _, address: address[0] if isinstance(address, tuple) else None,
+    "socket.getaddrinfo": lambda host, *_: host,
+    "socket.gethostbyname": lambda host: host,
+}
+"""Audit events (https://docs.python.org/3/library/audit_events.html) that name a host, and the host among their
+arguments."""
+
+
+def prepare_environment() -> None:
+    """Switch off telemetry and update checks of all libraries, and connections where OFFLINE is set.
+
+    `core/__init__.py` calls it. A variable that the user has set is left as it is.
+    """
+    for name, value in _NO_TELEMETRY.items():
+        os.environ.setdefault(name, value)
+    # Waiting OpenMP threads sleep instead of spinning: a few percent slower on an idle machine, many times faster on
+    # one whose cores are shared with loader processes or other programs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.environ.get(OFFLINE, "") not in ("", "0"):
+        go_offline()
+
+
+def go_offline() -> None:
+    """Refuse connections from now on, in this process and in those it starts."""
+    os.environ[OFFLINE] = "1"
+    os.environ.update(dict.fromkeys(_HUB_OFFLINE, "1"))
+    # The hub's client has read its variable if it is loaded already; told so, it uses what it has stored before.
+    if "huggingface_hub.constants" in sys.modules:
+        sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE = True
+    sys.addaudithook(_refuse_connection)
+
+
+def _refuse_connection(event: str, arguments: tuple) -> None:
+    """Raise UserError, not OSError: clients of the network try again after an OSError, for minutes."""
+    if event not in _HOST_OF:
+        return
+    host = _HOST_OF[event](*arguments)
+    if host is not None and not _is_this_machine(host):
+        raise UserError(f"--offline: a connection to {_text(host)} was asked for and is refused")
+
+
+def _is_this_machine(host: str | bytes) -> bool:
+    name = _text(host)
+    if name in ("", "localhost", socket.gethostname()):
+        return True
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _text(host: str | bytes) -> str:
+    return host.decode("ascii", "replace") if isinstance(host, bytes) else host
