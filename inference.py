@@ -147,13 +147,14 @@ def job_predictor(crops: Crops, threads: int) -> Callable[[PredictionJob], None]
 
 def predict_fold(job: PredictionJob, *, crops: Crops, backbones: dict) -> None:
     """Write eval.csv of one fold."""
+    from training.inputs import PredictOptions
     from training.predictor import load_predictor, predict_crops, write_prediction
 
     stamp, stamp_path = job.stamp(crops), job.output_dir / STAMP
     require_room(job.output_dir, ROW_BYTES * len(crops.image_ids), "inference")
     predictor = load_predictor(job.fold_dir, job.task, backbones)
-    options = {"device": job.device, "workers": job.workers, "tta": stamp["tta"], "title": job.title}
-    prediction = predict_crops(predictor, crops, **options)
+    options = PredictOptions(job.device, job.workers, stamp["tta"], job.title)
+    prediction = predict_crops(predictor, crops, options)
     stamp_path.unlink(missing_ok=True)
     write_prediction(job.output_dir / EVAL, task_named(job.task), crops.image_ids, prediction)
     if job.output_dir != job.fold_dir:

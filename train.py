@@ -11,7 +11,7 @@ is done is left alone, an interrupted one goes on after its last epoch. Settings
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, name_some, not_negative, run_cli
@@ -44,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.show_settings:
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
-    # Rank 0 holds the folder, and writes in it, for all ranks of torchrun.
-    with distributed.joined(), holding(args.run_dir, "--run-dir") if distributed.is_first() else nullcontext():
+    with distributed.joined(), ExitStack() as stack:
+        # Rank 0 holds the folder, and writes, for all ranks.
+        if distributed.is_first():
+            stack.enter_context(holding(args.run_dir, "--run-dir"))
         crops = training_crops(args)
         labels_of = {task.name: crops.labels(task, configs[task.name].age_edges) for task in tasks}
         run, fold_of = plan_run(args.run_dir, crops, configs[tasks[0].name])

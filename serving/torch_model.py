@@ -12,6 +12,7 @@ from core.cropping import CropSettings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
 from serving.types import Scores
 from storage.run_dir import CONFIG, finished_folds, read_run, trained_tasks
+from training.inputs import PredictOptions
 from training.predictor import BackboneTensors, Predictor, load_predictor, predict_images
 
 
@@ -45,7 +46,7 @@ class TrainedRun:
         """Scores of a task. `features` holds those of frozen backbones, each of which runs once for all folds."""
         predictors = self.folds[task]
         predictions = [
-            predict_images(predictor, crops, device=self.device, tta=predictor.config.tta, features=features)
+            predict_images(predictor, crops, PredictOptions(self.device, tta=predictor.config.tta), features)
             for predictor in predictors
         ]
         values = [prediction.value for prediction in predictions if prediction.value is not None]

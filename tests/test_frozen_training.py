@@ -35,7 +35,7 @@ from training.config import resolve
 from training.engine import Trainer
 from training.feature_cache import FeatureDataset
 from training.fold_setup import FoldData, FoldTraining, prepare_fold
-from training.inputs import PixelInput
+from training.inputs import PixelInput, PredictOptions
 from training.predictor import Prediction, Predictor, load_predictor, predict_crops, predict_images
 
 pytest_plugins = ("toy_fixtures",)
@@ -96,7 +96,7 @@ def backbones_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def whole_network(predictor: Predictor, images: Sequence[np.ndarray], *, tta: str = "flip") -> Prediction:
     """What the whole network predicts from pixels, features aside."""
     on_pixels = replace(predictor, input=PixelInput(predictor.config, predictor.input.size))
-    return predict_images(on_pixels, images, device="cpu", tta=tta)
+    return predict_images(on_pixels, images, PredictOptions("cpu", tta=tta))
 
 
 def pictures_of(crop_dir: Path, split: str) -> dict[str, np.ndarray]:
@@ -183,7 +183,7 @@ class TestTraining:
     @pytest.mark.parametrize("tta", ["none", "flip"])
     def test_crops_of_a_split(self, tta: str, run_dir: Path, crop_dir: Path) -> None:
         predictor = load_predictor(run_dir / "gender" / "fold0", "gender")
-        found = predict_crops(predictor, load_crops(crop_dir, "eval"), device="cpu", workers=0, tta=tta, title="")
+        found = predict_crops(predictor, load_crops(crop_dir, "eval"), PredictOptions("cpu", 0, tta))
         assert_close(found.logits, whole_network(predictor, eval_pictures(crop_dir), tta=tta).logits)
 
     def test_a_second_run_does_nothing(self, run_dir: Path, crop_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

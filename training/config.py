@@ -53,10 +53,7 @@ class Config:
         3.0, "head values: standard deviation of the softened target, in the value's unit", low=0.01, high=1000
     )
     class_share: float = _setting(
-        0.5,
-        "head values: weight of the loss over classes, 0 to 1; 0.5 for every task if a flag of the loss is given",
-        low=0,
-        high=1,
+        0.5, "head values: weight of the loss over classes, 0 to 1; 0.5 if a flag of the loss is given", low=0, high=1
     )
     age_edges: tuple[int, int] = _setting((25, 40), "first age of the middle and of the old group")
     folds: int = _setting(5, "number of folds", low=2, high=100)

@@ -23,6 +23,7 @@ from training.config import Config
 from training.device import seed_everything
 from training.engine import predict, steps_per_epoch
 from training.fold_setup import FoldData, FoldTraining, prepare_fold
+from training.inputs import PredictOptions
 from training.predictor import load_predictor, predict_cached, write_prediction
 from training.tracking import NONE, open_tracker
 
@@ -63,9 +64,10 @@ def train_fold(run_dir: Path, data: FoldData, config: Config, *, overwrite: bool
 def run_epochs(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
     """Train until the last epoch, or until the out-of-fold macro-F1 has not risen for `patience` epochs."""
     data, config = training.data, training.config
-    is_first, total = distributed.is_first(), photos_left(training, progress)
-    tracker = open_tracker(fold_dir, config.tracker if is_first else NONE, config.learned())
-    with progress_bar(None, title=data.title, total=total, shown=is_first) as bar:
+    tracker = open_tracker(fold_dir, config.tracker if distributed.is_first() else NONE, config.learned())
+    with progress_bar(
+        None, title=data.title, total=photos_left(training, progress), shown=distributed.is_first()
+    ) as bar:
         while not progress.is_over(config):
             row = run_epoch(training, progress, bar)
             record(fold_dir, training, progress, row)
@@ -129,9 +131,8 @@ def finish(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
     distributed.wait_for_all()
     data, config = training.data, training.config
     image_ids = data.part(out_of_fold=True)[0].image_ids
-    options = {"device": config.device, "workers": config.workers, "tta": config.tta}
-    predictor = load_predictor(fold_dir, data.task)
-    prediction = predict_cached(predictor, training.cache, image_ids, **options, title=f"{data.title} out of fold")
+    options = PredictOptions(config.device, config.workers, config.tta, f"{data.title} out of fold")
+    prediction = predict_cached(load_predictor(fold_dir, data.task), training.cache, image_ids, options)
     if not distributed.is_first():
         return
     write_prediction(fold_dir / OOF, data.task, image_ids, prediction)

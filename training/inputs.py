@@ -20,7 +20,7 @@ from storage.crop_cache import CropCache, open_crop_cache, shrink
 from storage.crops import Crops
 from storage.run_dir import BACKBONE_FILE, backbone_path
 from training.config import Config
-from training.device import Precision, pick_workers, place, to_device
+from training.device import Precision, pick_device, pick_workers, place, to_device
 from training.engine import predict
 from training.feature_cache import (
     MIRRORED,
@@ -39,6 +39,16 @@ from training.feature_cache import (
 
 EVAL_BATCH_FACTOR = 2
 """Prediction keeps no gradients, so larger batches fit than in training."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Device, loader processes, test-time augmentation ("none" or "flip") and title of the progress bar."""
+
+    device: str = "auto"
+    workers: int = -1
+    tta: str = "none"
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,42 +111,34 @@ class PixelInput:
         return network
 
     def cached_outputs(
-        self,
-        model: OnPixels,
-        cache: CropCache,
-        image_ids: Sequence[str],
-        *,
-        device: torch.device,
-        workers: int,
-        tta: str,
-        title: str,
+        self, model: OnPixels, cache: CropCache, image_ids: Sequence[str], options: PredictOptions
     ) -> Tensor:
         """Return the network's outputs (N, K) for cached crops."""
+        device = pick_device(options.device)
         loader = make_loader(
             self.eval_set(cache, image_ids),
             batch_size=eval_batch_size(self.config),
-            workers=pick_workers(workers, device, augments=False),
+            workers=pick_workers(options.workers, device, augments=False),
             pin_memory=device.type == "cuda",
         )
-        return self._outputs(model, loader, len(image_ids), device=device, tta=tta, title=title)
+        return self._outputs(model, loader, len(image_ids), options)
 
     def image_outputs(
-        self, model: OnPixels, images: Sequence[np.ndarray], *, device: torch.device, tta: str, features: dict
+        self, model: OnPixels, images: Sequence[np.ndarray], options: PredictOptions, features: dict
     ) -> Tensor:
         """Return the network's outputs (N, K) for crops (h, w, 3) uint8 RGB in memory."""
         batches = ((some, None, numbers) for numbers, some in shrunk_batches(self, images))
-        return self._outputs(model, batches, len(images), device=device, tta=tta, title="")
+        return self._outputs(model, batches, len(images), options)
 
-    def _outputs(
-        self, model: OnPixels, batches: Iterable, total: int, *, device: torch.device, tta: str, title: str
-    ) -> Tensor:
-        with progress(None, title=title, total=total, shown=distributed.is_first()) as bar:
+    def _outputs(self, model: OnPixels, batches: Iterable, total: int, options: PredictOptions) -> Tensor:
+        device = pick_device(options.device)
+        with progress(None, title=options.title, total=total, shown=distributed.is_first()) as bar:
             return predict(
                 place(model, device, self.config.channels_last),
                 batches,
                 precision=Precision(device, self.config.amp),
                 channels_last=self.config.channels_last,
-                tta=tta,
+                tta=options.tta,
                 bar=bar,
             )
 
@@ -201,29 +203,22 @@ class FeatureInput:
         return head_weights(network)
 
     def cached_outputs(
-        self,
-        model: OnPixels,
-        cache: FeatureCache,
-        image_ids: Sequence[str],
-        *,
-        device: torch.device,
-        workers: int,
-        tta: str,
-        title: str,
+        self, model: OnPixels, cache: FeatureCache, image_ids: Sequence[str], options: PredictOptions
     ) -> Tensor:
         """Return the head's outputs (N, K) for crops whose features are cached."""
-        return self._outputs(model, cache.batches(cache.rows(image_ids), _views(tta)), device)
+        batches = cache.batches(cache.rows(image_ids), _views(options.tta))
+        return self._outputs(model, batches, pick_device(options.device))
 
     def image_outputs(
-        self, model: OnPixels, images: Sequence[np.ndarray], *, device: torch.device, tta: str, features: dict
+        self, model: OnPixels, images: Sequence[np.ndarray], options: PredictOptions, features: dict
     ) -> Tensor:
         """Return the head's outputs (N, K) for crops (h, w, 3) uint8 RGB in memory.
 
         The features are put into `features`, or taken from there if the same backbone has put them there before.
         """
-        key = (self.backbone, tta)
+        key, device = (self.backbone, options.tta), pick_device(options.device)
         if key not in features:
-            features[key] = image_features(self, model, images, device=device, tta=tta)
+            features[key] = image_features(self, model, images, device=device, tta=options.tta)
         return self._outputs(model, [features[key]], device)
 
     def _outputs(self, model: OnPixels, batches: Iterable[Tensor], device: torch.device) -> Tensor:

@@ -19,10 +19,9 @@ from storage.crops import Crops
 from storage.run_dir import CONFIG, MODEL, read_config_of
 from training import checkpoints
 from training.config import Config, from_dict
-from training.device import pick_device
 from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
-from training.inputs import TrainingInput, trained_input
+from training.inputs import PredictOptions, TrainingInput, trained_input
 
 
 @dataclass(frozen=True)
@@ -75,45 +74,32 @@ def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors 
     return Predictor(fold_dir, identity, config, model, head, fold_input)
 
 
-def predict_crops(predictor: Predictor, crops: Crops, *, device: str, workers: int, tta: str, title: str) -> Prediction:
+def predict_crops(predictor: Predictor, crops: Crops, options: PredictOptions) -> Prediction:
     """Predict all crops of a split, through the caches.
 
     UserError if they were cropped in another way than the crops of training.
     """
     refuse_other_crops(predictor.fold_dir, predictor.identity, crops)
-    cache = predictor.input.open(crops, device=device)
-    return predict_cached(predictor, cache, crops.image_ids, device=device, workers=workers, tta=tta, title=title)
+    cache = predictor.input.open(crops, device=options.device)
+    return predict_cached(predictor, cache, crops.image_ids, options)
 
 
 def predict_cached(
-    predictor: Predictor,
-    cache: CropCache | FeatureCache,
-    image_ids: Sequence[str],
-    *,
-    device: str,
-    workers: int,
-    tta: str,
-    title: str,
+    predictor: Predictor, cache: CropCache | FeatureCache, image_ids: Sequence[str], options: PredictOptions
 ) -> Prediction:
     """Predict some crops of a cache that the fold's input has opened."""
-    options = {"device": pick_device(device), "workers": workers, "tta": tta, "title": title}
-    return _read(predictor.head, predictor.input.cached_outputs(predictor.model, cache, image_ids, **options))
+    return _read(predictor.head, predictor.input.cached_outputs(predictor.model, cache, image_ids, options))
 
 
 def predict_images(
-    predictor: Predictor,
-    images: Sequence[np.ndarray],
-    *,
-    device: str = "auto",
-    tta: str = "none",
-    features: dict | None = None,
+    predictor: Predictor, images: Sequence[np.ndarray], options: PredictOptions, features: dict | None = None
 ) -> Prediction:
     """Predict crops (h, w, 3) uint8 RGB in memory, cut as those of training were.
 
     Folds that predict the same images with the same dictionary `features` run a frozen backbone they share once.
     """
-    options = {"device": pick_device(device), "tta": tta, "features": {} if features is None else features}
-    return _read(predictor.head, predictor.input.image_outputs(predictor.model, images, **options))
+    known = {} if features is None else features
+    return _read(predictor.head, predictor.input.image_outputs(predictor.model, images, options, known))
 
 
 def _read(head: Head, outputs: Tensor) -> Prediction:
