@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# From photos to submission.csv, a score table and a page about the run.
+# Run every step: photos to submission.csv, scores and an HTML report.
 #
-#   bash run_all.sh                                       sample people, drawn; their scores mean nothing
-#   DATA_DIR=/my/data bash run_all.sh                     your photos, in any of the layouts of README.md
+#   bash run_all.sh                                       drawn sample people; their scores mean nothing
+#   DATA_DIR=/my/data bash run_all.sh                     your photos, in one of the layouts of README.md
 #   DATA_DIR=/my/data PROFILE=quick RUN=first bash run_all.sh --loss focal
 #
-# DATA_DIR  folder of photos; only read (default: sample_data, drawn when missing)
+# DATA_DIR  folder of photos, only read (default: sample_data, drawn if missing)
 # PROFILE   smoke | quick | full (default: smoke for the sample; else full with a GPU, quick without)
-# RUN       name of the run: results go to outputs/RUN (default: default, or sample)
-# CROP_DIR  folder for the crops (default: crop_images, or crop_images_sample)
-# CHECK     0 leaves out the look at a data set whose faces are not searched yet
-# REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
+# RUN       name of the run; results go to outputs/RUN (default: default, or sample)
+# CROP_DIR  folder of the crops (default: crop_images, or crop_images_sample)
+# CHECK     0 skips the check of a data set whose faces have not been detected yet
+# REPORT    0 skips the last step, the page outputs/RUN/report/index.html
 # OFFLINE   1 refuses connections to other machines
-# PYTHON    interpreter to use; TORCH_INDEX_URL  index to ask for torch as well
+# PYTHON    interpreter to use; TORCH_INDEX_URL  further package index for torch
 #
-# Further flags go to train.py. Run it again after a stop: finished work is kept.
+# All other flags go to train.py. After a stop, run the same command again: finished work is kept.
 set -uo pipefail
 
 # Relative paths are meant from where the command was typed.
