@@ -1,4 +1,4 @@
-"""Find every face in pictures, videos or a camera's view, and say of each what a trained run says.
+"""Find every face in photos, videos or a camera's view, and predict mask status, gender and age of each.
 
     python predict.py photo.jpg                       predictions/photo.jpg with boxes, predictions/predictions.json
     python predict.py photos/ --format csv --out seen     a folder, with all folders in it
@@ -7,14 +7,15 @@
     python predict.py photos/ --onnx outputs/default/onnx     an exported model; torch need not be installed
 
 Faces are cropped by the code and with the settings of training; the folds of a task are averaged as ensemble.py does.
-A file that cannot be read is named and left out; the command then ends with exit code 2 after all others are done.
+A file that cannot be read is named and left out; the command then ends with exit code 2.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,9 @@ from core import files
 from core.cli import UserError, command_parser, name_some, positive_int, progress, run_cli
 from core.images import EXTENSIONS, UnreadablePhoto, read_photo, write_photo
 from serving import video
-from serving.cli import add_pipeline_flags, open_pipeline
+from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.drawing import annotated
-from serving.faces import VIDEO_LOOKS
-from serving.pipeline import Pipeline
+from serving.faces import VIDEO_ATTEMPTS, Pipeline
 from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
 from serving.types import FacePrediction
@@ -41,7 +41,7 @@ WINDOW = "Ctrl-C or q to stop"
 
 @dataclass
 class Results:
-    """What is found, source by source: nested for JSON, flat for CSV; and the files that cannot be read."""
+    """Predictions by photo or frame, nested for JSON and flat for CSV; and the files that cannot be read."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -69,9 +69,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     clip = clip_of(args.source)
     if clip is None:
         photos = photos_of(Path(args.source), args.out)
-        results = predict_photos(photos, open_pipeline(args), args.out)
+        results = predict_photos(photos, open_pipeline(*pipeline_options(args)), args.out)
     else:
-        results = predict_clip(clip, target_of(clip, args.out), args)
+        open_it = partial(open_pipeline, *pipeline_options(args), attempts=VIDEO_ATTEMPTS, retry=False)
+        options = ClipOptions(args.smoothing, args.frames, args.show)
+        results = predict_clip(clip, target_of(clip, args.out), open_it, options)
     path = results.write(args.out, args.format or ("json" if clip is None else "csv"))
     unit = "photos" if clip is None else "frames"
     print(f"{results.face_count} faces in {len(results.records)} {unit}: {path}, with boxes drawn in {args.out}")
@@ -91,7 +93,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def seconds(text: str) -> float:
-    """An argparse type: a number from 0."""
+    """Parse a flag's value: a number from 0."""
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0")
@@ -99,14 +101,14 @@ def seconds(text: str) -> float:
 
 
 def clip_of(source: str) -> Path | int | None:
-    """The camera's number or the video's path; None if the source is photos."""
+    """Return the camera's number or the video's path; None if the source is photos."""
     if source.isdigit() and not Path(source).exists():
         return int(source)
     return Path(source) if Path(source).suffix.lower() in video.SUFFIXES and not Path(source).is_dir() else None
 
 
 def photos_of(source: Path, out_dir: Path) -> dict[Path, Path]:
-    """Each photo and where its annotated copy goes. UserError if there is no photo, or a copy would replace one."""
+    """Return each photo and the path of its copy. UserError if there is no photo, or a copy would replace one."""
     if source.is_dir():
         listed = [Path(photo.path) for photo in scan(source, "photos").photos]
         made = out_dir.resolve()
@@ -140,27 +142,37 @@ def predict_photos(photos: dict[Path, Path], pipeline: Pipeline, out_dir: Path) 
     return results
 
 
-def predict_clip(source: Path | int, target: Path, args: argparse.Namespace) -> Results:
+@dataclass(frozen=True)
+class ClipOptions:
+    """Half-life of the average in seconds, most frames to read, and whether to show a window."""
+
+    smoothing: float = 0.5
+    at_most: int | None = None
+    show: bool = False
+
+
+def predict_clip(source: Path | int, target: Path, open_it: Callable[[], Pipeline], options: ClipOptions) -> Results:
     """Write the annotated video, smoothed over time. A camera runs until Ctrl-C, which keeps what there is."""
-    results, smoother = Results(), Smoother(args.smoothing)
+    results, smoother = Results(), Smoother(options.smoothing)
     with video.open_clip(source) as clip:
-        pipeline = open_pipeline(args, looks=VIDEO_LOOKS, climb=False)
-        frames = progress(clip.frames(args.frames), title=clip.name, total=clip.promised or None, unit="frame")
+        # After the video, whose faults are found faster than models are loaded.
+        pipeline = open_it()
+        frames = progress(clip.frames(options.at_most), title=clip.name, total=clip.promised or None, unit="frame")
         with video.new_video(target, clip.fps) as written, ended_by_ctrl_c(clip.live):
             for frame in frames:
                 faces = smoother(pipeline(frame.rgb), frame.seconds)
                 picture = annotated(frame.rgb, faces)
                 written.write(picture, frame.number)
                 results.add({"frame": frame.number, "seconds": round(frame.seconds, 3)}, faces)
-                if args.show and not shown(picture):
+                if options.show and not shown(picture):
                     break
-    if clip.promised and not args.frames and len(results.records) < clip.promised:
+    if clip.promised and not options.at_most and len(results.records) < clip.promised:
         print(f"{clip.name}: says it has {clip.promised} frames, {len(results.records)} could be read")
     return results
 
 
 def target_of(source: Path | int, out_dir: Path) -> Path:
-    """Where the annotated video goes; UserError if the source lies there."""
+    """Return the path of the annotated video. UserError if the source lies there."""
     target = out_dir / (f"camera{source}.mp4" if isinstance(source, int) else f"{source.stem}.mp4")
     if isinstance(source, Path) and target.resolve() == source.resolve():
         raise UserError(f"--out {out_dir}: the video itself lies there; give another folder")
@@ -169,7 +181,7 @@ def target_of(source: Path | int, out_dir: Path) -> Path:
 
 @contextmanager
 def ended_by_ctrl_c(live: bool) -> Iterator[None]:
-    """On a camera Ctrl-C is the way to end, elsewhere an interruption."""
+    """End a camera on Ctrl-C without an error; elsewhere it stays an interruption."""
     try:
         yield
     except KeyboardInterrupt:
@@ -179,7 +191,7 @@ def ended_by_ctrl_c(live: bool) -> Iterator[None]:
 
 
 def shown(picture: np.ndarray) -> bool:
-    """Show a frame; whether to go on. UserError where there is no screen."""
+    """Show a frame and return whether to go on. UserError if there is no screen."""
     try:
         cv2.imshow(WINDOW, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return cv2.waitKey(1) != ord("q")

@@ -1,4 +1,4 @@
-"""The models of a run folder as one classifier: the folds of each task averaged as ensemble.py averages them."""
+"""The models of a run folder as one classifier, the folds of each task averaged as in ensemble.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from core import files
 from core.cli import UserError
 from core.cropping import CropSettings
 from evaluation.logits import AVERAGES, log_softmax
-from serving.types import Scores
+from serving.types import BatchPrediction
 from storage.run_dir import CONFIG, finished_folds, read_run, trained_tasks
 from training.device import pick_device
 from training.predictor import Prediction, Predictor, load_predictor
@@ -19,18 +19,18 @@ from training.predictor import Prediction, Predictor, load_predictor
 
 @dataclass(frozen=True)
 class Averaging:
-    """How a task's folds become one: a row of evaluation.logits.AVERAGES, over logits divided by a temperature."""
+    """Average over a task's folds: a row of evaluation.logits.AVERAGES, over logits divided by a temperature."""
 
     average: str = "log_prob"
     temperature: float = 1.0
 
     def __call__(self, stack: np.ndarray) -> np.ndarray:
-        """(M, N, C) logits of M models to (N, C) log-probabilities."""
+        """Average (M, N, C) logits of M models to (N, C) log-probabilities."""
         return log_softmax(AVERAGES[self.average](stack.astype(np.float64) / self.temperature))
 
 
 @dataclass(frozen=True)
-class TrainedRun:
+class RunClassifier:
     """The trained folds of each task, all of them with the same crop settings."""
 
     folds: Mapping[str, tuple[Predictor, ...]]
@@ -38,49 +38,49 @@ class TrainedRun:
     crop: CropSettings
     device: str = "auto"
 
-    def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, Scores]:
-        """Scores by task for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
-        looks: dict[tuple, Tensor] = {}
-        return {task: self._scores(task, crops, looks) for task in self.folds}
+    def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
+        """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
+        features: dict[tuple, Tensor] = {}
+        return {task: self._of_task(task, crops, features) for task in self.folds}
 
-    def _scores(self, task: str, crops: Sequence[np.ndarray], looks: dict[tuple, Tensor]) -> Scores:
+    def _of_task(self, task: str, crops: Sequence[np.ndarray], features: dict[tuple, Tensor]) -> BatchPrediction:
         predictors = self.folds[task]
-        predictions = [self._predict(predictor, crops, looks) for predictor in predictors]
+        predictions = [self._predict(predictor, crops, features) for predictor in predictors]
         values = [prediction.value for prediction in predictions if prediction.value is not None]
         first = predictors[0]
-        return Scores(
+        return BatchPrediction(
             tuple(first.identity["classes"]),
             self.averaging[task](np.stack([prediction.logits for prediction in predictions])),
             np.mean(values, axis=0) if values else None,
             first.head.task.value.name if values else "",
         )
 
-    def _predict(self, predictor: Predictor, crops: Sequence[np.ndarray], looks: dict[tuple, Tensor]) -> Prediction:
-        """What a fold says. `looks` keeps what frozen backbones say, each of which is asked once for all folds."""
+    def _predict(self, predictor: Predictor, crops: Sequence[np.ndarray], features: dict[tuple, Tensor]) -> Prediction:
+        """Predict with one fold. `features` keeps those of frozen backbones, computed once for all folds."""
         where = {"device": self.device, "tta": predictor.config.tta}
         if predictor.frozen is None:
             return predictor.of_arrays(crops, **where)
         key = (predictor.frozen, predictor.config.tta)
-        if key not in looks:
-            looks[key] = predictor.look_at(crops, **where)
-        return predictor.of_views([looks[key]], device=pick_device(self.device))
+        if key not in features:
+            features[key] = predictor.look_at(crops, **where)
+        return predictor.of_views([features[key]], device=pick_device(self.device))
 
 
 def load_run(
     run_dir: Path, *, tasks: Sequence[str] = (), folds: Sequence[int] = (), device: str = "auto"
-) -> TrainedRun:
-    """The run's models: all trained tasks and folds, or those named. UserError for one that is not trained."""
+) -> RunClassifier:
+    """Load the run's models: all trained tasks and folds, or those named. UserError for one that is not trained."""
     read_run(run_dir)
     chosen = tasks or trained_tasks(run_dir)
     if not chosen:
         raise UserError(f"run folder {run_dir}: no trained fold in it; run train.py first, or give --run-dir")
     predictors = {task: _load_folds(run_dir / task, folds) for task in chosen}
     averaging = {task: _averaging_of(run_dir, task) for task in chosen}
-    return TrainedRun(predictors, averaging, _common_crop(predictors), device)
+    return RunClassifier(predictors, averaging, _common_crop(predictors), device)
 
 
 def _averaging_of(run_dir: Path, task: str) -> Averaging:
-    """As ensemble.py averaged this run, if it did, and not together with another one."""
+    """Return the averaging of ensemble.py if it averaged this run alone, else the default."""
     stamp_path = run_dir / f"{task}.json"
     if not stamp_path.exists():
         return Averaging()
@@ -101,7 +101,7 @@ def _load_folds(task_dir: Path, folds: Sequence[int]) -> tuple[Predictor, ...]:
 
 
 def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:
-    """The crop settings of all folds; UserError naming a fold that was trained on other crops."""
+    """Return the crop settings of all folds. UserError naming a fold that was trained on other crops."""
     every = [predictor for of_task in predictors.values() for predictor in of_task]
     first = every[0]
     for predictor in every:

@@ -1,4 +1,4 @@
-"""Frames of a video file or a camera, and a video written frame by frame."""
+"""Read frames of a video file or a camera, and write a video frame by frame."""
 
 import math
 import time
@@ -19,7 +19,7 @@ USUAL_FPS = 25.0
 
 @dataclass(frozen=True)
 class Frame:
-    """`number` counts at the video's own pace, also where a camera gives frames more slowly; `rgb` (H, W, 3) uint8."""
+    """A frame: `number` at the video's rate, also if a camera is slower; `rgb` (H, W, 3) uint8."""
 
     number: int
     seconds: float
@@ -28,7 +28,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Clip:
-    """An open video. `promised` is how many frames its file says it has; 0 for a camera, and where it does not say."""
+    """An open video. `promised`: the frame count in the file; 0 for a camera, and if the file has none."""
 
     name: str
     capture: cv2.VideoCapture
@@ -37,7 +37,7 @@ class Clip:
     live: bool
 
     def frames(self, at_most: int | None = None) -> Iterator[Frame]:
-        """Frames in turn, upright. UserError if there is not one."""
+        """Yield frames, upright. UserError if there is not one."""
         began, count = time.monotonic(), 0
         while at_most is None or count < at_most:
             read, bgr = self.capture.read()
@@ -52,7 +52,7 @@ class Clip:
 
 @contextmanager
 def open_clip(source: Path | int) -> Iterator[Clip]:
-    """A file, or a camera by its number. UserError if it cannot be opened."""
+    """Open a file, or a camera by its number. UserError if it cannot be opened."""
     live = isinstance(source, int)
     name = f"camera {source}" if live else str(source)
     if not live and not source.is_file():
@@ -77,7 +77,7 @@ def _count(capture: cv2.VideoCapture) -> int:
 
 
 class VideoFile:
-    """An MP4 that takes its size from the first frame."""
+    """Writer of an MP4, with the size of the first frame."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
@@ -106,7 +106,7 @@ class VideoFile:
 
 @contextmanager
 def new_video(path: Path, fps: float) -> Iterator[VideoFile]:
-    """A video written aside, in place only when it is whole."""
+    """Open a video for writing; it is in place only when it is whole."""
     with replacing(path) as aside:
         video = VideoFile(aside, fps)
         try:

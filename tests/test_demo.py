@@ -21,8 +21,7 @@ from core.images import write_photo
 from preprocessing.detectors import detector_named
 from serving import demo
 from serving import page as demo_page
-from serving.faces import FaceFinder
-from serving.pipeline import Pipeline
+from serving.faces import FaceFinder, Pipeline
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TWO = ((120, 160, 150), (360, 150, 110))
@@ -143,7 +142,7 @@ class TestPage:
 
     def test_names_cannot_carry_markup(self) -> None:
         face = face_at(Box(0, 0, 9, 9), (0.9, 0.05, 0.05), 31)
-        answer = face.answers["mask"]
+        answer = face.predictions["mask"]
         odd = type(answer)(("<b>", "&", "c"), answer.log_probs, 31.0, "<i>")
         assert "<b></b>" not in demo_page.cell(odd).replace("<b>&lt;b&gt;</b>", "")
         assert "31 &lt;i&gt;" in demo_page.cell(odd)

@@ -23,11 +23,11 @@ from core.cropping import CropSettings
 from core.files import file_sha256
 from core.images import write_photo
 from serving import export
+from serving.agreement import Agreement, agreements, seconds_each
 from serving.export_module import Shrink
 from serving.onnx_model import load_exported, load_onnx
-from serving.parity import Agreement, agreements, seconds_each
 from serving.torch_model import load_run
-from serving.types import Scores
+from serving.types import BatchPrediction
 from storage.crop_cache import shrink
 from storage.crops import CROP_COLUMNS, FACE_COLUMNS
 
@@ -79,7 +79,7 @@ class ToldApart:
     until: int = 2
     calls: int = 0
 
-    def __call__(self, one: Mapping[str, Scores], other: Mapping[str, Scores]) -> list[Agreement]:
+    def __call__(self, one: Mapping[str, BatchPrediction], other: Mapping[str, BatchPrediction]) -> list[Agreement]:
         self.calls += 1
         apart = self.task if 1 < self.calls <= self.until else ""
         return [Agreement(task, 0.0, 0.0, float(task != apart)) for task in one]
@@ -208,7 +208,7 @@ class TestFile:
     ) -> None:
         make_run(tmp_path, ("mask",))
         export.main(["--run-dir", str(tmp_path), "--crops", "3"])
-        assert "torch and ONNX on 3 pictures of noise" in capsys.readouterr().out
+        assert "torch and ONNX on 3 crops of noise" in capsys.readouterr().out
 
 
 class TestRefusals:

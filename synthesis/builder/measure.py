@@ -20,15 +20,14 @@ from core.files import read_json, write_json
 from core.images import UnreadablePhoto, is_photo_name, read_photo
 from core.near_duplicates import picture_hash
 from core.parallel import spread
-from preprocessing.detectors import Detect, Face, detector_named
-from preprocessing.views import View, take
+from preprocessing.detectors import Detect, Face, PhotoView, detector_named, take_view
 from synthesis.builder.labels import Label, Labeller, labeller_named
 from synthesis.builder.pose import head_pose
 
 DETECTOR = "retinaface"
 LEAST_SCORE = 0.5
 # A crop that ends at the face is found better with something around it; 320 pixels are enough to find a face.
-FACE_VIEW = View(side=320, grow=1.0, pad=0.1)
+FACE_VIEW = PhotoView(side=320, grow=1.0, pad=0.1)
 RIVAL_SIZE = 0.6
 """A second face this large (its height as a share of the main one's) makes it unclear whose photo it is."""
 SHARPNESS_WIDTH = 96
@@ -162,7 +161,7 @@ def _of_face(seen: Measured, photo: np.ndarray, face: Face, label: Labeller | No
 
 def find_faces(photo: np.ndarray, detect: Detect) -> list[Face]:
     """Faces of a photo (H, W, 3) uint8, in its pixels, also where the photo ends at the face."""
-    picture, to_photo = take(photo, FACE_VIEW)
+    picture, to_photo = take_view(photo, FACE_VIEW)
     # The view is neither turned nor stretched, so that two corners and the landmarks say it all.
     return [
         Face(
