@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from core.boxes import Box, scaled
+from core.boxes import Box, scaled, shared_area
 from serving.records import prediction_text
 from serving.types import FacePrediction
 
@@ -83,7 +83,7 @@ def _best_label(
     """Return the label at the place where it covers least, and the covered fraction of it."""
     scale, width, height = _measured(lines, box, size)
     hidden = {
-        place: sum(_shared(place, other) * (OWN_FACE if other == box else 1) for other in taken) / (width * height)
+        place: sum(shared_area(place, other) * (OWN_FACE if other == box else 1) for other in taken) / (width * height)
         for place in _places(box, width, height, size)
     }
     best = min(hidden, key=hidden.__getitem__)
@@ -112,12 +112,6 @@ def _places(box: Box, width: int, height: int, size: Size) -> Iterator[Box]:
     ):
         x, y = max(0, min(x, size[0] - width)), max(0, min(y, size[1] - height))
         yield Box(x, y, x + width, y + height)
-
-
-def _shared(one: Box, other: Box) -> float:
-    width = min(one.x2, other.x2) - max(one.x1, other.x1)
-    height = min(one.y2, other.y2) - max(one.y1, other.y1)
-    return max(0.0, width) * max(0.0, height)
 
 
 def _write(canvas: np.ndarray, label: _Label) -> None:

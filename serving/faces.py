@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.boxes import iou
+from core.boxes import area, covered, iou
 from core.cropping import crop_face
 from core.tables import row_named
 from preprocessing.detectors import Detect, PhotoView, fitted
@@ -23,6 +23,8 @@ PHOTO_ATTEMPTS = (
 VIDEO_ATTEMPTS = (COARSE, FINE)
 """A video has another frame soon; each larger view costs four times as much."""
 SAME_FACE_IOU = 0.4
+PART_OF_FACE = 0.6
+"""Fraction of the smaller of two boxes inside the larger one above which they cannot be two faces."""
 DEFAULT_LEAST_SIZE = 16
 
 
@@ -41,16 +43,18 @@ class FaceFinder:
 
     def __call__(self, photo: np.ndarray) -> list[Detection]:
         """Return the faces of `photo` (H, W, 3) uint8, the largest first, each as the first attempt found it."""
-        kept: list[Detection] = []
-        for attempt in self._distinct_attempts(photo):
-            found = run_attempt(photo, self.detect, attempt, self.threshold)
-            sure = [face for face in found if face.score >= self.threshold]
-            kept += [face for face in sure if all(iou(face.box, other.box) < SAME_FACE_IOU for other in kept)]
+        found = [
+            face
+            for attempt in self._distinct_attempts(photo)
+            for face in run_attempt(photo, self.detect, attempt, self.threshold)
+            if face.score >= self.threshold
+        ]
+        kept = without_parts(found)
         if not kept and self.retry:
             last = find_face(photo, self.detect, self.threshold)
             kept = [last] if last else []
         large = [face for face in kept if min(face.box.width, face.box.height) >= self.least_size]
-        large.sort(key=lambda face: -face.box.width * face.box.height)
+        large.sort(key=lambda face: -area(face.box))
         return [replace(face, box=rounded(face.box)) for face in large]
 
     def _distinct_attempts(self, photo: np.ndarray) -> list[Attempt]:
@@ -58,6 +62,24 @@ class FaceFinder:
         height, width = photo.shape[:2]
         distinct = {fitted(attempt.view, width, height): attempt for attempt in reversed(self.attempts)}
         return list(reversed(distinct.values()))
+
+
+def without_parts(found: Sequence[Detection]) -> list[Detection]:
+    """Return one detection a face, the first at its place. Of boxes inside one another the best scored stays.
+
+    A large view of a face that fills the photo shows false faces within it, which overlap it little by IoU.
+    """
+    best: dict[int, float] = {}
+    for number, face in enumerate(found):
+        same = next((first for first in best if iou(found[first].box, face.box) >= SAME_FACE_IOU), number)
+        best[same] = max(face.score, best.get(same, 0.0))
+    # Scores that differ by less than a hundredth say nothing: there the larger box is the face.
+    ranked = sorted(best, key=lambda number: (round(best[number], 2), area(found[number].box)), reverse=True)
+    kept: list[int] = []
+    for number in ranked:
+        if all(covered(found[number].box, found[other].box) < PART_OF_FACE for other in kept):
+            kept.append(number)
+    return [found[number] for number in sorted(kept)]
 
 
 @dataclass(frozen=True)
