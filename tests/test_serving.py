@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from serving_toys import CROP, GivenFaces, MeanColour, crowd, face_at, make_run, random_crops
@@ -16,16 +17,26 @@ from core.cropping import crop_face
 from core.files import read_json, write_json
 from evaluation.logits import average_log_probs, log_softmax
 from preprocessing.detectors import Detect, Face, PhotoView, detector_named
+from preprocessing.find_face import Detection
 from serving.drawing import COLOURS, annotated
-from serving.faces import COARSE, VIDEO_ATTEMPTS, FaceFinder, Pipeline
+from serving.faces import COARSE, VIDEO_ATTEMPTS, FaceFinder, Pipeline, without_parts
 from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
 from serving.torch_model import Averaging, load_run
 from serving.types import FacePrediction, TaskPrediction
 from storage.run_dir import last_run
+from synthesis.drawn.person import random_person
+from synthesis.drawn.portrait import draw_person
 
 BOX = Box(20, 30, 60, 80)
 CROWD = ((80, 100, 110), (240, 160, 160), (400, 110, 60))
+
+
+def person_photo(seed: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    """A drawn person, (512, 384, 3) uint8, and the box of the face in whole pixels."""
+    rng = np.random.default_rng(seed)
+    portrait = draw_person(random_person(rng, ("male", "female")[seed % 2], 20 + 2 * seed), rng)
+    return portrait.photo, tuple(map(round, portrait.box))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +77,39 @@ class TestFaces:
         assert FaceFinder(detect, 0.9, attempts=VIDEO_ATTEMPTS, retry=False)(rgb) == []
         (face,) = FaceFinder(detect, 0.9)(rgb)
         assert face.attempt.view == PhotoView(256, turn=180)
+
+    @pytest.mark.parametrize("height", [60, 300, 3000])
+    def test_one_face_is_one_face_at_any_size(self, height: int, detect: Detect) -> None:
+        rgb, (left, top, right, bottom) = person_photo(2)
+        margin = round(0.2 * (bottom - top))
+        head = rgb[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+        scale = height / (bottom - top)
+        large = cv2.resize(head, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        assert len(FaceFinder(detect, 0.9)(large)) == 1
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_a_face_that_fills_the_photo_is_one_face(self, seed: int, detect: Detect) -> None:
+        """As a telephone held close shows it: sharp, with grain; larger views see faces within the face."""
+        close = cv2.resize(person_photo(seed)[0][128:358, 115:269], (1600, 1800), interpolation=cv2.INTER_CUBIC)
+        grain = np.random.default_rng(0).normal(0, 4, close.shape)
+        (face,) = FaceFinder(detect, 0.9)(np.clip(close + grain, 0, 255).astype(np.uint8))
+        assert face.box.width > 800
+
+    @pytest.mark.parametrize(("count", "columns", "scale"), [(3, 3, 0.4), (3, 3, 3), (140, 20, 0.25)])
+    def test_all_people_of_a_photo_are_counted(self, count: int, columns: int, scale: float, detect: Detect) -> None:
+        people = [cv2.resize(person_photo(seed)[0], None, fx=scale, fy=scale) for seed in range(columns)]
+        row = np.concatenate(people, axis=1)
+        assert len(FaceFinder(detect, 0.9)(np.concatenate([row] * (count // columns)))) == count
+
+    def test_of_boxes_inside_one_another_the_best_scored_stays(self) -> None:
+        def detection(score: float, *box: float) -> Detection:
+            return Detection(Box(*box), score, COARSE, np.zeros((5, 2)))
+
+        face, again = detection(0.95, 0, 0, 100, 100), detection(0.999, 5, 5, 105, 105)
+        eye, beside = detection(0.97, 20, 20, 50, 50), detection(0.92, 90, 0, 130, 50)
+        assert without_parts([face, again, eye, beside]) == [face, beside]
+        crowd_box = detection(0.91, 0, 0, 300, 300)
+        assert without_parts([crowd_box, face, beside]) == [face, beside]
 
     def test_no_face(self, detect: Detect) -> None:
         assert FaceFinder(detect, 0.9)(np.full((64, 64, 3), 90, np.uint8)) == []
