@@ -17,7 +17,7 @@ import pandas as pd
 
 from core import files
 from core.boxes import Box
-from core.cli import UserError
+from core.cli import UserError, name_some
 from core.images import fingerprint, jpeg, read_photo
 from preprocessing.faces_table import Outcome, read_outcomes, rounded
 from preprocessing.fallback_boxes import COLUMNS, read_manual
@@ -145,9 +145,19 @@ class Marks:
         state = self._state()
         if state == self._read_state:
             return
+        for path, columns in ((self.boxes_path, COLUMNS), (self.no_face_path, NO_FACE_COLUMNS)):
+            _refuse_other_columns(path, columns)
         boxes = read_manual(self.boxes_path, self._dataset) if state[0] else {}
         no_face = files.read_csv(self.no_face_path, LIST_COLUMNS)["image_id"] if state[1] else ()
         self._boxes, self._no_face, self._read_state = boxes, dict.fromkeys(no_face), state
+
+
+def _refuse_other_columns(path: Path, columns: Sequence[str]) -> None:
+    """UserError for a table with further columns, which writing it would lose."""
+    if path.exists():
+        further = [name for name in files.read_csv(path, columns[:1]).columns if name not in columns]
+        if further:
+            raise UserError(f"{path}: column {name_some(further)} would be lost; give another --boxes")
 
 
 def _changed(table: Mapping[str, object], image_id: str, value: object, *, keep: bool) -> dict:

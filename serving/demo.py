@@ -3,8 +3,9 @@
     python -m serving.demo                          http://127.0.0.1:7860, with the models trained last
     python -m serving.demo --onnx outputs/default/onnx --port 8000
 
-The page can be reached from this computer only, unless --host says otherwise. Photos are deleted once predicted,
-nothing is recorded, and nothing is sent to other computers. Needs gradio: pip install -r requirements-demo.txt
+The page can be reached from this computer only, unless --host says otherwise. A photo is deleted half a minute after
+its prediction, nothing is recorded, and nothing is sent to other computers. Needs gradio:
+pip install -r requirements-demo.txt
 """
 
 import argparse

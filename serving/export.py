@@ -19,6 +19,7 @@ import numpy as np
 
 from core.cli import UserError, add_run_dir, command_parser, cpu_count, positive_int, run_cli
 from core.cropping import CropSettings
+from core.files import remove_stale
 from core.images import read_photo
 from core.tasks import task_names
 from serving.agreement import agreements, format_agreements, seconds_each
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_process(cpu_count())
     run = load_run(args.run_dir, tasks=[] if ALL in args.task else args.task, folds=args.folds, device="cpu")
     path = (args.out or args.run_dir / "onnx") / f"{'-'.join(args.task)}.onnx"
+    if path.parent.is_dir():
+        remove_stale(path.parent)
     write_onnx(run, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {describe(run)}")
     sample = sample_crops(args.run_dir, run.crop, args.crops, "eval")

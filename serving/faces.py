@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from core.boxes import area, covered, iou
+from core.cli import UserError
 from core.cropping import crop_face
 from core.tables import row_named
 from preprocessing.detectors import Detect, PhotoView, fitted
@@ -91,11 +92,14 @@ class Pipeline:
     unsure_below: float = DEFAULT_UNSURE_BELOW
 
     def __call__(self, rgb: np.ndarray) -> list[FacePrediction]:
-        """Return predictions for every face of `rgb` (H, W, 3) uint8, the largest face first."""
+        """Return predictions for every face of `rgb` (H, W, 3) uint8, the largest face first. UserError for NaN."""
         faces = self.find(rgb)
         if not faces:
             return []
         batch = self.classify([crop_face(rgb, face.box, self.classify.crop, face.landmarks) for face in faces])
+        diverged = [task for task, of_task in batch.items() if not np.isfinite(of_task.log_probs).all()]
+        if diverged:
+            raise UserError(f"the model of {', '.join(diverged)} gives NaN; it has diverged in training, train it anew")
         return [
             FacePrediction(face.box, face.score, face.attempt.name, self._of_row(batch, row))
             for row, face in enumerate(faces)

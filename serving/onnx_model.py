@@ -34,6 +34,7 @@ class OnnxModel:
     path: Path
     session: onnxruntime.InferenceSession
     about: dict
+    crop: CropSettings
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Return outputs by name for crops (N, h, w, 3) uint8 RGB: log-probabilities (N, C), values (N,), float32."""
@@ -90,7 +91,25 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
     require_entries(f"{path}: {ABOUT}", about, {"crop": dict, "tasks": list})
     for task in about["tasks"]:
         require_entries(f"{path}: {ABOUT}, a task", task, {"name": str, "classes": list, "unit": str})
-    return OnnxModel(path, session, about)
+    model = OnnxModel(path, session, about, CropSettings.read(f"{path}: crop", about["crop"]))
+    _refuse_misdescribed(model)
+    return model
+
+
+def _refuse_misdescribed(model: OnnxModel) -> None:
+    """UserError unless the outputs for one crop have the names and shapes of the description, without NaN."""
+    tasks = model.about["tasks"]
+    expected = {task["name"]: (1, len(task["classes"])) for task in tasks}
+    expected |= {value_output(task["name"], task["unit"]): (1,) for task in tasks if task["unit"]}
+    try:
+        outputs = model.run(np.full((1, model.crop.size, model.crop.width, 3), 127, np.uint8))
+    except DAMAGED as error:
+        raise UserError(f"{model.path}: cannot be run ({' '.join(str(error).split())[:200]})") from None
+    found = {name: output.shape for name, output in outputs.items()}
+    if found != expected or not tasks:
+        raise UserError(f"{model.path}: {ABOUT!r} describes outputs {expected}, the model has {found}")
+    if not all(np.isfinite(output).all() for output in outputs.values()):
+        raise UserError(f"{model.path}: its outputs are not finite numbers; export a run that has converged")
 
 
 def load_exported(path: Path) -> ExportedRun:
@@ -102,13 +121,13 @@ def load_exported(path: Path) -> ExportedRun:
             raise UserError(f"{path}: no .onnx file in it; run `python -m serving.export` first")
     models = [load_onnx(file) for file in paths]
     _refuse_conflicts(models)
-    return ExportedRun(models, CropSettings.read(f"{paths[0]}: crop", models[0].about["crop"]))
+    return ExportedRun(models, models[0].crop)
 
 
 def _refuse_conflicts(models: Sequence[OnnxModel]) -> None:
     owner: dict[str, OnnxModel] = {}
     for model in models:
-        if model.about["crop"] != models[0].about["crop"]:
+        if model.crop != models[0].crop:
             raise UserError(f"{model.path} wants other crops than {models[0].path}; give one file")
         for task in (task["name"] for task in model.about["tasks"]):
             if task in owner:

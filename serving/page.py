@@ -3,6 +3,7 @@
 import html
 import importlib
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,13 +23,15 @@ MOST_SIDE = 2048
 MOST_FACES = 50
 UPLOAD_SECONDS = 60
 """Age at which an upload without a prediction is deleted."""
+KEPT_SECONDS = 30
+"""Time from its last prediction to the deletion of an upload: visitors who upload the same photo share one file."""
 SYSTEM_FONTS = ("system-ui", "sans-serif")
 TITLE = "Mask, gender and age from a photo"
 INTRODUCTION = f"""# {TITLE}
 
 Every face in the picture gets a box. Gender and age are guesses from appearance, and often wrong: decide nothing about
-anybody by them. A **?** marks what the model is unsure of. The picture is looked at by the computer that this page
-comes from, and then deleted.
+anybody by them. A **?** marks what the model is unsure of. The picture is predicted on the computer that this page
+comes from, and deleted half a minute later.
 """
 
 
@@ -44,6 +47,28 @@ def gradio_package() -> ModuleType:
         raise UserError(f"gradio cannot be imported ({error}); install it with {hint}") from None
 
 
+class Uploads:
+    """Deletes uploads a while after their last prediction."""
+
+    def __init__(self) -> None:
+        self._timers: dict[Path, threading.Timer] = {}
+        self._lock = threading.Lock()
+
+    def delete_later(self, path: Path) -> None:
+        with self._lock:
+            if path in self._timers:
+                self._timers[path].cancel()
+            timer = threading.Timer(KEPT_SECONDS, self._delete, (path,))
+            timer.daemon = True
+            self._timers[path] = timer
+            timer.start()
+
+    def _delete(self, path: Path) -> None:
+        with self._lock:
+            path.unlink(missing_ok=True)
+            self._timers.pop(path, None)
+
+
 def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path) -> Any:
     """Return the page as Gradio blocks. A photo is predicted as soon as it is uploaded."""
 
@@ -51,8 +76,12 @@ def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path) -> Any:
         # Whoever speaks to the server without the page could name any file, which would then be deleted.
         if path is None or not Path(path).resolve().is_relative_to(upload_dir.resolve()):
             return None, ""
-        return None, predict_upload(Path(path), pipeline)
+        try:
+            return None, predict_upload(Path(path), pipeline)
+        finally:
+            uploads.delete_later(Path(path))
 
+    uploads = Uploads()
     os.environ["GRADIO_TEMP_DIR"] = str(upload_dir)
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS)) as page:
         gradio.Markdown(INTRODUCTION)
@@ -85,13 +114,11 @@ def serve(gradio: ModuleType, page: Any, *, host: str, port: int, most_megabytes
 
 
 def predict_upload(path: Path, pipeline: Pipeline) -> str:
-    """Return the predictions of an uploaded photo as HTML. The upload is deleted in any case."""
+    """Return the predictions of an uploaded photo as HTML."""
     try:
         rgb = at_most(read_photo(path), MOST_SIDE)
     except UnreadablePhoto as error:
         return message(f"This file cannot be read as a picture: {error.reason}.")
-    finally:
-        path.unlink(missing_ok=True)
     faces = pipeline(rgb)[:MOST_FACES]
     if not faces:
         return message("No face found. Try a picture in which a face is larger, brighter or less turned away.")
