@@ -1,20 +1,21 @@
-"""Find every face in pictures, videos or a camera's view, and say of each what a trained run says.
+"""Find every face in photos, videos or a camera's view, and predict mask status, gender and age of each.
 
     python predict.py photo.jpg                       predictions/photo.jpg with boxes, predictions/predictions.json
-    python predict.py photos/ --format csv --out seen     a folder, with all folders in it
+    python predict.py photos/ more/a.jpg --format csv --out seen     several files and folders, with all folders in them
     python predict.py clip.mp4                        predictions/clip.mp4, and a table by frame
     python predict.py 0 --show                        camera 0, until Ctrl-C
     python predict.py photos/ --onnx outputs/default/onnx     an exported model; torch need not be installed
 
-Faces are cropped by the code and with the settings of training; the folds of a task are averaged as ensemble.py does.
-A file that cannot be read is named and left out; the command then ends with exit code 2 after all others are done.
+Faces are cropped by the code and with the settings of training; the folds of a task are averaged as in ensemble.py.
+Photos and videos are told by their content. A file that cannot be predicted is named, and the exit code is 2.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,15 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, command_parser, name_some, positive_int, progress, run_cli
-from core.images import EXTENSIONS, UnreadablePhoto, read_photo, write_photo
-from serving import video
-from serving.cli import add_pipeline_flags, open_pipeline
+from core.images import UnreadablePhoto, read_photo, write_photo
+from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.drawing import annotated
-from serving.faces import VIDEO_LOOKS
-from serving.pipeline import Pipeline
+from serving.faces import VIDEO_ATTEMPTS, Pipeline
 from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
+from serving.sources import PhotoSources, clip_of, photos_of
 from serving.types import FacePrediction
-from storage.layouts import scan
+from serving.video import new_video, open_clip
 
 TABLE = "predictions"
 WINDOW = "Ctrl-C or q to stop"
@@ -41,7 +41,7 @@ WINDOW = "Ctrl-C or q to stop"
 
 @dataclass
 class Results:
-    """What is found, source by source: nested for JSON, flat for CSV; and the files that cannot be read."""
+    """Predictions by photo or frame, nested for JSON and flat for CSV; and the files that cannot be predicted."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -55,33 +55,50 @@ class Results:
     def face_count(self) -> int:
         return sum(len(record["faces"]) for record in self.records)
 
-    def write(self, out_dir: Path, suffix: str) -> Path:
-        path = out_dir / f"{TABLE}.{suffix}"
-        if suffix == "json":
+    def write(self, path: Path) -> None:
+        if path.suffix == ".json":
             files.write_json(path, {"unreadable": self.unreadable, "pictures": self.records})
         else:
             files.write_csv(path, pd.DataFrame(self.rows).convert_dtypes())
-        return path
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Half-life of the average in seconds, most frames to read, and whether to show a window."""
+
+    smoothing: float = 0.5
+    at_most: int | None = None
+    show: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    clip = clip_of(args.source)
+    clip = clip_of(args.sources)
+    table_path = args.out / f"{TABLE}.{args.format or ('json' if clip is None else 'csv')}"
+    open_it = partial(open_pipeline, *pipeline_options(args))
     if clip is None:
-        photos = photos_of(Path(args.source), args.out)
-        results = predict_photos(photos, open_pipeline(args), args.out)
+        photos = photos_of(args.sources, args.out)
+        prepare(args.out, [table_path, *photos.targets.values()], args.overwrite)
+        results = predict_photos(photos, open_it(), args.out)
     else:
-        results = predict_clip(clip, target_of(clip, args.out), args)
-    path = results.write(args.out, args.format or ("json" if clip is None else "csv"))
+        target = target_of(clip, args.out)
+        prepare(args.out, [table_path, target], args.overwrite)
+        options = ClipOptions(args.smoothing, args.frames, args.show)
+        results = predict_clip(clip, target, partial(open_it, attempts=VIDEO_ATTEMPTS, retry=False), options)
+    results.write(table_path)
+    drawn = f", with boxes drawn in {args.out}" if results.records else ""
     unit = "photos" if clip is None else "frames"
-    print(f"{results.face_count} faces in {len(results.records)} {unit}: {path}, with boxes drawn in {args.out}")
+    print(f"{results.face_count} faces in {len(results.records)} {unit}: {table_path}{drawn}")
     refuse_unreadable(results.unreadable, len(results.records) + len(results.unreadable))
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
-    parser.add_argument("source", metavar="PHOTO|DIR|VIDEO|CAMERA", help="a file, a folder, or the number of a camera")
+    parser.add_argument(
+        "sources", nargs="+", metavar="PHOTO|DIR|VIDEO|CAMERA", help="files and folders, a video, or a camera's number"
+    )
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder of the results")
+    parser.add_argument("--overwrite", action="store_true", help="replace results of an earlier run in --out")
     parser.add_argument("--format", choices=("json", "csv"), help="of the table (default: json; csv for video)")
     add_pipeline_flags(parser)
     parser.add_argument("--smoothing", type=seconds, default=0.5, help="video: half-life of the average in seconds")
@@ -91,41 +108,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def seconds(text: str) -> float:
-    """An argparse type: a number from 0."""
+    """Parse a flag's value: a number from 0."""
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0")
     return value
 
 
-def clip_of(source: str) -> Path | int | None:
-    """The camera's number or the video's path; None if the source is photos."""
-    if source.isdigit() and not Path(source).exists():
-        return int(source)
-    return Path(source) if Path(source).suffix.lower() in video.SUFFIXES and not Path(source).is_dir() else None
+def prepare(out_dir: Path, targets: Sequence[Path], overwrite: bool) -> None:
+    """Remove what a killed run left in `out_dir`. UserError if earlier results are there and may not be replaced."""
+    there = [path for path in targets if path.exists()]
+    if there and not overwrite:
+        raise UserError(f"--out {out_dir}: {there[0].name} is there already; give another --out, or --overwrite")
+    if out_dir.is_dir():
+        files.remove_stale(out_dir)
 
 
-def photos_of(source: Path, out_dir: Path) -> dict[Path, Path]:
-    """Each photo and where its annotated copy goes. UserError if there is no photo, or a copy would replace one."""
-    if source.is_dir():
-        listed = [Path(photo.path) for photo in scan(source, "photos").photos]
-        made = out_dir.resolve()
-        found = {source / path: out_dir / path for path in listed if made not in (source / path).resolve().parents}
-    elif source.is_file():
-        name = source.name if source.suffix.lower() in EXTENSIONS else f"{source.name}.png"
-        found = {source: out_dir / name}
-    else:
-        raise UserError(f"{source}: no such file or folder; give a photo, a folder, a video or the number of a camera")
-    sources = {path.resolve() for path in found}
-    if not found or any(target.resolve() in sources for target in found.values()):
-        raise UserError(f"--out {out_dir}: the photos themselves lie there; give another folder")
-    return found
-
-
-def predict_photos(photos: dict[Path, Path], pipeline: Pipeline, out_dir: Path) -> Results:
-    """Write an annotated copy of each photo that can be read."""
-    results = Results()
-    for path, target in progress(photos.items(), title="photos", total=len(photos)):
+def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> Results:
+    """Write an annotated copy of each photo that can be read, and print a line for it."""
+    results = Results(unreadable=dict(photos.unusable))
+    for path, target in progress(photos.targets.items(), title="photos", total=len(photos.targets)):
         try:
             rgb = read_photo(path)
         except UnreadablePhoto as error:
@@ -135,32 +137,36 @@ def predict_photos(photos: dict[Path, Path], pipeline: Pipeline, out_dir: Path) 
         write_photo(target, annotated(rgb, faces))
         height, width = rgb.shape[:2]
         results.add({"photo": target.relative_to(out_dir).as_posix(), "width": width, "height": height}, faces)
-        if len(photos) == 1:
-            print("\n".join(describe(face) for face in faces) or f"{path}: no face found")
+        print(f"{path}: {'; '.join(map(describe, faces)) or 'no face found'}")
+    if photos.foreign:
+        print(f"{len(photos.foreign)} files are no photos and are left out: {name_some(photos.foreign)}")
     return results
 
 
-def predict_clip(source: Path | int, target: Path, args: argparse.Namespace) -> Results:
+def predict_clip(source: Path | int, target: Path, open_it: Callable[[], Pipeline], options: ClipOptions) -> Results:
     """Write the annotated video, smoothed over time. A camera runs until Ctrl-C, which keeps what there is."""
-    results, smoother = Results(), Smoother(args.smoothing)
-    with video.open_clip(source) as clip:
-        pipeline = open_pipeline(args, looks=VIDEO_LOOKS, climb=False)
-        frames = progress(clip.frames(args.frames), title=clip.name, total=clip.promised or None, unit="frame")
-        with video.new_video(target, clip.fps) as written, ended_by_ctrl_c(clip.live):
+    results, smoother, end = Results(), Smoother(options.smoothing), 0.0
+    with open_clip(source) as clip:
+        # After the video, whose faults are found faster than models are loaded.
+        pipeline = open_it()
+        total = round(clip.promised * clip.fps) or None
+        frames = progress(clip.frames(options.at_most), title=clip.name, total=total, unit="frame")
+        with new_video(target, clip.fps) as written, ended_by_ctrl_c(clip.live):
             for frame in frames:
                 faces = smoother(pipeline(frame.rgb), frame.seconds)
                 picture = annotated(frame.rgb, faces)
-                written.write(picture, frame.number)
+                written.write(picture, frame.seconds)
                 results.add({"frame": frame.number, "seconds": round(frame.seconds, 3)}, faces)
-                if args.show and not shown(picture):
+                end = frame.seconds + 1 / clip.fps
+                if options.show and not shown(picture):
                     break
-    if clip.promised and not args.frames and len(results.records) < clip.promised:
-        print(f"{clip.name}: says it has {clip.promised} frames, {len(results.records)} could be read")
+    if not options.at_most and end < clip.promised - 1 / clip.fps:
+        print(f"{clip.name}: says it lasts {clip.promised:.1f} s, its frames could be read up to {end:.1f} s")
     return results
 
 
 def target_of(source: Path | int, out_dir: Path) -> Path:
-    """Where the annotated video goes; UserError if the source lies there."""
+    """Return the path of the annotated video. UserError if the source lies there."""
     target = out_dir / (f"camera{source}.mp4" if isinstance(source, int) else f"{source.stem}.mp4")
     if isinstance(source, Path) and target.resolve() == source.resolve():
         raise UserError(f"--out {out_dir}: the video itself lies there; give another folder")
@@ -169,7 +175,7 @@ def target_of(source: Path | int, out_dir: Path) -> Path:
 
 @contextmanager
 def ended_by_ctrl_c(live: bool) -> Iterator[None]:
-    """On a camera Ctrl-C is the way to end, elsewhere an interruption."""
+    """End a camera on Ctrl-C without an error; elsewhere it stays an interruption."""
     try:
         yield
     except KeyboardInterrupt:
@@ -179,7 +185,7 @@ def ended_by_ctrl_c(live: bool) -> Iterator[None]:
 
 
 def shown(picture: np.ndarray) -> bool:
-    """Show a frame; whether to go on. UserError where there is no screen."""
+    """Show a frame and return whether to go on. UserError if there is no screen."""
     try:
         cv2.imshow(WINDOW, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return cv2.waitKey(1) != ord("q")

@@ -47,14 +47,26 @@ def around(centre: tuple[float, float], width: float, height: float) -> Box:
     return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 
-def iou(one: Box, other: Box) -> float:
-    """Intersection over union, 0 to 1."""
+def area(box: Box) -> float:
+    return box.width * box.height
+
+
+def shared_area(one: Box, other: Box) -> float:
     width = min(one.x2, other.x2) - max(one.x1, other.x1)
     height = min(one.y2, other.y2) - max(one.y1, other.y1)
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (one.width * one.height + other.width * other.height - shared)
+    return max(0.0, width) * max(0.0, height)
+
+
+def iou(one: Box, other: Box) -> float:
+    """Intersection over union, 0 to 1."""
+    shared = shared_area(one, other)
+    return shared / (one.width * one.height + other.width * other.height - shared) if shared else 0.0
+
+
+def covered(one: Box, other: Box) -> float:
+    """Fraction of the smaller box that lies in the other one, 0 to 1."""
+    shared = shared_area(one, other)
+    return shared / min(area(one), area(other)) if shared else 0.0
 
 
 def prominence(box: Box, photo_size: tuple[int, int]) -> float:

@@ -5,6 +5,7 @@ gigabytes is refused without allocating the memory.
 """
 
 import base64
+import re
 import stat
 import struct
 from collections.abc import Callable, Mapping
@@ -108,12 +109,13 @@ class _CutShort(Exception):
 
 
 def _refuse_header(path: Path, data: bytes) -> None:
-    """Raise UnreadablePhoto for a file that is not a picture, lacks its end, or claims to be too large."""
-    measure = next((_MEASURES[signature] for signature in _MEASURES if data.startswith(signature)), None)
-    if measure is None:
-        raise UnreadablePhoto(path, NO_PICTURE)
+    """UnreadablePhoto for a file that is no picture, lacks its end, or claims to be too large."""
+    kind = format_of(data)
+    if kind not in _MEASURES:
+        reason = f"format {kind} is not read; convert it to JPEG or PNG" if kind else NO_PICTURE
+        raise UnreadablePhoto(path, reason)
     try:
-        width, height = measure(data)
+        width, height = _MEASURES[kind](data)
     except (_CutShort, struct.error):
         raise UnreadablePhoto(path, "the file is cut short") from None
     if width * height > MAX_PIXELS:
@@ -168,10 +170,29 @@ def _measure_gif(data: bytes) -> tuple[int, int]:
     return struct.unpack_from("<HH", data, 6)
 
 
-_MEASURES: Mapping[bytes, Callable[[bytes], tuple[int, int]]] = {
-    b"\xff\xd8\xff": _measure_jpeg,
-    b"\x89PNG\r\n\x1a\n": _measure_png,
-    b"RIFF": _measure_webp,
-    b"GIF8": _measure_gif,
+_MEASURES: Mapping[str, Callable[[bytes], tuple[int, int]]] = {
+    "JPEG": _measure_jpeg,
+    "PNG": _measure_png,
+    "WebP": _measure_webp,
+    "GIF": _measure_gif,
 }
-"""First bytes of a file, and the function that reads (width, height); it raises _CutShort or struct.error."""
+"""Formats that are read, and the function that returns width and height. It raises _CutShort or struct.error."""
+_FORMATS = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff")),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
+    ("GIF", re.compile(rb"GIF8")),
+    ("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
+    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]")),
+    ("AVIF", re.compile(rb"....ftypavi[fs]", re.DOTALL)),
+    ("HEIC", re.compile(rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
+    ("JPEG XL", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
+    ("JPEG 2000", re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51")),
+    ("PSD", re.compile(rb"8BPS\0")),
+)
+"""Names of image formats, those that are not read too, and how their files begin."""
+
+
+def format_of(data: bytes) -> str | None:
+    """Return the name of the image format by the first bytes of a file; None for what is no image."""
+    return next((name for name, signature in _FORMATS if signature.match(data)), None)

@@ -4,7 +4,7 @@
 
 Result: boxes.csv, saved after every box, for `detect_faces.py --manual boxes.csv`; photos marked "no face" go to
 boxes_no_face.csv. It shows the photos of crop_images/faces.csv whose status is fallback or missing, goes on where it
-stopped, and ends with Ctrl-C or the page's Finish button. The page is seen on this machine alone.
+stopped, and ends with Ctrl-C or the page's Finish button. Only this machine can reach the page.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def open_annotation(args: argparse.Namespace) -> Annotation:
 
 
 def open_dataset(crop_dir: Path) -> Dataset:
-    """The photos that the crop folder was made from; UserError if it does not say which, or they are not there."""
+    """Scan the photos that the crop folder was made from. UserError if they are not known or not there."""
     source = crops.read_source(crop_dir)
     if "data_root" not in source:
         raise UserError(f"crop folder {crop_dir}: no data root in its source.json; run preprocessing/detect_faces.py")

@@ -1,8 +1,8 @@
-"""What the annotation page works on: the photos to look at, and the marks a person has made, kept in two tables.
+"""The photos of the annotation page, and the marks a person makes, kept in two tables.
 
     boxes.csv           image_id,x1,y1,x2,y2 in pixels of the upright photo: what detect_faces --manual reads
     boxes_no_face.csv   image_id,drop of the photos that show no face: as `train.py --label-fixes` reads it, training
-                        photos are not learned from, and eval photos are answered all the same
+                        photos are left out, and eval photos are predicted all the same
 
 A box wins where a photo stands in both tables, which a stop between their two writings can leave behind.
 """
@@ -17,7 +17,7 @@ import pandas as pd
 
 from core import files
 from core.boxes import Box
-from core.cli import UserError
+from core.cli import UserError, name_some
 from core.images import fingerprint, jpeg, read_photo
 from preprocessing.faces_table import Outcome, read_outcomes, rounded
 from preprocessing.fallback_boxes import COLUMNS, read_manual
@@ -26,13 +26,13 @@ from storage.layouts import Dataset
 
 LIST_COLUMNS, NO_FACE_COLUMNS = ("image_id",), ("image_id", "drop")
 SHOWN_SIDE = 1600
-"""Longer side, in pixels, of the picture that the page shows; boxes are in pixels of the whole photo all the same."""
+"""Longer side, in pixels, of the image on the page. Boxes are in pixels of the whole photo."""
 JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a person said of a photo: a box, no face, or, with neither, nothing yet."""
+    """A person's mark of a photo: a box, no face, or, with neither, nothing yet."""
 
     box: Box | None = None
     no_face: bool = False
@@ -55,7 +55,7 @@ def no_face_path_of(boxes_path: Path) -> Path:
 
 
 def choose(crop_dir: Path, *, statuses: Sequence[str], list_path: Path | None) -> list[Outcome]:
-    """The rows of faces.csv to look at, in its order: those of `statuses`, or those that the list names.
+    """Return the rows of faces.csv to show, in its order: those of `statuses`, or those that the list names.
 
     UserError for a status that is unknown, or a list that names a photo which faces.csv has not.
     """
@@ -75,7 +75,7 @@ def choose(crop_dir: Path, *, statuses: Sequence[str], list_path: Path | None) -
 
 
 def show(path: Path) -> ShownPhoto:
-    """The upright photo as the pipeline sees it, made smaller where it is large. Raises UnreadablePhoto."""
+    """Read the upright photo, made smaller where it is large. Raises UnreadablePhoto."""
     rgb = read_photo(path)
     height, width = rgb.shape[:2]
     scale = SHOWN_SIDE / max(height, width)
@@ -86,7 +86,7 @@ def show(path: Path) -> ShownPhoto:
 
 
 def checked_box(edges: object, photo: ShownPhoto) -> Box:
-    """A box from what the page sent: four numbers, at least a pixel wide and high, in the photo. ValueError if not."""
+    """Return the box the page sent: four numbers, at least a pixel wide and high, in the photo. ValueError if not."""
     if not isinstance(edges, list) or [type(edge) in (int, float) for edge in edges] != [True] * len(Box._fields):
         raise ValueError("a box is four numbers: x1, y1, x2, y2")
     # Compared before anything is computed: NaN is in no range, and a whole number can be too long for a float.
@@ -145,9 +145,19 @@ class Marks:
         state = self._state()
         if state == self._read_state:
             return
+        for path, columns in ((self.boxes_path, COLUMNS), (self.no_face_path, NO_FACE_COLUMNS)):
+            _refuse_other_columns(path, columns)
         boxes = read_manual(self.boxes_path, self._dataset) if state[0] else {}
         no_face = files.read_csv(self.no_face_path, LIST_COLUMNS)["image_id"] if state[1] else ()
         self._boxes, self._no_face, self._read_state = boxes, dict.fromkeys(no_face), state
+
+
+def _refuse_other_columns(path: Path, columns: Sequence[str]) -> None:
+    """UserError for a table with further columns, which writing it would lose."""
+    if path.exists():
+        further = [name for name in files.read_csv(path, columns[:1]).columns if name not in columns]
+        if further:
+            raise UserError(f"{path}: column {name_some(further)} would be lost; give another --boxes")
 
 
 def _changed(table: Mapping[str, object], image_id: str, value: object, *, keep: bool) -> dict:

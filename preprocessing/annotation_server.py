@@ -1,8 +1,8 @@
 """The server of the annotation page: the page's own files, the listed photos by number, and marks to save.
 
-It listens on 127.0.0.1 alone. What it answers hangs on three things: a secret in the address, which other users of the
-machine do not know; a Host of this machine, so that a foreign name pointed at 127.0.0.1 gets nothing; and, for
-whatever changes something, an Origin that is the page itself. No path of a request is ever a path on disk.
+It listens on 127.0.0.1 alone. A request needs a secret in the address, which other users of the machine do not know; a
+Host of this machine, so that a foreign name pointed at 127.0.0.1 gets nothing; and, to change something, the page as
+its Origin. No path of a request is ever a path on disk.
 """
 
 import json
@@ -41,7 +41,7 @@ HEADERS = {
 
 
 class Refusal(Exception):
-    """A request that is not answered as it was meant, with the status that says why."""
+    """A refused request, with the HTTP status to send."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(reason)
@@ -50,7 +50,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back: a body, its type and further headers."""
+    """A response: body, content type and further headers."""
 
     body: bytes
     kind: str
@@ -64,7 +64,7 @@ class Annotation:
         self.outcomes, self.marks = list(outcomes), marks
         self._undo: list[tuple[int, Mark]] = []
         self._paths = _paths_of(dataset, outcomes)
-        # A few photos about the one that is looked at: the page asks for the next one ahead of time.
+        # A few photos around the one that is shown: the page asks for the next one ahead of time.
         self.photo: Callable[[int], ShownPhoto] = lru_cache(maxsize=8)(lambda number: show(self._paths[number]))
 
     def left(self) -> int:
@@ -233,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @dataclass(frozen=True)
 class Route:
-    """Requests whose path behind the secret matches as a whole, and what answers them."""
+    """A pattern that the path behind the secret has to match as a whole, and the function that replies."""
 
     path: re.Pattern
     reply: Callable[..., Reply]

@@ -1,4 +1,4 @@
-"""Cut the faces out of the photos, as pictures that a person can look at and training reads.
+"""Crop the faces of the photos for training, as image files.
 
     python preprocessing/crop_faces.py
 
@@ -24,18 +24,27 @@ from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_so
 from core.cropping import CropSettings, crop_face
 from core.files import holding, require_room
 from core.images import UnreadablePhoto, read_photo, write_photo
-from core.parallel import run_parallel, with_flushes
-from preprocessing.crop_table import Crop, forget_crops, inside, read_crop_table, write_crop_table
-from preprocessing.faces_table import Outcome, photo_stamp, read_outcomes
+from core.locks import holding
+from core.parallel import keeping, spread
+from preprocessing.faces_table import (
+    CropRow,
+    Outcome,
+    forget_crops,
+    inside,
+    photo_stamp,
+    read_crop_table,
+    read_outcomes,
+    write_crop_table,
+)
 from storage import crops
 
 BLOCK = 4096
-"""What even the smallest file takes on the disk."""
+"""Bytes that the smallest file takes on the disk."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """One crop to make. `key` is a hash of all it is made from."""
+class CropJob:
+    """One crop to make. `key` is a hash of all its sources."""
 
     image_id: str
     photo_path: Path
@@ -56,16 +65,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def crop(args: argparse.Namespace, settings: CropSettings) -> None:
-    """Make the crops that are new or have changed, and take away those that are out of date."""
+    """Make the crops that are new or have changed, and remove those that are out of date."""
     root, outcomes = open_faces(args.crop_dir)
-    tasks = plan(args.crop_dir, root, outcomes, settings)
+    jobs = plan(args.crop_dir, root, outcomes, settings)
     table = read_crop_table(args.crop_dir)
-    done = {task.image_id: table[task.image_id] for task in tasks if is_done(task, table)}
+    done = {job.image_id: table[job.image_id] for job in jobs if is_done(job, table)}
     forget_crops(args.crop_dir, table.keys() - done.keys())
     remember_settings(args.crop_dir, settings)
-    todo = [task for task in tasks if task.image_id not in done]
-    print(f"{args.crop_dir}: {len(tasks)} photos with a face, {len(done)} already cropped, {len(todo)} to crop")
-    require_room(args.crop_dir, sum(crop_bytes(task, settings) for task in todo), "cropping")
+    todo = [job for job in jobs if job.image_id not in done]
+    print(f"{args.crop_dir}: {len(jobs)} photos with a face, {len(done)} already cropped, {len(todo)} to crop")
+    require_room(args.crop_dir, sum(crop_bytes(job, settings) for job in todo), "cropping")
     unreadable = crop_all(args.crop_dir, todo, done, settings, args.workers) if todo else []
     print_summary(args.crop_dir, outcomes, unreadable)
 
@@ -73,21 +82,21 @@ def crop(args: argparse.Namespace, settings: CropSettings) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     add_crop_dir(parser)
-    parser.add_argument("--margin", type=float, default=CropSettings.margin, help="share of the longer side added")
+    parser.add_argument("--margin", type=float, default=CropSettings.margin, help="fraction of the longer side added")
     parser.add_argument("--aspect", type=float, default=CropSettings.aspect, help="width / height of a crop")
     parser.add_argument("--size", type=int, default=CropSettings.size, help="height of a crop in pixels")
     parser.add_argument(
         "--align",
         action=argparse.BooleanOptionalAction,
         default=CropSettings.align,
-        help="turn and scale each face so that its eyes, nose and mouth come to lie at the same places",
+        help="turn and scale each face so that eyes, nose and mouth lie at the same places",
     )
     parser.add_argument("--workers", type=positive_int, default=cpu_count(), help="processes")
     return parser.parse_args(argv)
 
 
 def open_faces(crop_dir: Path) -> tuple[Path, dict[str, Outcome]]:
-    """The data root and the rows of faces.csv; UserError if faces have not been detected or the data is not there."""
+    """Return the data root and the rows of faces.csv. UserError if either is not there."""
     outcomes = read_outcomes(crops.faces_path(crop_dir))
     source = crops.read_source(crop_dir)
     if not outcomes or "data_root" not in source:
@@ -98,9 +107,9 @@ def open_faces(crop_dir: Path) -> tuple[Path, dict[str, Outcome]]:
     return root, outcomes
 
 
-def plan(crop_dir: Path, root: Path, outcomes: Mapping[str, Outcome], settings: CropSettings) -> list[Task]:
-    """One task for each photo with a box. UserError if a path in faces.csv leads out of the data root."""
-    tasks, changed, table_path = [], [], crops.faces_path(crop_dir)
+def plan(crop_dir: Path, root: Path, outcomes: Mapping[str, Outcome], settings: CropSettings) -> list[CropJob]:
+    """Return one job for each photo with a box. UserError if a path in faces.csv leads out of the data root."""
+    jobs, changed, table_path = [], [], crops.faces_path(crop_dir)
     for outcome in outcomes.values():
         photo_path = inside(root, outcome.path, table_path)
         if outcome.box is None:
@@ -111,21 +120,21 @@ def plan(crop_dir: Path, root: Path, outcomes: Mapping[str, Outcome], settings: 
         made_from = (outcome.path, stamp, *map(repr, (*outcome.box, *outcome.landmarks)), repr(settings))
         key = files.text_hash(made_from)
         crop_path = crop_dir / outcome.path
-        tasks.append(Task(outcome.image_id, photo_path, crop_path, outcome.path, outcome.box, key, outcome.landmarks))
+        jobs.append(CropJob(outcome.image_id, photo_path, crop_path, outcome.path, outcome.box, key, outcome.landmarks))
     if changed:
         print(f"{len(changed)} photos have changed since detect_faces, which should run again: {name_some(changed)}")
-    return tasks
+    return jobs
 
 
-def crop_bytes(task: Task, settings: CropSettings) -> int:
-    """What a crop takes on the disk, nearly at most: 3 bytes a pixel as PNG, half a byte as JPEG of quality 95."""
+def crop_bytes(job: CropJob, settings: CropSettings) -> int:
+    """Estimate the size of a crop file from above: 3 bytes a pixel as PNG, half a byte as JPEG of quality 95."""
     pixels = settings.size * round(settings.size * settings.aspect)
-    return BLOCK + (pixels * 3 if task.crop_path.suffix.lower() == ".png" else pixels // 2)
+    return BLOCK + (pixels * 3 if job.crop_path.suffix.lower() == ".png" else pixels // 2)
 
 
-def is_done(task: Task, table: Mapping[str, Crop]) -> bool:
-    crop = table.get(task.image_id)
-    return crop is not None and (crop.key, crop.file) == (task.key, task.file) and task.crop_path.exists()
+def is_done(job: CropJob, table: Mapping[str, CropRow]) -> bool:
+    crop = table.get(job.image_id)
+    return crop is not None and (crop.key, crop.file) == (job.key, job.file) and job.crop_path.exists()
 
 
 def remember_settings(crop_dir: Path, settings: CropSettings) -> None:
@@ -135,41 +144,41 @@ def remember_settings(crop_dir: Path, settings: CropSettings) -> None:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of a task: the hash of its crop, or the reason why its photo cannot be read."""
+class CropResult:
+    """Result of a job: the hash of its crop, or the reason why its photo cannot be read."""
 
-    task: Task
+    job: CropJob
     content: str = ""
     reason: str = ""
 
 
-def cropper(settings: CropSettings) -> Callable[[Task], Result]:
-    """What makes one crop; runs once in each process."""
+def cropper(settings: CropSettings) -> Callable[[CropJob], CropResult]:
+    """Return the function that makes one crop. Runs once in each process."""
     return partial(_crop, settings=settings)
 
 
-def _crop(task: Task, *, settings: CropSettings) -> Result:
+def _crop(job: CropJob, *, settings: CropSettings) -> CropResult:
     try:
-        photo = read_photo(task.photo_path)
+        photo = read_photo(job.photo_path)
     except UnreadablePhoto as error:
-        return Result(task, reason=error.reason)
-    write_photo(task.crop_path, crop_face(photo, task.box, settings, points(task.landmarks)))
-    return Result(task, content=files.file_sha256(task.crop_path)[:16])
+        return CropResult(job, reason=error.reason)
+    write_photo(job.crop_path, crop_face(photo, job.box, settings, points(job.landmarks)))
+    return CropResult(job, content=files.file_sha256(job.crop_path)[:16])
 
 
 def crop_all(
-    crop_dir: Path, todo: Sequence[Task], table: dict[str, Crop], settings: CropSettings, workers: int
+    crop_dir: Path, todo: Sequence[CropJob], table: dict[str, CropRow], settings: CropSettings, workers: int
 ) -> list[str]:
-    """Make the crops, list them in `table` and crops.csv, also on Ctrl-C; returns the photos that cannot be read."""
+    """Make the crops and list them in `table` and crops.csv, also on Ctrl-C. Return the photos that cannot be read."""
     unreadable = []
     keep = partial(write_crop_table, crop_dir, table)
     with closing(with_flushes(run_parallel(partial(cropper, settings), todo, workers), keep)) as results:
         for result in progress(results, title="crops", total=len(todo)):
-            task = result.task
+            job = result.job
             if result.reason:
-                unreadable.append(f"{task.file} ({result.reason})")
+                unreadable.append(f"{job.file} ({result.reason})")
             else:
-                table[task.image_id] = Crop(task.key, result.content, task.file)
+                table[job.image_id] = CropRow(job.key, result.content, job.file)
     return unreadable
 
 

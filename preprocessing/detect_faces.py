@@ -2,9 +2,9 @@
 
     python preprocessing/detect_faces.py --data-dir data
 
-Result: crop_images/faces.csv (one row a photo: box, score, status and facts), crop_images/review.csv (photos a person
-should look at, and why) and a summary. Run again, it handles only new or changed photos. To put boxes right by hand,
-write them to a table image_id,x1,y1,x2,y2 in pixels and give it as --manual boxes.csv: they override the detector and
+Result: crop_images/faces.csv (one row a photo: box, score, status and facts), crop_images/review.csv (photos to
+review, and why) and a summary. Run again, it handles only new or changed photos. To correct boxes by hand, write
+them to a table image_id,x1,y1,x2,y2 in pixels and give it as --manual boxes.csv: they override the detector and
 are remembered. A row deleted from faces.csv is searched anew.
 """
 
@@ -23,23 +23,21 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, run_cli
-from core.files import holding, require_room
-from preprocessing.crop_table import forget_crops
-from preprocessing.detection import Settings, search, still_valid
+from core.disk import require_room
+from core.locks import holding
+from preprocessing.detection import DetectionSettings, SearchOptions, search, still_valid
 from preprocessing.detectors import detector_named, detector_names
-from preprocessing.faces_table import Outcome, read_outcomes, write_outcomes
-from preprocessing.fallback_boxes import manual_outcomes
+from preprocessing.faces_table import Outcome, forget_crops, read_outcomes, write_outcomes
+from preprocessing.fallback_boxes import fill, manual_outcomes, review
 from preprocessing.find_face import DEFAULT_THRESHOLD
-from preprocessing.guesses import fill, review
 from storage import crops
 from storage.layouts import LAYOUTS, Dataset, Photo, scan
 from training.launchers import add_launcher_flags, launch, resources_of
 
 ROW_BYTES = 3 * 300
-"""A row of faces.csv, of its unfinished predecessor, and of the one that is written aside."""
-
+"""Bytes of a row of faces.csv, of its unfinished predecessor, and of the one that is written aside."""
 PHOTOS_OF_A_JOB = 256
-"""Handed out at once over a cluster: some seconds of work."""
+"""Photos sent to a cluster's worker at once: some seconds of work."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     """Search the photos that are new or have changed, and write all tables."""
-    settings = Settings(args.detector, args.threshold)
+    settings = DetectionSettings(args.detector, args.threshold)
     before = read_outcomes(crops.faces_path(args.crop_dir))
     unfinished_path = args.crop_dir / "faces.unfinished.csv"
     known = still_valid(dataset, before | read_outcomes(unfinished_path), settings)
@@ -62,8 +60,8 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     if todo:
         require_room(args.crop_dir, ROW_BYTES * len(dataset.photos), "detection")
         remember(args.crop_dir, data_root=str(dataset.root), layout=dataset.layout)
-        spread = partial(launch, resources_of(args, processes=args.workers, shard=PHOTOS_OF_A_JOB))
-        known = search(dataset, todo, known, settings=settings, spread=spread, unfinished_path=unfinished_path)
+        spread = partial(launch, args, processes=args.workers, shard=PHOTOS_OF_A_JOB)
+        known = search(dataset, todo, known, SearchOptions(settings, spread, unfinished_path))
     outcomes = fill(dataset.photos, known)
     save(args.crop_dir, dataset, before, outcomes, settings)
     unfinished_path.unlink(missing_ok=True)
@@ -73,11 +71,11 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--data-dir", type=Path, help="folder of the photos, if not the one of the run before")
-    parser.add_argument("--layout", help=f"{', '.join(LAYOUTS)}; found by itself by default")
+    parser.add_argument("--layout", help=f"{', '.join(LAYOUTS)} (default: detected)")
     add_crop_dir(parser)
     parser.add_argument("--manual", type=Path, help="table of boxes that override the detector: image_id,x1,y1,x2,y2")
     parser.add_argument("--detector", default="retinaface", help=f"one of {', '.join(detector_names())}")
-    parser.add_argument("--threshold", type=float, default=DEFAULT_THRESHOLD, help="score from which a face is sure")
+    parser.add_argument("--threshold", type=float, default=DEFAULT_THRESHOLD, help="least score of a detected face")
     parser.add_argument("--workers", type=positive_int, default=cpu_count(), help="processes")
     add_launcher_flags(parser)
     args = parser.parse_args(argv)
@@ -88,7 +86,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def open_dataset(crop_dir: Path, data_dir: Path | None, layout: str | None) -> Dataset:
-    """The photos of the data root that was given or is remembered, which the crop folder has to belong to."""
+    """Scan the given or remembered data root. UserError if the crop folder was made from another."""
     source = crops.read_source(crop_dir)
     if data_dir is None:
         if "data_root" not in source:
@@ -103,7 +101,7 @@ def open_dataset(crop_dir: Path, data_dir: Path | None, layout: str | None) -> D
 
 
 def refuse_crops_among_photos(crop_dir: Path, dataset: Dataset) -> None:
-    """Crops have the names of their photos: in the wrong place they would overwrite them, or be taken for photos."""
+    """UserError if the crop folder lies among the photos: crops have the same names and would overwrite them."""
     folder = crop_dir.resolve()
     among = folder.is_relative_to(dataset.root) if dataset.layout == "photos" else folder == dataset.root
     if among:
@@ -127,9 +125,9 @@ def save(
     dataset: Dataset,
     before: Mapping[str, Outcome],
     outcomes: Mapping[str, Outcome],
-    settings: Settings,
+    settings: DetectionSettings,
 ) -> None:
-    """Write all tables, unless nothing has changed. Crops of boxes that have changed are taken away."""
+    """Write all tables, unless nothing has changed. Crops of changed boxes are removed."""
     facts = {"listing_hash": dataset.listing_hash, "detect": asdict(settings)}
     source = crops.read_source(crop_dir)
     if before == outcomes and source == source | facts:
@@ -161,9 +159,9 @@ def print_summary(crop_dir: Path, dataset: Dataset, outcomes: Mapping[str, Outco
         pd.Series([outcome.status for outcome in outcomes.values()], name="status"),
     )
     print(counts.reindex(columns=list(crops.STATUSES), fill_value=0).to_string())
-    rungs = Counter(outcome.reason for outcome in outcomes.values() if outcome.status == "fallback")
-    if rungs:
-        print("fallback by rung:", ", ".join(f"{name} {count}" for name, count in rungs.most_common()))
+    attempts = Counter(outcome.reason for outcome in outcomes.values() if outcome.status == "fallback")
+    if attempts:
+        print("fallback by attempt:", ", ".join(f"{name} {count}" for name, count in attempts.most_common()))
     missing = [f"{outcome.path} ({outcome.reason})" for outcome in outcomes.values() if outcome.status == "missing"]
     if missing:
         print(f"{len(missing)} photos cannot be read: {name_some(missing)}")
@@ -171,7 +169,7 @@ def print_summary(crop_dir: Path, dataset: Dataset, outcomes: Mapping[str, Outco
         print(
             f"{len(dataset.ignored)} files are no photos of this layout and are ignored: {name_some(dataset.ignored)}"
         )
-    print(f"{len(review(dataset.photos, outcomes))} photos to look at: {review_path(crop_dir)}")
+    print(f"{len(review(dataset.photos, outcomes))} photos to review: {review_path(crop_dir)}")
     print(f"faces: {crops.faces_path(crop_dir)}")
 
 

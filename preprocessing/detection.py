@@ -1,4 +1,4 @@
-"""Which photos have to be searched for faces, and the search over many of them, kept safe against interruption."""
+"""Search many photos for their main face, and tell which photos have to be searched."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -16,15 +16,10 @@ from preprocessing.find_face import DEFAULT_THRESHOLD, find_face
 from storage import crops
 from storage.layouts import Dataset, Photo
 
-Task = tuple[Photo, Path, str]
-"""A photo, where it lies, and its stamp."""
-Spread = Callable[[Callable[[], Callable[[Task], Outcome]], Sequence[Task]], Generator[Outcome, None, None]]
-"""What spreads the search over processes or machines."""
-
 
 @dataclass(frozen=True)
-class Settings:
-    """What a search depends on, beside the photo."""
+class DetectionSettings:
+    """Settings that a detection depends on, beside the photo."""
 
     detector: str = "retinaface"
     threshold: float = DEFAULT_THRESHOLD
@@ -34,8 +29,30 @@ class Settings:
         return files.text_hash([self.detector, repr(self.threshold), crops.LANDMARKS])[:8]
 
 
-def still_valid(dataset: Dataset, known: Mapping[str, Outcome], settings: Settings) -> dict[str, Outcome]:
-    """The known outcomes whose photo is there and unchanged, searched with the same settings or given by hand."""
+@dataclass(frozen=True)
+class PhotoJob:
+    """One photo to search: its entry, its file and its stamp."""
+
+    photo: Photo
+    path: Path
+    stamp: str
+
+
+Spread = Callable[[Callable[[], Callable[[PhotoJob], Outcome]], Sequence[PhotoJob]], Generator[Outcome, None, None]]
+"""Runs jobs over processes or machines: takes the loader of a worker's function and the jobs, yields the outcomes."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search: the settings, how jobs are spread, and the table that finished outcomes are kept in."""
+
+    settings: DetectionSettings
+    spread: Spread
+    unfinished_path: Path
+
+
+def still_valid(dataset: Dataset, known: Mapping[str, Outcome], settings: DetectionSettings) -> dict[str, Outcome]:
+    """Return the known outcomes of unchanged photos, searched with the same settings or given by hand."""
     valid = {}
     for photo in dataset.photos:
         outcome = known.get(photo.image_id)
@@ -47,48 +64,42 @@ def still_valid(dataset: Dataset, known: Mapping[str, Outcome], settings: Settin
     return valid
 
 
-def searcher(settings: Settings) -> Callable[[Task], Outcome]:
-    """Load a detector and return what finds the face of one photo; runs once in each process."""
+def searcher(settings: DetectionSettings) -> Callable[[PhotoJob], Outcome]:
+    """Load a detector and return the function that searches one photo. Runs once in each process."""
     return partial(_search, detect=detector_named(settings.detector).load(), threshold=settings.threshold)
 
 
-def _search(task: Task, *, detect: Callable, threshold: float) -> Outcome:
-    photo, path, stamp = task
+def _search(job: PhotoJob, *, detect: Callable, threshold: float) -> Outcome:
+    image_id, path = job.photo.image_id, job.photo.path
     try:
-        rgb = read_photo(path)
+        rgb = read_photo(job.path)
     except UnreadablePhoto as error:
         # A file that cannot be opened may be allowed tomorrow, with nothing changed that a stamp could show.
-        kept = "" if isinstance(error.__cause__, OSError) else stamp
-        return Outcome(photo.image_id, photo.path, "missing", error.reason, stamp=kept)
+        kept = "" if isinstance(error.__cause__, OSError) else job.stamp
+        return Outcome(image_id, path, "missing", error.reason, stamp=kept)
     height, width = rgb.shape[:2]
     found = find_face(rgb, detect, threshold)
     if found is None:
-        return Outcome(photo.image_id, photo.path, "fallback", "", None, None, width, height, stamp)
-    reason = found.rung.name if found.score >= threshold else WEAK
-    status, reason = ("detected", "") if found.rung.plain and reason != WEAK else ("fallback", reason)
+        return Outcome(image_id, path, "fallback", "", None, None, width, height, job.stamp)
+    reason = found.attempt.name if found.score >= threshold else WEAK
+    status, reason = ("detected", "") if found.attempt.plain and reason != WEAK else ("fallback", reason)
     landmarks = tuple(found.landmarks.round(DECIMALS).ravel().tolist())
-    box = rounded(found.box)
     return Outcome(
-        photo.image_id, photo.path, status, reason, box, found.score, width, height, stamp, landmarks=landmarks
+        image_id, path, status, reason, rounded(found.box), found.score, width, height, job.stamp, landmarks=landmarks
     )
 
 
 def search(
-    dataset: Dataset,
-    todo: Sequence[Photo],
-    known: Mapping[str, Outcome],
-    *,
-    settings: Settings,
-    spread: Spread,
-    unfinished_path: Path,
+    dataset: Dataset, todo: Sequence[Photo], known: Mapping[str, Outcome], options: SearchOptions
 ) -> dict[str, Outcome]:
-    """`known` and the outcomes of `todo`. What is finished is kept in `unfinished_path`, also on Ctrl-C."""
-    # Here too, once: what hinders a detector is then one error, and what it downloads is there for all processes.
+    """Return `known` with the outcomes of `todo`. Finished ones are written to a table, also on Ctrl-C."""
+    settings = options.settings
+    # Once here too: a detector that cannot be loaded is one error, and its download is there for all processes.
     detector_named(settings.detector).load()
-    tasks = [(photo, path := dataset.root / photo.path, stamp_of(path, settings.hash)) for photo in todo]
+    jobs = [PhotoJob(photo, path := dataset.root / photo.path, stamp_of(path, settings.hash)) for photo in todo]
     outcomes = dict(known)
-    keep = partial(write_outcomes, unfinished_path, dataset.photos, outcomes)
-    with closing(with_flushes(spread(partial(searcher, settings), tasks), keep)) as results:
-        for outcome in progress(results, title="faces", total=len(tasks)):
+    keep = partial(write_outcomes, options.unfinished_path, dataset.photos, outcomes)
+    with closing(keeping(options.spread(partial(searcher, settings), jobs), keep)) as results:
+        for outcome in progress(results, title="faces", total=len(jobs)):
             outcomes[outcome.image_id] = outcome
     return outcomes

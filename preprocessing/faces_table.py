@@ -1,10 +1,10 @@
-"""What is known of each photo's face: the rows of faces.csv, read, written and compared."""
+"""The tables of the crop folder: faces.csv, the face of each photo, and crops.csv, the finished crops."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -19,17 +19,19 @@ from storage.layouts import Photo
 DECIMALS = 2
 """Digits kept of a box's pixels, so that a box read back equals the one written."""
 MANUAL = "manual"
-"""Stands in a stamp instead of the hash of search settings, which a box given by hand does not depend on."""
+"""Used in a stamp in place of the hash of detection settings, which a box by hand does not depend on."""
 WEAK = "weak"
-"""The reason of a fallback that rests on the agreement of several looks, none of which reached the threshold."""
+"""Reason of a fallback that several attempts agree on, none of which reached the threshold."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One photo's row. `box` is None for a missing photo, and for one without a face until a guess is made; `score` is
-    None where no detector gave one. `landmarks` are x and y of five points in turn, or none.
+    """One row of faces.csv.
 
-    `stamp` is the photo's fingerprint and a hash of the search's settings; empty if it has to be tried again.
+    `box` is None for a missing photo, and for one without a face until a guess is made; `score` is None where no
+    detector gave one. `landmarks` are x and y of five points in turn, or none.
+
+    `stamp` is the photo's fingerprint and a hash of the detection settings; empty if it has to be tried again.
     """
 
     image_id: str
@@ -45,12 +47,12 @@ class Outcome:
 
     @property
     def relative_box(self) -> Box:
-        """The box in shares of the photo's width and height."""
+        """The box in fractions of the photo's width and height."""
         return scaled(self.box, 1 / self.width, 1 / self.height)
 
 
 def photo_stamp(photo_path: Path) -> str:
-    """The first half of a stamp: the file's fingerprint and a space; empty if the file cannot be looked at."""
+    """Return the first half of a stamp: the file's fingerprint and a space; empty if the file cannot be read."""
     try:
         return f"{fingerprint(photo_path)} "
     except OSError:
@@ -58,7 +60,7 @@ def photo_stamp(photo_path: Path) -> str:
 
 
 def stamp_of(photo_path: Path, settings_hash: str) -> str:
-    """Changes with the photo and the settings; empty if the file cannot be looked at, so that it is tried again."""
+    """Return a text that changes with the photo and the settings; empty if the file cannot be read."""
     stamp = photo_stamp(photo_path)
     return stamp and stamp + settings_hash
 
@@ -68,7 +70,7 @@ def rounded(box: Box) -> Box:
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
-    """The rows of a faces table by image id; empty if there is no such file. UserError names what cannot be read."""
+    """Read the rows of faces.csv by image id; empty if there is no such file. UserError names a bad value."""
     if not path.exists():
         return {}
     frame = files.read_csv(path, crops.FACE_COLUMNS)
@@ -96,7 +98,7 @@ def _from_row(path: Path, row: Mapping[str, str]) -> Outcome:
 
 
 def _is_boxless(row: Mapping[str, str]) -> bool:
-    """Missing photos have no box, nor have those without a face in the table of an interrupted run, before guesses."""
+    """Return whether a row has no box: a missing photo, or one without a face in the table of an interrupted run."""
     return row["x1"] == "" and (row["status"] == "missing" or (row["status"] == "fallback" and row["reason"] == ""))
 
 
@@ -111,7 +113,7 @@ def _number(path: Path, row: Mapping[str, str], column: str) -> float:
 
 
 def _landmarks(path: Path, row: Mapping[str, str]) -> tuple[float, ...]:
-    """The numbers of the column; none if the table has no such column. UserError if they are not five points."""
+    """Return the numbers of the column; none if the table has no such column. UserError unless they are five points."""
     parts = row.get(crops.LANDMARKS, "").split()
     numbers = tuple(_number(path, row | {crops.LANDMARKS: part}, crops.LANDMARKS) for part in parts)
     if len(numbers) not in (0, 2 * LANDMARK_COUNT):
@@ -120,7 +122,7 @@ def _landmarks(path: Path, row: Mapping[str, str]) -> tuple[float, ...]:
 
 
 def write_outcomes(path: Path, photos: Sequence[Photo], outcomes: Mapping[str, Outcome]) -> None:
-    """Write the rows of the photos that have an outcome, in the order of `photos`, their facts beside them."""
+    """Write the rows of the photos that have an outcome, in the order of `photos`, with their facts."""
     facts = dict.fromkeys(fact for photo in photos for fact in photo.facts)
     own = {*crops.FACE_COLUMNS, crops.LANDMARKS} - {*crops.LABEL_COLUMNS}
     for fact in facts:
@@ -148,3 +150,50 @@ def _row(photo: Photo, outcome: Outcome) -> dict[str, object]:
         "height": outcome.height,
         crops.LANDMARKS: " ".join(map(str, outcome.landmarks)),
     }
+
+
+CROP_TABLE_COLUMNS = (*crops.CROP_COLUMNS, "file")
+
+
+@dataclass(frozen=True)
+class CropRow:
+    """A finished crop: hashes of its sources and of itself, and its file relative to the crop folder."""
+
+    key: str
+    content: str
+    file: str
+
+
+def read_crop_table(crop_dir: Path) -> dict[str, CropRow]:
+    """Read crops.csv by image id; empty if nothing has been cropped yet."""
+    path = crops.crops_path(crop_dir)
+    if not path.exists():
+        return {}
+    frame = files.read_csv(path, CROP_TABLE_COLUMNS)
+    files.require_unique(path, frame, "image_id")
+    return {row["image_id"]: CropRow(row["key"], row["content"], row["file"]) for row in frame.to_dict("records")}
+
+
+def write_crop_table(crop_dir: Path, table: Mapping[str, CropRow]) -> None:
+    rows = [(image_id, crop.key, crop.content, crop.file) for image_id, crop in table.items()]
+    files.write_csv(crops.crops_path(crop_dir), pd.DataFrame(rows, columns=list(CROP_TABLE_COLUMNS), dtype=str))
+
+
+def forget_crops(crop_dir: Path, image_ids: Iterable[str]) -> None:
+    """Remove crops that are out of date from the table and the disk."""
+    table, image_ids = read_crop_table(crop_dir), set(image_ids)
+    gone = {image_id: crop for image_id, crop in table.items() if image_id in image_ids}
+    if not gone:
+        return
+    stale = [inside(crop_dir, crop.file, crops.crops_path(crop_dir)) for crop in gone.values()]
+    for file in stale:
+        file.unlink(missing_ok=True)
+    write_crop_table(crop_dir, {image_id: crop for image_id, crop in table.items() if image_id not in gone})
+
+
+def inside(folder: Path, relative: str, table_path: Path) -> Path:
+    """Return `folder / relative`. UserError if a path in a table leads out of its folder."""
+    path = PurePosixPath(relative)
+    if not relative or path.is_absolute() or ".." in path.parts or "\\" in relative:
+        raise UserError(f"{table_path}: path {relative!r} leads out of {folder}")
+    return folder / relative

@@ -1,23 +1,29 @@
-"""Boxes given by hand: a table image_id,x1,y1,x2,y2 in pixels of the upright photo, which overrides the detector."""
+"""Boxes that no detector gave: drawn by hand, or guessed where no face was found; and the photos to review.
+
+Boxes by hand are a table image_id,x1,y1,x2,y2 in pixels of the upright photo, which overrides the detector.
+"""
 
 import math
-from collections.abc import Mapping
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.boxes import Box
+from core.boxes import Box, iou, median_box, scaled
 from core.cli import UserError
 from core.files import read_csv, require_unique
 from core.images import UnreadablePhoto, read_photo
-from preprocessing.faces_table import MANUAL, Outcome, rounded, stamp_of
-from storage.layouts import Dataset, Photo, name_key
+from preprocessing.faces_table import MANUAL, WEAK, Outcome, rounded, stamp_of
+from storage.layouts import Dataset, Photo
 
 COLUMNS = ("image_id", *Box._fields)
 FARTHEST = 1.0
-"""How far a box may reach out of its photo on each side, in photo sides: beyond, it is a slip of the pen."""
+"""How far a box may reach out of its photo on each side, as a fraction of the photo's side: beyond is a mistake."""
 
 
 def manual_outcomes(path: Path | None, dataset: Dataset, known: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """The outcomes of the photos named in a table of boxes; empty without one. Raises as `read_manual` does."""
+    """Return the outcomes of the photos in a table of boxes; empty without a table. Raises as `read_manual` does."""
     if path is None:
         return {}
     boxes = read_manual(path, dataset)
@@ -29,7 +35,7 @@ def manual_outcomes(path: Path | None, dataset: Dataset, known: Mapping[str, Out
 
 
 def read_manual(path: Path, dataset: Dataset) -> dict[str, Box]:
-    """Boxes by image id. UserError names the file, the row (the header is row 1) and the value that is wrong."""
+    """Read boxes by image id. UserError names the file, the row (the header is row 1) and the value that is wrong."""
     frame = read_csv(path, COLUMNS)
     require_unique(path, frame, "image_id")
     ids = {name_key(photo.image_id): photo.image_id for photo in dataset.photos}
@@ -62,7 +68,7 @@ def _number(place: str, column: str, text: str) -> float:
 
 
 def _outcome(path: Path, photo: Photo, root: Path, box: Box, known: Outcome | None) -> Outcome:
-    """The outcome of a photo whose box was given by hand; UserError if the box does not lie in the photo."""
+    """Return the outcome of a photo with a box by hand. UserError if the box does not lie in the photo."""
     stamp = stamp_of(root / photo.path, MANUAL)
     if known and (known.status, known.box, known.stamp, known.path) == ("manual", box, stamp, photo.path):
         return known
@@ -79,3 +85,93 @@ def _lies_in(box: Box, width: int, height: int) -> bool:
     overlaps = box.x1 < width and box.y1 < height and box.x2 > 0 and box.y2 > 0
     near = box.x1 >= -FARTHEST * width and box.x2 <= (1 + FARTHEST) * width
     return overlaps and near and box.y1 >= -FARTHEST * height and box.y2 <= (1 + FARTHEST) * height
+
+
+CENTRE_BOX = Box(0.2, 0.2, 0.8, 0.8)
+LEAST_TYPICAL = 8
+"""Faces that must be known before their median is used rather than the middle of the photo."""
+LEAST_ALIKE = 3
+UNLIKE_IOU = 0.3
+"""A box is reviewed if it overlaps less than this with the median of at least LEAST_ALIKE others of its person."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A box guessed from those of the person's other photos and of all photos, in fractions of the photo's sides."""
+
+    name: str
+    why: str
+    box: Callable[[Sequence[Box], Sequence[Box]], Box | None]
+
+
+GUESSES: tuple[Guess, ...] = (
+    Guess("person", "no face found; the median box of the person's other photos", lambda own, _: _median(own, 1)),
+    Guess("typical", "no face found; the median box of all photos", lambda _, every: _median(every, LEAST_TYPICAL)),
+    Guess("centre", "no face found; the middle of the photo", lambda own, every: CENTRE_BOX),
+)
+
+
+def _median(boxes: Sequence[Box], least: int) -> Box | None:
+    return median_box(boxes) if len(boxes) >= least else None
+
+
+def fill(photos: Sequence[Photo], outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Return the outcomes of `photos`; each fallback without a box gets the first guess that can be made."""
+    own, every = _found_boxes(photos, outcomes), []
+    for boxes in own.values():
+        every += boxes
+    return {
+        photo.image_id: _guessed(outcomes[photo.image_id], own[photo.person], every)
+        if is_guess(outcomes[photo.image_id])
+        else outcomes[photo.image_id]
+        for photo in photos
+    }
+
+
+def is_guess(outcome: Outcome) -> bool:
+    """Return whether no face was found: the box is to be guessed, or was guessed in an earlier run."""
+    return outcome.status == "fallback" and outcome.reason in {"", *(guess.name for guess in GUESSES)}
+
+
+def _found_boxes(photos: Sequence[Photo], outcomes: Mapping[str, Outcome]) -> dict[str, list[Box]]:
+    """Return boxes in fractions of the photo's sides, by person, of the photos in which a face was found."""
+    boxes = defaultdict(list)
+    for photo in photos:
+        outcome = outcomes[photo.image_id]
+        if outcome.box and not is_guess(outcome):
+            boxes[photo.person].append(outcome.relative_box)
+    return boxes
+
+
+def _guessed(outcome: Outcome, own: Sequence[Box], every: Sequence[Box]) -> Outcome:
+    for guess in GUESSES:
+        box = guess.box(own, every)
+        if box is not None:
+            return replace(outcome, reason=guess.name, box=rounded(scaled(box, outcome.width, outcome.height)))
+    raise AssertionError("the last guess always gives a box")
+
+
+def review(photos: Sequence[Photo], outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+    """Return the reason to review a photo by image id; photos that need no review are left out."""
+    own = _found_boxes(photos, outcomes)
+    reasons = {photo.image_id: _why(outcomes[photo.image_id], own[photo.person]) for photo in photos}
+    return {image_id: why for image_id, why in reasons.items() if why}
+
+
+def _why(outcome: Outcome, own: Sequence[Box]) -> str:
+    """Return why to review an outcome, or an empty string. A box by hand needs no review."""
+    if outcome.status == "missing":
+        return f"cannot be read: {outcome.reason}"
+    if is_guess(outcome):
+        return next(guess.why for guess in GUESSES if guess.name == outcome.reason)
+    if outcome.reason == WEAK:
+        return f"low score {outcome.score:.2f}"
+    if outcome.status != "manual" and _is_unlike(outcome.relative_box, own):
+        return "box much unlike those of the person's other photos"
+    return ""
+
+
+def _is_unlike(box: Box, own: Sequence[Box]) -> bool:
+    others = list(own)
+    others.remove(box)
+    return len(others) >= LEAST_ALIKE and iou(box, median_box(others)) < UNLIKE_IOU

@@ -1,8 +1,8 @@
-"""Finding the main face of a photo: the plain detection first, and a ladder of further looks where that is not enough.
+"""Find the main face of a photo: plain detection first, then further attempts on transformed versions of the photo.
 
-The rungs of RUNGS are climbed in turn. One that counts alone ends the search with a main face at or above the
-threshold. If none does, they are weighed together: the place that most looks agree on wins, so that one false alarm
-among many views loses to a face that several of them half see.
+The rows of ATTEMPTS are made in turn. An attempt with `decisive` ends the search if its main face scores at or above
+the threshold. If none does, all detections are compared: the place that most attempts agree on wins, so that one
+false alarm loses to a face that several attempts find with a low score.
 """
 
 from collections.abc import Sequence
@@ -11,91 +11,97 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.boxes import Box, carry, carry_points, iou, main_face, prominence
-from preprocessing.detectors import Detect, Face
-from preprocessing.views import View, brightened, contrasted, fitted, take
+from preprocessing.detectors import Detect, Face, PhotoView, brightened, contrasted, fitted, take_view
 
 DEFAULT_THRESHOLD = 0.9
-WEAK_SHARE = 1 / 3
-"""Faces scored below this share of the threshold are not looked at; those between need the agreement of other looks."""
+WEAK_FRACTION = 1 / 3
+"""Faces scored below this fraction of the threshold are dropped; those between need other attempts to agree."""
 LEAST_AGREEMENT = 0.9
-"""Scores of the looks that agree, summed, as a share of the threshold: what a place needs to be taken for a face.
-Chosen, like the rungs, on real faces darkened, blurred, hidden, turned, moved away and covered with noise."""
+"""Least sum of the scores of agreeing attempts, as a fraction of the threshold, for a place to be taken for a face.
+Chosen, like ATTEMPTS, on real faces darkened, blurred, hidden, turned, moved away and covered with noise."""
 SAME_PLACE_IOU = 0.5
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One look at the photo. `plain` looks make it `detected`, others `fallback`; `alone`: it may end the search."""
+class Attempt:
+    """One detection attempt. A face of a `plain` one is `detected`, of another `fallback`.
+
+    `decisive`: a face at or above the threshold ends the search.
+    """
 
     name: str
-    view: View
+    view: PhotoView
     plain: bool = False
-    alone: bool = True
+    decisive: bool = True
 
 
-RUNGS: tuple[Rung, ...] = (
-    Rung("coarse", View(256), plain=True),
-    Rung("fine", View(512), plain=True),
-    Rung("middle", View(384)),
-    Rung("bright", View(256, tone=brightened)),
-    Rung("contrast", View(256, tone=contrasted)),
-    Rung("fine-contrast", View(512, tone=contrasted)),
-    Rung("small", View(128)),
-    Rung("padded", View(128, pad=0.5), alone=False),
-    Rung("turned-left-40", View(256, turn=40, tone=brightened), alone=False),
-    Rung("turned-right-40", View(256, turn=-40, tone=brightened), alone=False),
-    Rung("turned-left-90", View(256, turn=90), alone=False),
-    Rung("turned-right-90", View(256, turn=-90), alone=False),
-    Rung("upside-down", View(256, turn=180), alone=False),
-    Rung("far", View(1024, grow=2), alone=False),
-    Rung("very-far", View(1536, grow=3), alone=False),
+ATTEMPTS: tuple[Attempt, ...] = (
+    Attempt("coarse", PhotoView(256), plain=True),
+    Attempt("fine", PhotoView(512), plain=True),
+    Attempt("middle", PhotoView(384)),
+    Attempt("bright", PhotoView(256, tone=brightened)),
+    Attempt("contrast", PhotoView(256, tone=contrasted)),
+    Attempt("fine-contrast", PhotoView(512, tone=contrasted)),
+    Attempt("small", PhotoView(128)),
+    Attempt("padded", PhotoView(128, pad=0.5), decisive=False),
+    Attempt("turned-left-40", PhotoView(256, turn=40, tone=brightened), decisive=False),
+    Attempt("turned-right-40", PhotoView(256, turn=-40, tone=brightened), decisive=False),
+    Attempt("turned-left-90", PhotoView(256, turn=90), decisive=False),
+    Attempt("turned-right-90", PhotoView(256, turn=-90), decisive=False),
+    Attempt("upside-down", PhotoView(256, turn=180), decisive=False),
+    Attempt("far", PhotoView(1024, grow=2), decisive=False),
+    Attempt("very-far", PhotoView(1536, grow=3), decisive=False),
 )
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """A face as one rung saw it, in pixels of the photo. `landmarks` (5, 2) as of Face."""
+class Detection:
+    """A face found by one attempt, in pixels of the photo. `landmarks` (5, 2) as of Face."""
 
     box: Box
     score: float
-    rung: Rung
+    attempt: Attempt
     landmarks: np.ndarray
 
 
-def find_face(photo: np.ndarray, detect: Detect, threshold: float = DEFAULT_THRESHOLD) -> Sighting | None:
-    """The main face of `photo` (H, W, 3) uint8; None if there is none on any rung.
+def find_face(photo: np.ndarray, detect: Detect, threshold: float = DEFAULT_THRESHOLD) -> Detection | None:
+    """Return the main face of `photo` (H, W, 3) uint8, or None if no attempt finds one.
 
-    One scored below the threshold rests on the agreement of several looks. Its box may reach out of the photo.
+    A score below the threshold means that several attempts agree. The box may reach out of the photo.
     """
     height, width = photo.shape[:2]
-    seen: list[Sighting] = []
-    shown: set[View] = set()
-    for rung in RUNGS:
-        view = fitted(rung.view, width, height)
-        # On a small photo several rungs show the same picture, which cannot agree with itself.
-        if view in shown:
+    found: list[Detection] = []
+    tried: set[PhotoView] = set()
+    for attempt in ATTEMPTS:
+        view = fitted(attempt.view, width, height)
+        # On a small photo several attempts see the same image, which cannot agree with itself.
+        if view in tried:
             continue
-        shown.add(view)
-        sightings = look(photo, detect, rung, threshold)
-        main = main_face(sightings, (width, height))
-        if rung.alone and main is not None and main.score >= threshold:
+        tried.add(view)
+        detections = run_attempt(photo, detect, attempt, threshold)
+        main = main_face(detections, (width, height))
+        if attempt.decisive and main is not None and main.score >= threshold:
             return main
-        seen += sightings
-    return _agreed(seen, (width, height), threshold * LEAST_AGREEMENT)
+        found += detections
+    return _agreed(found, (width, height), threshold * LEAST_AGREEMENT)
 
 
-def look(photo: np.ndarray, detect: Detect, rung: Rung, threshold: float) -> list[Sighting]:
-    """The faces that one rung shows, down to a low score; only what a plain look is sure of need not be plausible."""
-    rgb, to_photo = take(photo, rung.view)
+def run_attempt(photo: np.ndarray, detect: Detect, attempt: Attempt, threshold: float) -> list[Detection]:
+    """Return the faces found by one attempt, low scores included, without those of an implausible shape.
+
+    A face that a plain attempt scores at or above the threshold may have any shape.
+    """
+    rgb, to_photo = take_view(photo, attempt.view)
     return [
-        Sighting(carry(to_photo, face.box), face.score, rung, carry_points(to_photo, face.landmarks))
-        for face in detect(rgb, threshold * WEAK_SHARE)
-        if min(face.box.width, face.box.height) > 0 and (is_plausible(face) or (rung.plain and face.score >= threshold))
+        Detection(carry(to_photo, face.box), face.score, attempt, carry_points(to_photo, face.landmarks))
+        for face in detect(rgb, threshold * WEAK_FRACTION)
+        if min(face.box.width, face.box.height) > 0
+        and (is_plausible(face) or (attempt.plain and face.score >= threshold))
     ]
 
 
 def is_plausible(face: Face) -> bool:
-    """Whether box and landmarks can be those of an upright face: this is where most false alarms differ."""
+    """Return whether box and landmarks can be those of an upright face: most false alarms fail this."""
     box = face.box
     if not 0.45 < box.width / box.height < 1.3:
         return False
@@ -112,20 +118,20 @@ def is_plausible(face: Face) -> bool:
     )
 
 
-def _agreed(seen: Sequence[Sighting], photo_size: tuple[int, int], least: float) -> Sighting | None:
-    """The best sighting of the place with the most agreement, weighed by prominence; None where it is not enough."""
+def _agreed(found: Sequence[Detection], photo_size: tuple[int, int], least: float) -> Detection | None:
+    """Return the best detection at the place with the most agreement times prominence, or None below `least`."""
     ranked = []
-    for sighting in seen:
-        agreement = _agreement(sighting, seen)
+    for detection in found:
+        agreement = _agreement(detection, found)
         if agreement >= least:
-            ranked.append((agreement * prominence(sighting.box, photo_size), sighting.score, sighting))
+            ranked.append((agreement * prominence(detection.box, photo_size), detection.score, detection))
     return max(ranked, key=lambda entry: entry[:2])[2] if ranked else None
 
 
-def _agreement(one: Sighting, seen: Sequence[Sighting]) -> float:
-    """Scores of the sightings in the same place, summed, each rung counting once with its best."""
+def _agreement(one: Detection, found: Sequence[Detection]) -> float:
+    """Sum of the scores of the detections at the same place, the best of each attempt."""
     best: dict[str, float] = {}
-    for other in seen:
+    for other in found:
         if iou(one.box, other.box) >= SAME_PLACE_IOU:
-            best[other.rung.name] = max(other.score, best.get(other.rung.name, 0.0))
+            best[other.attempt.name] = max(other.score, best.get(other.attempt.name, 0.0))
     return sum(best.values())

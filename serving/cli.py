@@ -1,18 +1,38 @@
-"""The flags that say which models look at which faces, and the pipeline made from them."""
+"""The flags of predict.py and the demo: which models, which detector; and the pipeline made from them."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.cli import UserError, cpu_count, positive_int
 from preprocessing.detectors import detector_named, detector_names
-from preprocessing.find_face import DEFAULT_THRESHOLD, Rung
-from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_LOOKS, FaceFinder
-from serving.pipeline import Pipeline
+from preprocessing.find_face import DEFAULT_THRESHOLD, Attempt
+from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_ATTEMPTS, FaceFinder, Pipeline
 from serving.types import DEFAULT_UNSURE_BELOW, Classifier
 
 OUTPUTS = Path("outputs")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A trained run, the last one by default, or an exported model. No folds: all of them."""
+
+    run_dir: Path | None = None
+    folds: Sequence[int] = ()
+    onnx: Path | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """A detector, the least score and side of a face, and the probability below which a prediction is unsure."""
+
+    detector: str = "retinaface"
+    threshold: float = DEFAULT_THRESHOLD
+    least_size: int = DEFAULT_LEAST_SIZE
+    unsure_below: float = DEFAULT_UNSURE_BELOW
 
 
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
@@ -21,16 +41,21 @@ def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
     parser.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them, to use")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
-    parser.add_argument("--detector", choices=detector_names(), default="retinaface", help="what finds the faces")
-    parser.add_argument("--threshold", type=share, default=DEFAULT_THRESHOLD, help="least score of a face, 0 to 1")
+    parser.add_argument("--detector", choices=detector_names(), default="retinaface", help="face detector")
+    parser.add_argument("--threshold", type=fraction, default=DEFAULT_THRESHOLD, help="least score of a face, 0 to 1")
     parser.add_argument("--min-face", type=positive_int, default=DEFAULT_LEAST_SIZE, help="least side in pixels")
-    parser.add_argument(
-        "--unsure-below", type=share, default=DEFAULT_UNSURE_BELOW, help="probability under which an answer is unsure"
-    )
+    unsure = "probability below which a prediction is unsure"
+    parser.add_argument("--unsure-below", type=fraction, default=DEFAULT_UNSURE_BELOW, help=unsure)
+
+
+def pipeline_options(args: argparse.Namespace) -> tuple[ModelOptions, FaceOptions]:
+    """Return the values of the flags that `add_pipeline_flags` adds."""
+    models = ModelOptions(args.run_dir, args.folds, args.onnx, args.device)
+    return models, FaceOptions(args.detector, args.threshold, args.min_face, args.unsure_below)
 
 
 def fold_numbers(text: str) -> tuple[int, ...]:
-    """An argparse type: "all" (no number) or folds such as 0,1."""
+    """Parse a flag's value: "all" (no number) or folds such as 0,1."""
     if text == "all":
         return ()
     if not all(part.isdigit() for part in text.split(",")):
@@ -38,34 +63,38 @@ def fold_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
-def share(text: str) -> float:
-    """An argparse type: a number from 0 to 1."""
+def fraction(text: str) -> float:
+    """Parse a flag's value: a number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
     return value
 
 
-def open_pipeline(args: argparse.Namespace, *, looks: Sequence[Rung] = PHOTO_LOOKS, climb: bool = True) -> Pipeline:
-    """UserError where there is no trained run, no exported model, or no such fold."""
-    classifier = open_classifier(args)
-    finder = FaceFinder(detector_named(args.detector).load(), args.threshold, args.min_face, looks, climb)
-    return Pipeline(finder, classifier, args.unsure_below)
+def open_pipeline(
+    models: ModelOptions, faces: FaceOptions, *, attempts: Sequence[Attempt] = PHOTO_ATTEMPTS, retry: bool = True
+) -> Pipeline:
+    """Load models and detector. UserError if there is no trained run, no exported model, or no such fold."""
+    classifier = open_classifier(models)
+    detect = detector_named(faces.detector).load()
+    return Pipeline(
+        FaceFinder(detect, faces.threshold, faces.least_size, attempts, retry), classifier, faces.unsure_below
+    )
 
 
-def open_classifier(args: argparse.Namespace) -> Classifier:
-    if args.onnx is None:
-        # An exported model runs where torch is not installed, so torch comes in only here.
+def open_classifier(models: ModelOptions) -> Classifier:
+    if models.onnx is None:
+        # An exported model runs where torch is not installed, so torch is imported only here.
         from serving.torch_model import load_run
         from storage.run_dir import last_run
         from training.device import prepare_process
 
-        run_dir = args.run_dir or last_run(OUTPUTS)
+        run_dir = models.run_dir or last_run(OUTPUTS)
         print(f"models of {run_dir}", file=sys.stderr)
         prepare_process(cpu_count())
-        return load_run(run_dir, folds=args.folds, device=args.device)
-    if args.folds:
-        raise UserError(f"--folds {','.join(map(str, args.folds))}: an exported model has all its folds in it")
+        return load_run(run_dir, folds=models.folds, device=models.device)
+    if models.folds:
+        raise UserError(f"--folds {','.join(map(str, models.folds))}: an exported model has all its folds in it")
     from serving.onnx_model import load_exported
 
-    return load_exported(args.onnx)
+    return load_exported(models.onnx)

@@ -1,10 +1,11 @@
-"""A page to try a trained run on: upload a picture or take one with the camera, and see a box and labels on every face.
+"""Serve a page to try a trained run: upload a photo or take one with the camera, and see a box and labels on each face.
 
     python -m serving.demo                          http://127.0.0.1:7860, with the models trained last
     python -m serving.demo --onnx outputs/default/onnx --port 8000
 
-The page can be reached from this computer only, unless --host says otherwise. Pictures are deleted once looked at,
-nothing is recorded, and nothing is sent to other computers. Needs gradio: pip install -r requirements-demo.txt
+The page can be reached from this computer only, unless --host says otherwise. A photo is deleted half a minute after
+its prediction, nothing is recorded, and nothing is sent to other computers. Needs gradio:
+pip install -r requirements-demo.txt
 """
 
 import argparse
@@ -14,14 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from core.cli import command_parser, positive_int, run_cli
-from serving.cli import add_pipeline_flags, open_pipeline
+from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.page import build_page, gradio_package, serve
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     gradio = gradio_package()
-    pipeline = open_pipeline(args)
+    pipeline = open_pipeline(*pipeline_options(args))
     with TemporaryDirectory(prefix="demo-") as upload_dir:
         page = build_page(gradio, pipeline, Path(upload_dir))
         serve(gradio, page, host=args.host, port=args.port, most_megabytes=args.most_megabytes)

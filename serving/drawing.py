@@ -1,4 +1,4 @@
-"""Boxes and labels drawn over a picture."""
+"""Draw boxes and labels over an image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from core.boxes import Box, scaled
-from serving.records import answer_text
+from core.boxes import Box, scaled, shared_area
+from serving.records import prediction_text
 from serving.types import FacePrediction
 
 FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -15,15 +15,15 @@ LINE_STEP = 36
 """Pixels from line to line at text scale 1."""
 SCALES = (0.45, 1.6)
 USUAL_WIDTH = 300
-"""Pixels of a common line at text scale 1: a shorter one, such as a number, is not written larger."""
+"""Pixels of a common line at text scale 1; shorter lines are not written larger."""
 COLOURS = ((38, 166, 91), (242, 153, 0), (214, 48, 49), (52, 120, 246), (142, 68, 173))
 """Of boxes, RGB, by the label of the first task: for the mask green, amber and red."""
 LEAST_SIDE = 640
-"""Smaller pictures are enlarged, so that labels can be read."""
+"""Pixels; smaller images are enlarged, so that labels can be read."""
 MOST_HIDDEN = 0.15
-"""A label may lie on other faces and labels with this share of itself; else a shorter one is tried."""
+"""Fraction of a label that may cover other faces and labels; above it a shorter label is tried."""
 OWN_FACE = 0.3
-"""How much hiding the face that a label belongs to counts, against hiding others."""
+"""Weight of covering the label's own face, against 1 for other faces and labels."""
 
 Colour = tuple[int, int, int]
 Size = tuple[int, int]
@@ -31,7 +31,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Label:
-    """Lines of text, and where they go."""
+    """Lines of text and their place."""
 
     lines: tuple[str, ...]
     scale: float
@@ -40,7 +40,7 @@ class _Label:
 
 
 def annotated(rgb: np.ndarray, faces: Sequence[FacePrediction]) -> np.ndarray:
-    """A copy of `rgb` (H, W, 3) uint8 with a box and a label for each face; small pictures come out enlarged.
+    """Return a copy of `rgb` (H, W, 3) uint8 with a box and a label for each face; small images are enlarged.
 
     Where faces are too close for labels, only the face's number in the table of results is written.
     """
@@ -56,7 +56,7 @@ def annotated(rgb: np.ndarray, faces: Sequence[FacePrediction]) -> np.ndarray:
 
 
 def _laid_out(faces: Sequence[FacePrediction], boxes: Sequence[Box], size: Size) -> list[_Label]:
-    """A label for each face, largest face first, each beside what is there already."""
+    """Return a label for each face, largest face first, each beside the boxes and labels before it."""
     taken, labels = list(boxes), []
     for number, (face, box) in enumerate(zip(faces, boxes, strict=True), start=1):
         for lines in _texts(face, number if len(faces) > 1 else None):
@@ -69,10 +69,10 @@ def _laid_out(faces: Sequence[FacePrediction], boxes: Sequence[Box], size: Size)
 
 
 def _texts(face: FacePrediction, number: int | None) -> Iterator[tuple[str, ...]]:
-    """What a label may say, the fullest first; `number` is None for a face that is alone."""
+    """Yield possible texts of a label, the fullest first; `number` is None for a single face."""
     head = () if number is None else (f"face {number}",)
-    yield (*head, *(f"{task}: {answer_text(answer)}" for task, answer in face.answers.items()))
-    yield (*head, *(answer_text(answer) for answer in face.answers.values()))
+    yield (*head, *(f"{task}: {prediction_text(prediction)}" for task, prediction in face.predictions.items()))
+    yield (*head, *(prediction_text(prediction) for prediction in face.predictions.values()))
     if number is not None:
         yield (str(number),)
 
@@ -80,10 +80,10 @@ def _texts(face: FacePrediction, number: int | None) -> Iterator[tuple[str, ...]
 def _best_label(
     lines: tuple[str, ...], face: FacePrediction, box: Box, taken: Sequence[Box], size: Size
 ) -> tuple[_Label, float]:
-    """The label where it hides least of what is there, and the share of it that does."""
+    """Return the label at the place where it covers least, and the covered fraction of it."""
     scale, width, height = _measured(lines, box, size)
     hidden = {
-        place: sum(_shared(place, other) * (OWN_FACE if other == box else 1) for other in taken) / (width * height)
+        place: sum(shared_area(place, other) * (OWN_FACE if other == box else 1) for other in taken) / (width * height)
         for place in _places(box, width, height, size)
     }
     best = min(hidden, key=hidden.__getitem__)
@@ -91,7 +91,7 @@ def _best_label(
 
 
 def _measured(lines: tuple[str, ...], box: Box, size: Size) -> tuple[float, int, int]:
-    """Text scale, width and height of a label: as wide as its box where that can be read and does not shout."""
+    """Return text scale, width and height of a label: as wide as its box within readable limits."""
     widest = max(cv2.getTextSize(line, FONT, 1.0, 1)[0][0] for line in lines) + LINE_STEP
     low, high = SCALES
     scale = min(max(box.width / max(widest, USUAL_WIDTH), low), max(low, min(high, max(size) / 1400)))
@@ -99,7 +99,7 @@ def _measured(lines: tuple[str, ...], box: Box, size: Size) -> tuple[float, int,
 
 
 def _places(box: Box, width: int, height: int, size: Size) -> Iterator[Box]:
-    """Above, below, right and left of the box, and in its lower end; moved into the picture.
+    """Yield places above, below, right and left of the box, and in its lower end; moved into the image.
 
     Above comes first, as below may hide a mask on the chin.
     """
@@ -114,12 +114,6 @@ def _places(box: Box, width: int, height: int, size: Size) -> Iterator[Box]:
         yield Box(x, y, x + width, y + height)
 
 
-def _shared(one: Box, other: Box) -> float:
-    width = min(one.x2, other.x2) - max(one.x1, other.x1)
-    height = min(one.y2, other.y2) - max(one.y1, other.y1)
-    return max(0.0, width) * max(0.0, height)
-
-
 def _write(canvas: np.ndarray, label: _Label) -> None:
     (left, top), (right, bottom) = _corners(label.place)
     behind = canvas[top:bottom, left:right]
@@ -132,7 +126,7 @@ def _write(canvas: np.ndarray, label: _Label) -> None:
 
 
 def _colour(face: FacePrediction) -> Colour:
-    return COLOURS[next(iter(face.answers.values())).index % len(COLOURS)]
+    return COLOURS[next(iter(face.predictions.values())).index % len(COLOURS)]
 
 
 def _corners(box: Box) -> tuple[tuple[int, int], tuple[int, int]]:

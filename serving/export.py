@@ -11,38 +11,59 @@ the outputs are, and from which weights they come. Its agreement with torch is m
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from core.cli import UserError, add_run_dir, command_parser, cpu_count, positive_int, run_cli
+from core.cropping import CropSettings
+from core.files import remove_stale
 from core.images import read_photo
 from core.tasks import task_names
+from serving.agreement import agreements, format_agreements, seconds_each
 from serving.cli import fold_numbers
-from serving.exporting import write_onnx
 from serving.onnx_model import INT8_SUFFIX, load_exported
-from serving.parity import agreements, format_agreements, seconds_each
-from serving.torch_model import TrainedRun, load_run
 from storage.crops import load_crops
 from storage.run_dir import read_run
-from training.device import prepare_process
+
+if TYPE_CHECKING:
+    from serving.torch_model import RunClassifier
 
 ALL = "all"
 TIMED_CROPS = 16
 LARGEST_DIFFERENCE = 0.02
-"""Of probabilities, between torch and ONNX: resizing may round a pixel to the next grey level. More is a fault."""
+"""Largest difference of probabilities between torch and ONNX: resizing may round a pixel to the next grey level."""
+
+
+@dataclass(frozen=True)
+class CropSample:
+    """Crops (N, h, w, 3) uint8 to compare on, and what they are."""
+
+    crops: np.ndarray
+    origin: str
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    # torch and onnx take seconds to import: --help and the complaint about a mistyped flag do not wait for them.
+    from serving.exporting import write_onnx
+    from serving.torch_model import load_run
+    from training.device import prepare_process
+
     prepare_process(cpu_count())
     run = load_run(args.run_dir, tasks=[] if ALL in args.task else args.task, folds=args.folds, device="cpu")
     path = (args.out or args.run_dir / "onnx") / f"{'-'.join(args.task)}.onnx"
+    if path.parent.is_dir():
+        remove_stale(path.parent)
     write_onnx(run, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {describe(run)}")
-    compare(path, run, *crops_of(args.run_dir, run, args.crops, "eval"))
+    sample = sample_crops(args.run_dir, run.crop, args.crops, "eval")
+    compare(path, run, sample)
     if args.int8:
-        add_int8(path, run, args)
+        seen = sample_crops(args.run_dir, run.crop, args.crops, "train")
+        add_int8(path, seen, sample, least_agreement=args.least_agreement)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -57,78 +78,76 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--least-agreement",
         type=float,
         default=0.99,
-        help="share of a task's labels that int8 must not change",
+        help="fraction of a task's labels that int8 must not change",
     )
     return parser.parse_args(argv)
 
 
-def describe(run: TrainedRun) -> str:
+def describe(run: "RunClassifier") -> str:
     return ", ".join(f"{task} of {len(predictors)} folds" for task, predictors in run.folds.items())
 
 
-def crops_of(run_dir: Path, run: TrainedRun, count: int, split: str) -> tuple[np.ndarray, str]:
-    """Crops (N, h, w, 3) uint8 of the run, spread over a split, or noise where there are none; and what they are."""
+def sample_crops(run_dir: Path, settings: CropSettings, count: int, split: str) -> CropSample:
+    """Return crops of the run, spread over a split, or noise if there are none."""
     crop_dir = Path(read_run(run_dir).crop_dir)
     try:
         crops = load_crops(crop_dir, split)
     except UserError as error:
-        print(f"no crops of the run to look at, noise instead ({error})")
-        return noise(run, count)
+        print(f"no crops of the run to compare on, noise instead ({error})")
+        return noise(settings, count)
     if not crops.image_ids:
-        print(f"no {split} crops in {crop_dir} to look at, noise instead")
-        return noise(run, count)
+        print(f"no {split} crops in {crop_dir} to compare on, noise instead")
+        return noise(settings, count)
     chosen = np.unique(np.linspace(0, len(crops.paths) - 1, count).round().astype(int))
-    return np.stack([read_photo(crops.paths[row]) for row in chosen]), f"{split} crops"
+    return CropSample(np.stack([read_photo(crops.paths[row]) for row in chosen]), f"{split} crops")
 
 
-def noise(run: TrainedRun, count: int) -> tuple[np.ndarray, str]:
-    shape = (count, run.crop.size, run.crop.width, 3)
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "pictures of noise"
+def noise(settings: CropSettings, count: int) -> CropSample:
+    shape = (count, settings.size, settings.width, 3)
+    return CropSample(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "crops of noise")
 
 
-def compare(path: Path, run: TrainedRun, crops: np.ndarray, origin: str) -> None:
-    """Print agreement and speed. UserError, and no file, if the export does not give what torch gives."""
+def compare(path: Path, run: "RunClassifier", sample: CropSample) -> None:
+    """Print agreement and speed. UserError, and no file, if ONNX and torch differ by more than rounding."""
     exported = load_exported(path)
-    rows = agreements(run(crops), exported(crops))
-    print(format_agreements(f"torch and ONNX on {len(crops)} {origin}", rows))
+    rows = agreements(run(sample.crops), exported(sample.crops))
+    print(format_agreements(f"torch and ONNX on {len(sample.crops)} {sample.origin}", rows))
     worst = max(rows, key=lambda row: row.largest)
     if worst.largest > LARGEST_DIFFERENCE:
         path.unlink()
         raise UserError(f"{path}: {worst.task} differs by {worst.largest:.3g} from torch, more than rounding explains")
-    torch_seconds, onnx_seconds = seconds_each([run, exported], crops[:TIMED_CROPS])
+    torch_seconds, onnx_seconds = seconds_each([run, exported], sample.crops[:TIMED_CROPS])
     print(f"crops/s: torch {1 / torch_seconds:.1f}, ONNX {1 / onnx_seconds:.1f} ({torch_seconds / onnx_seconds:.2f}x)")
 
 
-def add_int8(path: Path, run: TrainedRun, args: argparse.Namespace) -> None:
-    """Quantise by training crops, measure on others, and keep the file only if it is faster and its labels agree.
+def add_int8(path: Path, seen: CropSample, sample: CropSample, *, least_agreement: float) -> None:
+    """Quantise with the crops `seen`, and keep the file if on `sample` it is faster and its labels agree.
 
-    Tasks whose labels do not agree go back to floats, if others can stay.
+    Tasks whose labels do not agree are put back to floats, if the labels of others agree.
     """
-    # Its import takes a second that others need not wait.
-    from serving.quantised import write_int8
+    from serving.exporting import write_int8
 
-    small = path.with_name(path.stem + INT8_SUFFIX)
-    seen = crops_of(args.run_dir, run, args.crops, "train")[0]
-    crops, origin = crops_of(args.run_dir, run, args.crops, "eval")
-    floats = load_exported(path)
+    small, floats = path.with_name(path.stem + INT8_SUFFIX), load_exported(path)
+    expected = floats(sample.crops)
 
-    def tasks_apart(in_floats: Sequence[str]) -> list[str]:
+    def disagreeing(in_floats: Sequence[str]) -> list[str]:
         """Write the file, print how it agrees, and return the tasks that agree too little."""
-        write_int8(small, path, seen, in_floats)
-        rows = agreements(floats(crops), load_exported(small)(crops))
-        print(format_agreements(f"floats and int8 on {len(crops)} {origin}", rows))
-        return [row.task for row in rows if row.labels < args.least_agreement]
+        write_int8(small, path, seen.crops, in_floats)
+        rows = agreements(expected, load_exported(small)(sample.crops))
+        print(format_agreements(f"floats and int8 on {len(sample.crops)} {sample.origin}", rows))
+        return [row.task for row in rows if row.labels < least_agreement]
 
-    apart = tasks_apart(in_floats=())
-    if 0 < len(apart) < len(run.folds):
-        print(f"back to floats: {', '.join(apart)}, of whose labels less than {args.least_agreement:.1%} agree")
-        apart = tasks_apart(in_floats=apart)
-    of_floats, of_integers = seconds_each([floats, load_exported(small)], crops[:TIMED_CROPS])
-    print(f"crops/s: floats {1 / of_floats:.1f}, int8 {1 / of_integers:.1f} ({of_floats / of_integers:.2f}x)")
-    if apart or of_integers >= of_floats:
+    apart = disagreeing(in_floats=())
+    if 0 < len(apart) < len(expected):
+        print(f"back to floats: {', '.join(apart)}, of whose labels less than {least_agreement:.1%} agree")
+        apart = disagreeing(in_floats=apart)
+    float_seconds, int8_seconds = seconds_each([floats, load_exported(small)], sample.crops[:TIMED_CROPS])
+    speedup = float_seconds / int8_seconds
+    print(f"crops/s: floats {1 / float_seconds:.1f}, int8 {1 / int8_seconds:.1f} ({speedup:.2f}x)")
+    if apart or speedup <= 1:
         small.unlink()
         agreed = f"too few labels of {', '.join(apart)} agree" if apart else "all labels agree"
-        print(f"int8 not kept: {agreed}, and it is {of_floats / of_integers:.2f} times as fast (above 1 is needed)")
+        print(f"int8 not kept: {agreed}, and it is {speedup:.2f} times as fast (above 1 is needed)")
         return
     print(f"{small}: {small.stat().st_size / 2**20:.1f} MiB")
 

@@ -1,4 +1,4 @@
-"""A run's networks with their preprocessing as one torch module that can be exported: crops in, answers out."""
+"""A run's networks with their preprocessing as one torch module that can be exported: crops in, predictions out."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from serving.onnx_model import value_output
-from serving.torch_model import Averaging, TrainedRun
+from serving.torch_model import Averaging, RunClassifier
 from storage.crop_cache import shrink
 from training.predictor import Predictor
 
 
 class Shrink(nn.Module):
-    """Crops (N, h, w, 3) uint8 RGB to pixels (N, 3, H, W) float32 of 0 to 255, as storage.crop_cache.shrink makes them.
+    """Crops (N, h, w, 3) uint8 RGB to pixels (N, 3, H, W) float32 of 0 to 255, as storage.crop_cache.shrink does.
 
-    Resizing is linear, so it is a product with two fixed matrices, which are found by shrinking identity matrices.
+    Resizing is linear: a product with two fixed matrices, found by shrinking identity matrices.
     """
 
     def __init__(self, crop: tuple[int, int], size: tuple[int, int]) -> None:
@@ -33,14 +33,14 @@ class Shrink(nn.Module):
 
 
 def _resizing(length: int, to: int) -> Tensor:
-    """The matrix (to, length) that resizes an axis."""
+    """Return the matrix (to, length) that resizes an axis."""
     return torch.from_numpy(shrink(np.eye(length, dtype=np.float32), (to, length)))
 
 
-class TaskGraph(nn.Module):
-    """What its folds are fed with to log-probabilities (N, C), averaged over them, and maybe expected values (N,).
+class TaskModule(nn.Module):
+    """Inputs of its folds to their average: log-probabilities (N, C), and expected values (N,) if the task has them.
 
-    A fold with a frozen backbone is its head alone, fed with features; any other is the whole network, fed with pixels.
+    The input of a fold with a frozen backbone is features; of any other, pixels.
     """
 
     def __init__(self, predictors: Sequence[Predictor], averaging: Averaging) -> None:
@@ -51,26 +51,28 @@ class TaskGraph(nn.Module):
         self.sources = [source_of(predictor) for predictor in predictors]
         self.models = nn.ModuleList(predictor.input.learner(predictor.model) for predictor in predictors)
 
-    def forward(self, fed: Mapping[str, "Views"]) -> tuple[Tensor, ...]:
-        outputs = [self._outputs(model, fed[source]) for model, source in zip(self.models, self.sources, strict=True)]
+    def forward(self, inputs: Mapping[str, "PlainAndMirrored"]) -> tuple[Tensor, ...]:
+        outputs = [
+            self._outputs(model, inputs[source]) for model, source in zip(self.models, self.sources, strict=True)
+        ]
         logits = torch.stack([self.head.class_logits(each) for each in outputs]) / self.averaging.temperature
         averaged = AVERAGES[self.averaging.average](logits)
         values = [self.head.values(each) for each in outputs if self.head.bins is not None]
         return (averaged, torch.stack(values).mean(dim=0)) if values else (averaged,)
 
-    def _outputs(self, model: nn.Module, views: "Views") -> Tensor:
+    def _outputs(self, model: nn.Module, views: "PlainAndMirrored") -> Tensor:
         plain, mirrored = views
         return (model(plain) + model(mirrored)) / 2 if self.flip else model(plain)
 
 
-Views = tuple[Tensor, Tensor]
-"""Of the crops, and of their mirror images."""
+PlainAndMirrored = tuple[Tensor, Tensor]
+"""Pixels or features of the crops, and of their mirror images."""
 
 
 def source_of(predictor: Predictor) -> str:
-    """The name of what a fold is fed with: pixels of its size, or the features of a frozen backbone."""
-    size, backbone = _key(predictor.input.size), predictor.input.backbone
-    return f"{size}-{backbone.weights.stem}" if backbone else size
+    """Return the name of a fold's input: pixels of its size, or the features of a frozen backbone."""
+    frozen = predictor.frozen
+    return f"{_key(predictor.size)}-{frozen.weights.stem}" if frozen else _key(predictor.size)
 
 
 def _mean_logits(stack: Tensor) -> Tensor:
@@ -83,13 +85,13 @@ def _mean_probs(stack: Tensor) -> Tensor:
 
 
 AVERAGES = {"logit": _mean_logits, "log_prob": _mean_probs}
-"""The torch side of evaluation.logits.AVERAGES: (M, N, C) logits of M models to (N, C) log-probabilities."""
+"""evaluation.logits.AVERAGES in torch: (M, N, C) logits of M models to (N, C) log-probabilities."""
 
 
-class ServingGraph(nn.Module):
+class ServingModule(nn.Module):
     """Crops (N, h, w, 3) uint8 RGB to all outputs of all tasks, in the order of `output_names`."""
 
-    def __init__(self, tasks: Mapping[str, TaskGraph], predictors: Sequence[Predictor], crop: tuple[int, int]) -> None:
+    def __init__(self, tasks: Mapping[str, TaskModule], predictors: Sequence[Predictor], crop: tuple[int, int]) -> None:
         super().__init__()
         self.tasks = nn.ModuleDict(tasks)
         sizes = sorted({predictor.input.size for predictor in predictors})
@@ -106,19 +108,19 @@ class ServingGraph(nn.Module):
         return names
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        fed = {key: (pixels, pixels.flip(-1)) for key, shrunk in self.shrinks.items() for pixels in [shrunk(crops)]}
+        inputs = {key: (pixels, pixels.flip(-1)) for key, shrunk in self.shrinks.items() for pixels in [shrunk(crops)]}
         for source, backbone in self.backbones.items():
-            plain, mirrored = fed[self.size_of[source]]
-            fed[source] = (backbone.features(plain), backbone.features(mirrored))
-        return tuple(output for task in self.tasks.values() for output in task(fed))
+            plain, mirrored = inputs[self.size_of[source]]
+            inputs[source] = (backbone.features(plain), backbone.features(mirrored))
+        return tuple(output for task in self.tasks.values() for output in task(inputs))
 
 
 def _key(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def serving_graph(run: TrainedRun) -> ServingGraph:
-    """The graph of all tasks and folds of a run, on the CPU, ready to be exported."""
-    tasks = {task: TaskGraph(predictors, run.averaging[task]) for task, predictors in run.folds.items()}
+def serving_module(run: RunClassifier) -> ServingModule:
+    """Return the module of all tasks and folds of a run, on the CPU, ready to be exported."""
+    tasks = {task: TaskModule(predictors, run.averaging[task]) for task, predictors in run.folds.items()}
     every = [predictor for predictors in run.folds.values() for predictor in predictors]
-    return ServingGraph(tasks, every, (run.crop.size, run.crop.width)).cpu().eval()
+    return ServingModule(tasks, every, (run.crop.size, run.crop.width)).cpu().eval()

@@ -1,27 +1,30 @@
-"""A run written as one ONNX file that explains itself."""
+"""Write a run as one ONNX file with its description, and quantise that file to 8-bit integers."""
 
 import json
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 
 from core import files
-from serving.export_module import ServingGraph, serving_graph
+from serving.export_module import ServingModule, serving_module
 from serving.onnx_model import ABOUT, FORMAT, INPUT
-from serving.torch_model import TrainedRun
+from serving.torch_model import RunClassifier
 from storage.run_dir import MODEL
 from training.device import versions
 
 OPSET = 17
 
 
-def write_onnx(run: TrainedRun, path: Path) -> None:
-    """All tasks and folds of `run` as one graph, with what has to be known to feed it in its metadata."""
-    graph = serving_graph(run)
+def write_onnx(run: RunClassifier, path: Path) -> None:
+    """Write all tasks and folds of `run` as one graph; its metadata says how to feed it."""
+    graph = serving_module(run)
     with files.replacing(path) as aside:
         _export(graph, aside, torch.zeros(2, run.crop.size, run.crop.width, 3, dtype=torch.uint8))
         model = onnx.load(aside)
@@ -31,7 +34,7 @@ def write_onnx(run: TrainedRun, path: Path) -> None:
         onnx.save(model, aside)
 
 
-def _export(graph: ServingGraph, path: Path, crops: torch.Tensor) -> None:
+def _export(graph: ServingModule, path: Path, crops: torch.Tensor) -> None:
     names = graph.output_names
     with torch.inference_mode(), warnings.catch_warnings():
         # The exporter that needs no further package is deprecated in favour of one that does.
@@ -54,8 +57,8 @@ def _export(graph: ServingGraph, path: Path, crops: torch.Tensor) -> None:
         )
 
 
-def about(run: TrainedRun) -> dict[str, Any]:
-    """What is needed to feed the model and to know where it comes from, as JSON has it."""
+def about(run: RunClassifier) -> dict[str, Any]:
+    """Return the description of the model for its metadata: its input, tasks and origin."""
     return {
         "format": FORMAT,
         "input": {
@@ -70,7 +73,7 @@ def about(run: TrainedRun) -> dict[str, Any]:
     }
 
 
-def _about_task(run: TrainedRun, name: str) -> dict[str, Any]:
+def _about_task(run: RunClassifier, name: str) -> dict[str, Any]:
     predictors = run.folds[name]
     first = predictors[0]
     value = first.head.task.value
@@ -92,3 +95,69 @@ def _about_task(run: TrainedRun, name: str) -> dict[str, Any]:
             for predictor in predictors
         ],
     }
+
+
+QUANTISED = ("Conv", "Gemm", "Clip", "Relu", "Add")
+"""Node types that are quantised; resizing and normalisation stay in floats. With the activations among them, the range
+of a convolution's integers is that of its activation."""
+CALIBRATION_BATCH = 8
+
+
+class CropReader:
+    """Calibration data for onnxruntime: crops (N, h, w, 3) uint8 in batches."""
+
+    def __init__(self, crops: np.ndarray) -> None:
+        self._batches = self._in_turn(crops)
+
+    @staticmethod
+    def _in_turn(crops: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, len(crops), CALIBRATION_BATCH):
+            yield {INPUT: crops[start : start + CALIBRATION_BATCH]}
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._batches, None)
+
+
+def write_int8(path: Path, source: Path, crops: np.ndarray, in_floats: Sequence[str] = ()) -> None:
+    """Write `source` quantised to `path`, with its metadata; `crops` (N, h, w, 3) uint8 calibrate the ranges.
+
+    All nodes that the tasks `in_floats` depend on stay in floats, also those shared with other tasks. Pixels that they
+    share are rounded to 8 bits, as they were before.
+    """
+    # Its import takes a second, which an export without int8 does not need.
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    description = onnx.load(source, load_external_data=False).metadata_props
+    with files.replacing(path) as aside, TemporaryDirectory() as folder:
+        prepared = Path(folder) / source.name
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(aside),
+            CropReader(crops),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED),
+            nodes_to_exclude=nodes_behind(onnx.load(prepared), in_floats),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        model = onnx.load(aside)
+        for entry in description:
+            if entry.key not in {kept.key for kept in model.metadata_props}:
+                model.metadata_props.add(key=entry.key, value=entry.value)
+        onnx.save(model, aside)
+
+
+def nodes_behind(model: onnx.ModelProto, tasks: Sequence[str]) -> list[str]:
+    """Return the names of the nodes that the outputs of these tasks (NAME, or NAME_unit) depend on."""
+    outputs = [output.name for output in model.graph.output]
+    needed = {name for name in outputs for task in tasks if name == task or name.startswith(f"{task}_")}
+    names = []
+    # A graph lists its nodes after those that they need.
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            names.append(node.name)
+    return names

@@ -1,22 +1,31 @@
-"""All faces of a picture, found with the looks that preprocessing takes, so that boxes are those training has seen."""
+"""Find all faces of an image with the detection attempts of preprocessing, crop them as in training, and predict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.boxes import iou
-from core.cli import row_named
-from preprocessing.detectors import Detect
+from core.boxes import area, covered, iou
+from core.cli import UserError
+from core.cropping import crop_face
+from core.tables import row_named
+from preprocessing.detectors import Detect, PhotoView, fitted
 from preprocessing.faces_table import rounded
-from preprocessing.find_face import RUNGS, Rung, Sighting, find_face, look
-from preprocessing.views import View, fitted
+from preprocessing.find_face import ATTEMPTS, Attempt, Detection, find_face, run_attempt
+from serving.types import DEFAULT_UNSURE_BELOW, BatchPrediction, Classifier, FacePrediction, TaskPrediction
 
-COARSE, FINE = (row_named(RUNGS, name, what="look") for name in ("coarse", "fine"))
-PHOTO_LOOKS = (COARSE, FINE, Rung("wide", View(1024), plain=True), Rung("widest", View(2048), plain=True))
-VIDEO_LOOKS = (COARSE, FINE)
-"""A video has another frame soon; larger looks cost four times as much each."""
+COARSE, FINE = (row_named(ATTEMPTS, name, what="attempt") for name in ("coarse", "fine"))
+PHOTO_ATTEMPTS = (
+    COARSE,
+    FINE,
+    Attempt("wide", PhotoView(1024), plain=True),
+    Attempt("widest", PhotoView(2048), plain=True),
+)
+VIDEO_ATTEMPTS = (COARSE, FINE)
+"""A video has another frame soon; each larger view costs four times as much."""
 SAME_FACE_IOU = 0.4
+PART_OF_FACE = 0.6
+"""Fraction of the smaller of two boxes inside the larger one above which they cannot be two faces."""
 DEFAULT_LEAST_SIZE = 16
 
 
@@ -24,30 +33,86 @@ DEFAULT_LEAST_SIZE = 16
 class FaceFinder:
     """Finds every face scored at least `threshold` whose shorter side has at least `least_size` pixels.
 
-    `climb`: where no look shows a face, climb the ladder of further tries that detect_faces climbs, for one face.
+    `retry`: where no attempt finds a face, make the further attempts of detect_faces, for one face.
     """
 
     detect: Detect
     threshold: float
     least_size: int = DEFAULT_LEAST_SIZE
-    looks: Sequence[Rung] = PHOTO_LOOKS
-    climb: bool = True
+    attempts: Sequence[Attempt] = PHOTO_ATTEMPTS
+    retry: bool = True
 
-    def __call__(self, photo: np.ndarray) -> list[Sighting]:
-        """Faces of `photo` (H, W, 3) uint8, the largest first. A face keeps the box of the first look that shows it."""
-        kept: list[Sighting] = []
-        for rung in self._looks_at(photo):
-            found = [face for face in look(photo, self.detect, rung, self.threshold) if face.score >= self.threshold]
-            kept += [face for face in found if all(iou(face.box, other.box) < SAME_FACE_IOU for other in kept)]
-        if not kept and self.climb:
+    def __call__(self, photo: np.ndarray) -> list[Detection]:
+        """Return the faces of `photo` (H, W, 3) uint8, the largest first, each as the first attempt found it."""
+        found = [
+            face
+            for attempt in self._distinct_attempts(photo)
+            for face in run_attempt(photo, self.detect, attempt, self.threshold)
+            if face.score >= self.threshold
+        ]
+        kept = without_parts(found)
+        if not kept and self.retry:
             last = find_face(photo, self.detect, self.threshold)
             kept = [last] if last else []
         large = [face for face in kept if min(face.box.width, face.box.height) >= self.least_size]
-        large.sort(key=lambda face: -face.box.width * face.box.height)
+        large.sort(key=lambda face: -area(face.box))
         return [replace(face, box=rounded(face.box)) for face in large]
 
-    def _looks_at(self, photo: np.ndarray) -> list[Rung]:
-        """The looks that show different pictures: on a small photo the large ones show what a smaller one did."""
+    def _distinct_attempts(self, photo: np.ndarray) -> list[Attempt]:
+        """Return the attempts that see different images: a small photo is the same in all large views."""
         height, width = photo.shape[:2]
-        different = {fitted(rung.view, width, height): rung for rung in reversed(self.looks)}
-        return list(reversed(different.values()))
+        distinct = {fitted(attempt.view, width, height): attempt for attempt in reversed(self.attempts)}
+        return list(reversed(distinct.values()))
+
+
+def without_parts(found: Sequence[Detection]) -> list[Detection]:
+    """Return one detection a face, the first at its place. Of boxes inside one another the best scored stays.
+
+    A large view of a face that fills the photo shows false faces within it, which overlap it little by IoU.
+    """
+    best: dict[int, float] = {}
+    for number, face in enumerate(found):
+        same = next((first for first in best if iou(found[first].box, face.box) >= SAME_FACE_IOU), number)
+        best[same] = max(face.score, best.get(same, 0.0))
+    # Scores that differ by less than a hundredth say nothing: there the larger box is the face.
+    ranked = sorted(best, key=lambda number: (round(best[number], 2), area(found[number].box)), reverse=True)
+    kept: list[int] = []
+    for number in ranked:
+        if all(covered(found[number].box, found[other].box) < PART_OF_FACE for other in kept):
+            kept.append(number)
+    return [found[number] for number in sorted(kept)]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Finds faces, crops them with the code and the settings of training, and classifies all crops at once."""
+
+    find: Callable[[np.ndarray], list[Detection]]
+    classify: Classifier
+    unsure_below: float = DEFAULT_UNSURE_BELOW
+
+    def __call__(self, rgb: np.ndarray) -> list[FacePrediction]:
+        """Return predictions for every face of `rgb` (H, W, 3) uint8, the largest face first. UserError for NaN."""
+        faces = self.find(rgb)
+        if not faces:
+            return []
+        batch = self.classify([crop_face(rgb, face.box, self.classify.crop, face.landmarks) for face in faces])
+        diverged = [task for task, of_task in batch.items() if not np.isfinite(of_task.log_probs).all()]
+        if diverged:
+            raise UserError(f"the model of {', '.join(diverged)} gives NaN; it has diverged in training, train it anew")
+        return [
+            FacePrediction(face.box, face.score, face.attempt.name, self._of_row(batch, row))
+            for row, face in enumerate(faces)
+        ]
+
+    def _of_row(self, batch: Mapping[str, BatchPrediction], row: int) -> dict[str, TaskPrediction]:
+        return {
+            task: TaskPrediction(
+                of_task.classes,
+                of_task.log_probs[row],
+                None if of_task.values is None else float(of_task.values[row]),
+                of_task.unit,
+                self.unsure_below,
+            )
+            for task, of_task in batch.items()
+        }

@@ -11,41 +11,42 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 from core.cli import UserError, cpu_count
 from core.cropping import CropSettings
 from core.files import parse_json, require_entries
-from serving.types import Scores
+from serving.types import BatchPrediction
 
 ABOUT, FORMAT = "about", 1
-"""The entry of a model's metadata that holds, as JSON, all that is needed to feed it; and the form of that JSON."""
+"""Metadata entry that holds, as JSON, all that is needed to feed the model; and the version of that JSON."""
 INPUT = "crops"
 INT8_SUFFIX = ".int8.onnx"
 AT_ONCE = 8
-"""Crops: what is made of more of them on the way does not stay in the processor's cache, which costs a sixth."""
+"""Crops in one call: the activations of more do not fit into the processor's cache, which costs a sixth."""
 DAMAGED = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf)
 
 
 def value_output(task: str, unit: str) -> str:
-    """The name of the output of a task's expected values, such as age_years."""
+    """Return the name of the output of a task's expected values, such as age_years."""
     return f"{task}_{unit}"
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """One file: its session and what its metadata says."""
+    """One file: its session and its metadata."""
 
     path: Path
     session: onnxruntime.InferenceSession
     about: dict
+    crop: CropSettings
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs by name for crops (N, h, w, 3) uint8 RGB: log-probabilities (N, C), values (N,), float32."""
+        """Return outputs by name for crops (N, h, w, 3) uint8 RGB: log-probabilities (N, C), values (N,), float32."""
         names = [output.name for output in self.session.get_outputs()]
         starts = range(0, max(1, len(crops)), AT_ONCE)
         parts = [self.session.run(names, {INPUT: crops[start : start + AT_ONCE]}) for start in starts]
         return {name: np.concatenate(outputs) for name, outputs in zip(names, zip(*parts, strict=True), strict=True)}
 
-    def __call__(self, crops: np.ndarray) -> dict[str, Scores]:
+    def __call__(self, crops: np.ndarray) -> dict[str, BatchPrediction]:
         outputs = self.run(crops)
         return {
-            task["name"]: Scores(
+            task["name"]: BatchPrediction(
                 tuple(task["classes"]),
                 outputs[task["name"]].astype(np.float64),
                 outputs[value_output(task["name"], task["unit"])] if task["unit"] else None,
@@ -62,14 +63,14 @@ class ExportedRun:
     models: Sequence[OnnxModel]
     crop: CropSettings
 
-    def __call__(self, crops: Sequence[np.ndarray]) -> Mapping[str, Scores]:
-        """Scores by task for crops (h, w, 3) uint8 RGB of the size that `crop` makes."""
+    def __call__(self, crops: Sequence[np.ndarray]) -> Mapping[str, BatchPrediction]:
+        """Predict, by task, for crops (h, w, 3) uint8 RGB of the size that `crop` makes."""
         stacked = np.stack(crops)
-        return {task: scores for model in self.models for task, scores in model(stacked).items()}
+        return {task: batch for model in self.models for task, batch in model(stacked).items()}
 
 
 def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
-    """UserError for a file that is missing, damaged, or was not made by export.py. `threads` 0: one a core."""
+    """Load a file. UserError if it is missing, damaged, or not made by serving.export. `threads` 0: one a core."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `python -m serving.export` first")
     options = onnxruntime.SessionOptions()
@@ -83,18 +84,36 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
         raise UserError(f"{path}: no readable ONNX model ({' '.join(str(error).split())[:200]})") from None
     stored = session.get_modelmeta().custom_metadata_map.get(ABOUT)
     if stored is None:
-        raise UserError(f"{path}: its metadata lacks {ABOUT!r}; it was not made by export.py")
+        raise UserError(f"{path}: its metadata lacks {ABOUT!r}; it was not made by serving.export")
     about = parse_json(f"{path}: {ABOUT}", stored)
     if about.get("format") != FORMAT:
         raise UserError(f"{path}: format {about.get('format')!r}, this version reads format {FORMAT}")
     require_entries(f"{path}: {ABOUT}", about, {"crop": dict, "tasks": list})
     for task in about["tasks"]:
         require_entries(f"{path}: {ABOUT}, a task", task, {"name": str, "classes": list, "unit": str})
-    return OnnxModel(path, session, about)
+    model = OnnxModel(path, session, about, CropSettings.read(f"{path}: crop", about["crop"]))
+    _refuse_misdescribed(model)
+    return model
+
+
+def _refuse_misdescribed(model: OnnxModel) -> None:
+    """UserError unless the outputs for one crop have the names and shapes of the description, without NaN."""
+    tasks = model.about["tasks"]
+    expected = {task["name"]: (1, len(task["classes"])) for task in tasks}
+    expected |= {value_output(task["name"], task["unit"]): (1,) for task in tasks if task["unit"]}
+    try:
+        outputs = model.run(np.full((1, model.crop.size, model.crop.width, 3), 127, np.uint8))
+    except DAMAGED as error:
+        raise UserError(f"{model.path}: cannot be run ({' '.join(str(error).split())[:200]})") from None
+    found = {name: output.shape for name, output in outputs.items()}
+    if found != expected or not tasks:
+        raise UserError(f"{model.path}: {ABOUT!r} describes outputs {expected}, the model has {found}")
+    if not all(np.isfinite(output).all() for output in outputs.values()):
+        raise UserError(f"{model.path}: its outputs are not finite numbers; export a run that has converged")
 
 
 def load_exported(path: Path) -> ExportedRun:
-    """A file, or a folder's models but those in int8. UserError if two know the same task or want other crops."""
+    """Load a file, or the models of a folder except int8. UserError if two have one task or need other crops."""
     paths = [path]
     if path.is_dir():
         paths = sorted(file for file in path.glob("*.onnx") if not file.name.endswith(INT8_SUFFIX))
@@ -102,13 +121,13 @@ def load_exported(path: Path) -> ExportedRun:
             raise UserError(f"{path}: no .onnx file in it; run `python -m serving.export` first")
     models = [load_onnx(file) for file in paths]
     _refuse_conflicts(models)
-    return ExportedRun(models, CropSettings.read(f"{paths[0]}: crop", models[0].about["crop"]))
+    return ExportedRun(models, models[0].crop)
 
 
 def _refuse_conflicts(models: Sequence[OnnxModel]) -> None:
     owner: dict[str, OnnxModel] = {}
     for model in models:
-        if model.about["crop"] != models[0].about["crop"]:
+        if model.crop != models[0].crop:
             raise UserError(f"{model.path} wants other crops than {models[0].path}; give one file")
         for task in (task["name"] for task in model.about["tasks"]):
             if task in owner:

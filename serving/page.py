@@ -1,8 +1,9 @@
-"""The demo page: a picture in, the same picture with boxes and labels out. Nothing is kept or sent elsewhere."""
+"""The demo page: a photo in, the same photo with boxes and labels out. Nothing is kept or sent elsewhere."""
 
 import html
 import importlib
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,26 +15,28 @@ import numpy as np
 from core.cli import UserError
 from core.images import UnreadablePhoto, data_uri, read_photo
 from serving.drawing import annotated
-from serving.pipeline import Pipeline
-from serving.types import Answer, FacePrediction
+from serving.faces import Pipeline
+from serving.types import FacePrediction, TaskPrediction
 
 MOST_SIDE = 2048
 """Pixels; larger pictures are made smaller first."""
 MOST_FACES = 50
 UPLOAD_SECONDS = 60
-"""Age at which an upload that was never looked at is deleted."""
+"""Age at which an upload without a prediction is deleted."""
+KEPT_SECONDS = 30
+"""Time from its last prediction to the deletion of an upload: visitors who upload the same photo share one file."""
 SYSTEM_FONTS = ("system-ui", "sans-serif")
 TITLE = "Mask, gender and age from a photo"
 INTRODUCTION = f"""# {TITLE}
 
 Every face in the picture gets a box. Gender and age are guesses from appearance, and often wrong: decide nothing about
-anybody by them. A **?** marks what the model is unsure of. The picture is looked at by the computer that this page
-comes from, and then deleted.
+anybody by them. A **?** marks what the model is unsure of. The picture is predicted on the computer that this page
+comes from, and deleted half a minute later.
 """
 
 
 def gradio_package() -> ModuleType:
-    """The package gradio, told to stay silent; UserError where it is not installed."""
+    """Import gradio with its telemetry off. UserError if it is not installed."""
     # Read at import.
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
@@ -43,15 +46,41 @@ def gradio_package() -> ModuleType:
         raise UserError(f"gradio cannot be imported ({error}); install it with {hint}") from None
 
 
-def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path) -> Any:
-    """The page as Gradio blocks. A picture is looked at as soon as it is there, and taken away with the answer."""
+class Uploads:
+    """Deletes uploads a while after their last prediction."""
 
-    def answer(path: str | None) -> tuple[None, str]:
+    def __init__(self) -> None:
+        self._timers: dict[Path, threading.Timer] = {}
+        self._lock = threading.Lock()
+
+    def delete_later(self, path: Path) -> None:
+        with self._lock:
+            if path in self._timers:
+                self._timers[path].cancel()
+            timer = threading.Timer(KEPT_SECONDS, self._delete, (path,))
+            timer.daemon = True
+            self._timers[path] = timer
+            timer.start()
+
+    def _delete(self, path: Path) -> None:
+        with self._lock:
+            path.unlink(missing_ok=True)
+            self._timers.pop(path, None)
+
+
+def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path) -> Any:
+    """Return the page as Gradio blocks. A photo is predicted as soon as it is uploaded."""
+
+    def handle(path: str | None) -> tuple[None, str]:
         # Whoever speaks to the server without the page could name any file, which would then be deleted.
         if path is None or not Path(path).resolve().is_relative_to(upload_dir.resolve()):
             return None, ""
-        return None, looked_at(Path(path), pipeline)
+        try:
+            return None, predict_upload(Path(path), pipeline)
+        finally:
+            uploads.delete_later(Path(path))
 
+    uploads = Uploads()
     os.environ["GRADIO_TEMP_DIR"] = str(upload_dir)
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS)) as page:
         gradio.Markdown(INTRODUCTION)
@@ -59,7 +88,7 @@ def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path) -> Any:
             label="Picture", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"], buttons=[]
         )
         found = gradio.HTML(elem_id="found")
-        picture.input(answer, picture, [picture, found], api_visibility="private", show_progress="full")
+        picture.input(handle, picture, [picture, found], api_visibility="private", show_progress="full")
     return page
 
 
@@ -83,14 +112,12 @@ def serve(gradio: ModuleType, page: Any, *, host: str, port: int, most_megabytes
         raise UserError(f"--port {port}: cannot be listened on at {host} ({error}); give another --port") from None
 
 
-def looked_at(path: Path, pipeline: Pipeline) -> str:
-    """What is said of an uploaded picture, as HTML; the upload is deleted, whatever comes of it."""
+def predict_upload(path: Path, pipeline: Pipeline) -> str:
+    """Return the predictions of an uploaded photo as HTML."""
     try:
         rgb = at_most(read_photo(path), MOST_SIDE)
     except UnreadablePhoto as error:
         return message(f"This file cannot be read as a picture: {error.reason}.")
-    finally:
-        path.unlink(missing_ok=True)
     faces = pipeline(rgb)[:MOST_FACES]
     if not faces:
         return message("No face found. Try a picture in which a face is larger, brighter or less turned away.")
@@ -98,7 +125,7 @@ def looked_at(path: Path, pipeline: Pipeline) -> str:
 
 
 def at_most(rgb: np.ndarray, side: int) -> np.ndarray:
-    """`rgb` (H, W, 3) uint8, made smaller if its longer side is above `side`."""
+    """Return `rgb` (H, W, 3) uint8, made smaller if its longer side is above `side`."""
     scale = side / max(rgb.shape[:2])
     return rgb if scale >= 1 else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
@@ -108,24 +135,24 @@ def message(text: str) -> str:
 
 
 def table(faces: Sequence[FacePrediction]) -> str:
-    """One row a face, one column a task, a bar for each class."""
-    tasks = list(faces[0].answers)
+    """Return a table with one row a face, one column a task and a bar for each class."""
+    tasks = list(faces[0].predictions)
     head = "".join(f"<th>{html.escape(task)}</th>" for task in tasks)
     rows = [
-        f"<tr><th>{number}</th>{''.join(cell(face.answers[task]) for task in tasks)}</tr>"
+        f"<tr><th>{number}</th>{''.join(cell(face.predictions[task]) for task in tasks)}</tr>"
         for number, face in enumerate(faces, start=1)
     ]
     return f"<table><tr><th>face</th>{head}</tr>{''.join(rows)}</table>"
 
 
-def cell(answer: Answer) -> str:
-    value = "" if answer.value is None else f", {answer.value:.0f} {html.escape(answer.unit)}"
-    doubt = " <em>unsure</em>" if answer.unsure else ""
+def cell(prediction: TaskPrediction) -> str:
+    value = "" if prediction.value is None else f", {prediction.value:.0f} {html.escape(prediction.unit)}"
+    doubt = " <em>unsure</em>" if prediction.unsure else ""
     bars = "".join(
         f'<div class="bar"><span style="width:{probability:.0%}"></span>{html.escape(name)} {probability:.0%}</div>'
-        for name, probability in zip(answer.classes, np.exp(answer.log_probs), strict=True)
+        for name, probability in zip(prediction.classes, np.exp(prediction.log_probs), strict=True)
     )
-    return f"<td><b>{html.escape(answer.label)}</b>{value}{doubt}{bars}</td>"
+    return f"<td><b>{html.escape(prediction.label)}</b>{value}{doubt}{bars}</td>"
 
 
 STYLE = """

@@ -1,4 +1,4 @@
-"""Faces followed through a video, and what is said of each averaged over the last moments."""
+"""Follow faces through a video and average the predictions of each over the last moments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,12 +7,12 @@ import numpy as np
 
 from core.boxes import Box, iou
 from evaluation.logits import log_softmax
-from serving.types import Answer, FacePrediction
+from serving.types import FacePrediction, TaskPrediction
 
 SAME_TRACK_IOU = 0.3
 FORGET_SECONDS = 1.0
 LEAST_LOG_PROB = np.log(1e-3)
-"""One frame that is certain of nonsense must not outvote all others."""
+"""Lower limit, so that one frame with a wrong certainty does not outvote all others."""
 
 
 @dataclass
@@ -24,24 +24,24 @@ class _Track:
     sums: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, face: FacePrediction, seconds: float, decay: float) -> None:
-        """Let the past fade by `decay` and add a frame."""
+        """Multiply the past by `decay` and add a frame."""
         self.box, self.seconds = face.box, seconds
         self.weight = self.weight * decay + 1
-        for task, answer in face.answers.items():
-            self.sums[task] = self.sums.get(task, 0) * decay + _as_vector(answer)
+        for task, prediction in face.predictions.items():
+            self.sums[task] = self.sums.get(task, 0) * decay + _as_vector(prediction)
 
-    def answers(self, latest: Mapping[str, Answer]) -> dict[str, Answer]:
-        return {task: _averaged(answer, self.sums[task] / self.weight) for task, answer in latest.items()}
-
-
-def _as_vector(answer: Answer) -> np.ndarray:
-    """Log-probabilities, with the value behind them."""
-    return np.append(np.maximum(answer.log_probs, LEAST_LOG_PROB), answer.value or 0.0)
+    def predictions(self, latest: Mapping[str, TaskPrediction]) -> dict[str, TaskPrediction]:
+        return {task: _averaged(prediction, self.sums[task] / self.weight) for task, prediction in latest.items()}
 
 
-def _averaged(answer: Answer, mean: np.ndarray) -> Answer:
-    value = None if answer.value is None else float(mean[-1])
-    return replace(answer, log_probs=log_softmax(mean[None, :-1])[0], value=value)
+def _as_vector(prediction: TaskPrediction) -> np.ndarray:
+    """Return the log-probabilities followed by the value, (C + 1,)."""
+    return np.append(np.maximum(prediction.log_probs, LEAST_LOG_PROB), prediction.value or 0.0)
+
+
+def _averaged(prediction: TaskPrediction, mean: np.ndarray) -> TaskPrediction:
+    value = None if prediction.value is None else float(mean[-1])
+    return replace(prediction, log_probs=log_softmax(mean[None, :-1])[0], value=value)
 
 
 class Smoother:
@@ -56,18 +56,18 @@ class Smoother:
         self._count = 0
 
     def __call__(self, faces: Sequence[FacePrediction], seconds: float) -> list[FacePrediction]:
-        """The faces of the frame at `seconds`, with the number of their track and the averaged answers."""
+        """Return the faces of the frame at `seconds`, with the number of their track and the averaged predictions."""
         self._tracks = [track for track in self._tracks if seconds - track.seconds <= FORGET_SECONDS]
         joined = self._joined(faces)
         smoothed = []
         for place, face in enumerate(faces):
-            track = joined.get(place) or self._begun(face, seconds)
+            track = joined.get(place) or self._new_track(face, seconds)
             track.add(face, seconds, self._decay(seconds - track.seconds))
-            smoothed.append(replace(face, answers=track.answers(face.answers), track=track.number))
+            smoothed.append(replace(face, predictions=track.predictions(face.predictions), track=track.number))
         return smoothed
 
     def _joined(self, faces: Sequence[FacePrediction]) -> dict[int, _Track]:
-        """The track of each face that has one, by the face's place: largest overlaps first, each track once."""
+        """Return the track of each face that has one, by the face's index: largest overlaps first, each track once."""
         pairs = [(iou(face.box, track.box), place, number)
                  for place, face in enumerate(faces) for number, track in enumerate(self._tracks)]  # fmt: skip
         joined, taken = {}, set()
@@ -77,7 +77,7 @@ class Smoother:
                 taken.add(number)
         return joined
 
-    def _begun(self, face: FacePrediction, seconds: float) -> _Track:
+    def _new_track(self, face: FacePrediction, seconds: float) -> _Track:
         self._count += 1
         self._tracks.append(_Track(self._count, face.box, seconds))
         return self._tracks[-1]

@@ -1,4 +1,4 @@
-"""The models of a run folder as one classifier: the folds of each task averaged as ensemble.py averages them."""
+"""The models of a run folder as one classifier, the folds of each task averaged as in ensemble.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 from core import files
 from core.cli import UserError
 from core.cropping import CropSettings
-from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
-from serving.types import Scores
+from evaluation.logits import AVERAGES, log_softmax
+from serving.types import BatchPrediction
 from storage.run_dir import CONFIG, finished_folds, read_run, trained_tasks
 from training.inputs import PredictOptions
 from training.predictor import BackboneTensors, Predictor, load_predictor, predict_images
@@ -18,18 +18,18 @@ from training.predictor import BackboneTensors, Predictor, load_predictor, predi
 
 @dataclass(frozen=True)
 class Averaging:
-    """How a task's folds become one: a row of evaluation.logits.AVERAGES, over logits divided by a temperature."""
+    """Average over a task's folds: a row of evaluation.logits.AVERAGES, over logits divided by a temperature."""
 
     average: str = DEFAULT_AVERAGE
     temperature: float = 1.0
 
     def __call__(self, stack: np.ndarray) -> np.ndarray:
-        """(M, N, C) logits of M models to (N, C) log-probabilities."""
+        """Average (M, N, C) logits of M models to (N, C) log-probabilities."""
         return log_softmax(AVERAGES[self.average](stack.astype(np.float64) / self.temperature))
 
 
 @dataclass(frozen=True)
-class TrainedRun:
+class RunClassifier:
     """The trained folds of each task, all of them with the same crop settings."""
 
     folds: Mapping[str, tuple[Predictor, ...]]
@@ -37,32 +37,38 @@ class TrainedRun:
     crop: CropSettings
     device: str = "auto"
 
-    def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, Scores]:
-        """Scores by task for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
-        features: dict = {}
-        return {task: self._scores(task, crops, features) for task in self.folds}
+    def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
+        """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
+        features: dict[tuple, Tensor] = {}
+        return {task: self._of_task(task, crops, features) for task in self.folds}
 
-    def _scores(self, task: str, crops: Sequence[np.ndarray], features: dict) -> Scores:
-        """Scores of a task. `features` holds those of frozen backbones, each of which runs once for all folds."""
+    def _of_task(self, task: str, crops: Sequence[np.ndarray], features: dict[tuple, Tensor]) -> BatchPrediction:
         predictors = self.folds[task]
-        predictions = [
-            predict_images(predictor, crops, PredictOptions(self.device, tta=predictor.config.tta), features)
-            for predictor in predictors
-        ]
+        predictions = [self._predict(predictor, crops, features) for predictor in predictors]
         values = [prediction.value for prediction in predictions if prediction.value is not None]
         first = predictors[0]
-        return Scores(
+        return BatchPrediction(
             tuple(first.identity["classes"]),
             self.averaging[task](np.stack([prediction.logits for prediction in predictions])),
             np.mean(values, axis=0) if values else None,
             first.head.task.value.name if values else "",
         )
 
+    def _predict(self, predictor: Predictor, crops: Sequence[np.ndarray], features: dict[tuple, Tensor]) -> Prediction:
+        """Predict with one fold. `features` keeps those of frozen backbones, computed once for all folds."""
+        where = {"device": self.device, "tta": predictor.config.tta}
+        if predictor.frozen is None:
+            return predictor.of_arrays(crops, **where)
+        key = (predictor.frozen, predictor.config.tta)
+        if key not in features:
+            features[key] = predictor.look_at(crops, **where)
+        return predictor.of_views([features[key]], device=pick_device(self.device))
+
 
 def load_run(
     run_dir: Path, *, tasks: Sequence[str] = (), folds: Sequence[int] = (), device: str = "auto"
-) -> TrainedRun:
-    """The run's models: all trained tasks and folds, or those named. UserError for one that is not trained."""
+) -> RunClassifier:
+    """Load the run's models: all trained tasks and folds, or those named. UserError for one that is not trained."""
     read_run(run_dir)
     chosen = tasks or trained_tasks(run_dir)
     if not chosen:
@@ -70,11 +76,11 @@ def load_run(
     backbones: BackboneTensors = {}
     predictors = {task: _load_folds(run_dir / task, folds, backbones) for task in chosen}
     averaging = {task: _averaging_of(run_dir, task) for task in chosen}
-    return TrainedRun(predictors, averaging, _common_crop(predictors), device)
+    return RunClassifier(predictors, averaging, _common_crop(predictors), device)
 
 
 def _averaging_of(run_dir: Path, task: str) -> Averaging:
-    """As ensemble.py averaged this run, if it did, and not together with another one."""
+    """Return the averaging of ensemble.py if it averaged this run alone, else the default."""
     stamp_path = run_dir / f"{task}.json"
     if not stamp_path.exists():
         return Averaging()
@@ -95,7 +101,7 @@ def _load_folds(task_dir: Path, folds: Sequence[int], backbones: BackboneTensors
 
 
 def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:
-    """The crop settings of all folds; UserError naming a fold that was trained on other crops."""
+    """Return the crop settings of all folds. UserError naming a fold that was trained on other crops."""
     every = [predictor for of_task in predictors.values() for predictor in of_task]
     first = every[0]
     for predictor in every:

@@ -1,4 +1,4 @@
-"""What a classifier says of faces, and what is told of one face."""
+"""Predictions of a classifier: of many faces for a task, and of one face for all tasks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ DEFAULT_UNSURE_BELOW = 0.6
 
 
 @dataclass(frozen=True)
-class Scores:
-    """One task, N faces: log-probabilities (N, C) float, and expected values (N,) float where the task has them.
+class BatchPrediction:
+    """Predictions for one task and N faces: log-probabilities (N, C) float, and expected values (N,) float if any.
 
     `unit` is the name of the values, such as years.
     """
@@ -29,19 +29,19 @@ class Scores:
 
 
 class Classifier(Protocol):
-    """A trained run, or an exported one. `crop` says how its faces are to be cropped."""
+    """A trained run, or an exported one. `crop`: the crop settings it needs."""
 
     @property
     def crop(self) -> CropSettings: ...
 
-    def __call__(self, crops: Sequence[np.ndarray]) -> Mapping[str, Scores]:
-        """Scores by task for crops (h, w, 3) uint8 RGB, made with `crop`."""
+    def __call__(self, crops: Sequence[np.ndarray]) -> Mapping[str, BatchPrediction]:
+        """Predict, by task, for crops (h, w, 3) uint8 RGB, made with `crop`."""
         ...
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One task, one face: `log_probs` (C,) float. It is unsure where its best probability is below `unsure_below`."""
+class TaskPrediction:
+    """Prediction for one task and face: `log_probs` (C,) float. Unsure if its probability is below `unsure_below`."""
 
     classes: tuple[str, ...]
     log_probs: np.ndarray
@@ -68,27 +68,27 @@ class Answer:
 
 @dataclass(frozen=True)
 class FacePrediction:
-    """One face: its box in pixels of the picture, the detector's score, the look that found it, an answer per task.
+    """Predictions for one face by task, with its box in pixels, the detector's score and the attempt that found it.
 
     `track` numbers a face through a video.
     """
 
     box: Box
     score: float
-    found: str
-    answers: Mapping[str, Answer]
+    attempt: str
+    predictions: Mapping[str, TaskPrediction]
     track: int | None = None
 
     @property
     def unsure(self) -> bool:
-        return any(answer.unsure for answer in self.answers.values())
+        return any(prediction.unsure for prediction in self.predictions.values())
 
     @property
     def combined(self) -> int | None:
-        """The combined class; None if a task it is made of has no answer."""
-        if not all(task.name in self.answers for task in combined_tasks()):
+        """The combined class; None if one of its tasks is not predicted."""
+        if not all(task.name in self.predictions for task in combined_tasks()):
             return None
-        return encode({name: answer.index for name, answer in self.answers.items()})
+        return encode({name: prediction.index for name, prediction in self.predictions.items()})
 
     @property
     def combined_name(self) -> str | None:

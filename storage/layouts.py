@@ -72,7 +72,9 @@ def scan(data_dir: Path, layout: str | None = None, *, faults: list[str] | None 
     search = Search(root, [], faults)
     photos = _without_repeated_ids(search, LAYOUTS[layout](search))
     if not photos and not faults:
-        raise UserError(f"data folder {root}: no photos in the {layout} layout (endings {', '.join(EXTENSIONS)})")
+        others = f"; other files: {name_some(sorted(search.ignored))}" if search.ignored else ""
+        endings = ", ".join(EXTENSIONS)
+        raise UserError(f"data folder {root}: no photos in the {layout} layout (endings {endings}){others}")
     return Dataset(root, layout, photos, tuple(sorted(search.ignored)))
 
 
@@ -187,7 +189,7 @@ def _photos_of_person(search: Search, folder: Path, facts: dict[str, str]) -> li
     """Return the photos whose stems carry a mask label. Other files are ignored; UserError for two of one stem."""
     found: dict[str, str] = {}
     for name in _photo_names(search, folder):
-        stem = Path(name).stem
+        stem = Path(name).stem.lower()
         if stem not in MASK_OF_STEM:
             search.ignored.append(f"{folder.name}/{name}")
             continue

@@ -14,8 +14,8 @@ from core.cropping import CropSettings
 from core.files import write_json
 from core.tasks import task_named
 from model import build_model
-from preprocessing.find_face import RUNGS, Sighting
-from serving.types import Answer, FacePrediction, Scores
+from preprocessing.find_face import ATTEMPTS, Detection
+from serving.types import BatchPrediction, FacePrediction, TaskPrediction
 from storage.run_dir import DONE, FORMAT, MODEL, Run, begin_fold, fold_dir_of, run_path
 from training import checkpoints
 from training.config import resolve
@@ -74,8 +74,8 @@ class GivenFaces:
 
     boxes: tuple[Box, ...]
 
-    def __call__(self, _: np.ndarray) -> list[Sighting]:
-        return [Sighting(box, 0.99, RUNGS[0], typical_landmarks(box)) for box in self.boxes]
+    def __call__(self, _: np.ndarray) -> list[Detection]:
+        return [Detection(box, 0.99, ATTEMPTS[0], typical_landmarks(box)) for box in self.boxes]
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,19 @@ class MeanColour:
     crop: CropSettings = CROP
     shown: list[np.ndarray] = field(default_factory=list)
 
-    def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, Scores]:
+    def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         self.shown.extend(crops)
         red = np.array([crop[..., 0].mean() / 255 for crop in crops])
         probs = np.stack([(1 - red) * 0.9, (1 - red) * 0.1, red], axis=1)
         return {
-            "mask": Scores(("wear", "incorrect", "not_wear"), np.log(probs + 1e-9), values=100 * red, unit="percent")
+            "mask": BatchPrediction(
+                ("wear", "incorrect", "not_wear"), np.log(probs + 1e-9), values=100 * red, unit="percent"
+            )
         }
 
 
 def face_at(box: Box, probs: Sequence[float], value: float | None = None) -> FacePrediction:
     """A face about which one task, the mask, has been answered."""
     classes = ("wear", "incorrect", "not_wear")
-    answer = Answer(classes, np.log(np.array(probs)), value, "years" if value is not None else "")
+    answer = TaskPrediction(classes, np.log(np.array(probs)), value, "years" if value is not None else "")
     return FacePrediction(box, 0.99, "coarse", {"mask": answer})

@@ -28,6 +28,7 @@ from annotate_toys import (
     rows_of,
     serving,
 )
+from toy_data import refusal
 
 from core.boxes import Box
 from core.cli import UserError
@@ -93,6 +94,12 @@ def test_an_unreadable_photo_says_why_and_takes_no_box(client: Client, boxes_pat
     assert client.post(f"mark/{number}", {"box": [1, 2, 30, 40]}).status == 422
     assert client.post(f"mark/{number}", {"suggestion": True}).status == 400
     assert not boxes_path.exists()
+
+
+def test_a_table_with_further_columns_is_refused(crop_dir: Path) -> None:
+    before = faces_path(crop_dir).read_bytes()
+    refusal(annotate_faces.main, ["--crop-dir", crop_dir, "--boxes", faces_path(crop_dir)], "would be lost")
+    assert faces_path(crop_dir).read_bytes() == before
 
 
 def test_every_mark_is_on_disk_at_once(client: Client, boxes_path: Path) -> None:

@@ -6,8 +6,7 @@ import pytest
 from core.boxes import Box, around, carry, crop_window, iou, main_face, median_box, prominence, scaled
 from core.cli import UserError
 from core.cropping import CropSettings, crop_face
-from preprocessing.detectors import Face
-from preprocessing.views import View, brightened, fitted, take
+from preprocessing.detectors import Face, PhotoView, brightened, fitted, take_view
 
 
 def face(box: Box, score: float = 0.95) -> Face:
@@ -51,20 +50,24 @@ def test_a_carried_box_stays_tight_about_the_face(degrees: int, size: tuple[floa
 
 
 @pytest.mark.parametrize(
-    "view", [View(64), View(40, turn=90), View(60, turn=-40, pad=0.5), View(400, grow=2, turn=180)]
+    "view", [PhotoView(64), PhotoView(40, turn=90), PhotoView(60, turn=-40, pad=0.5), PhotoView(400, grow=2, turn=180)]
 )
-def test_a_view_leads_back_to_the_pixels_it_shows(view: View) -> None:
+def test_a_view_leads_back_to_the_pixels_it_shows(view: PhotoView) -> None:
     photo = np.zeros((100, 80, 3), np.uint8)
     photo[20:30, 50:60] = 255
-    rgb, to_photo = take(photo, view)
+    rgb, to_photo = take_view(photo, view)
     white = np.argwhere(rgb[..., 0] > 200)
     (top, left), (bottom, right) = white.min(axis=0), white.max(axis=0) + 1
     assert to_photo @ ((left + right) / 2, (top + bottom) / 2, 1) == pytest.approx((55, 25), abs=1)
 
 
 def test_views_of_a_small_photo_that_show_the_same_are_equal() -> None:
-    assert fitted(View(256), 90, 120) == fitted(View(512), 90, 120) != fitted(View(512, tone=brightened), 90, 120)
-    assert fitted(View(256), 384, 512) != fitted(View(512), 384, 512)
+    assert (
+        fitted(PhotoView(256), 90, 120)
+        == fitted(PhotoView(512), 90, 120)
+        != fitted(PhotoView(512, tone=brightened), 90, 120)
+    )
+    assert fitted(PhotoView(256), 384, 512) != fitted(PhotoView(512), 384, 512)
 
 
 def test_median_box_is_not_moved_by_one_wrong_box() -> None:

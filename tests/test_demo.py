@@ -4,6 +4,7 @@ import base64
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,7 @@ from core.images import write_photo
 from preprocessing.detectors import detector_named
 from serving import demo
 from serving import page as demo_page
-from serving.faces import FaceFinder
-from serving.pipeline import Pipeline
+from serving.faces import FaceFinder, Pipeline
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TWO = ((120, 160, 150), (360, 150, 110))
@@ -43,7 +43,13 @@ class Site:
     port: int
 
     def files(self) -> list[Path]:
-        return [path for path in self.upload_dir.rglob("*") if path.is_file()]
+        """The uploads that are there when they should have been deleted."""
+        for _ in range(20):
+            left = [path for path in self.upload_dir.rglob("*") if path.is_file()]
+            if not left:
+                break
+            time.sleep(0.1)
+        return left
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +59,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     gradio, port = demo_page.gradio_package(), free_port()
     upload_dir = tmp_path_factory.mktemp("uploads")
     pipeline = Pipeline(FaceFinder(detector_named("retinaface").load(), 0.9), MeanColour(), unsure_below=0.9)
+    demo_page.KEPT_SECONDS, kept = 0.5, demo_page.KEPT_SECONDS
     page = demo_page.build_page(gradio, pipeline, upload_dir)
     demo_page.serve(gradio, page, host="127.0.0.1", port=port, most_megabytes=1)
     yield Site(page, upload_dir, port)
     page.close()
+    demo_page.KEPT_SECONDS = kept
 
 
 @pytest.fixture
@@ -133,8 +141,15 @@ class TestPage:
     def test_no_face(self, tmp_path: Path) -> None:
         path = tmp_path / "plain.png"
         write_photo(path, np.full((60, 60, 3), 99, np.uint8))
-        assert "No face found" in demo_page.looked_at(path, Pipeline(GivenFaces(()), MeanColour()))
-        assert not path.exists()
+        assert "No face found" in demo_page.predict_upload(path, Pipeline(GivenFaces(()), MeanColour()))
+
+    def test_visitors_who_upload_the_same_photo_all_get_its_predictions(self, site: Site) -> None:
+        path = site.upload_dir / "hash" / "photo.png"
+        write_photo(path, crowd(TWO)[0])
+        (event,) = site.page.fns.values()
+        answers = [event.fn(str(path))[1] for _ in range(3)]
+        assert len(set(answers)) == 1 and "<img" in answers[0]
+        assert site.files() == []
 
     def test_large_pictures_are_made_smaller(self) -> None:
         rgb = np.zeros((3000, 1500, 3), np.uint8)
@@ -143,7 +158,7 @@ class TestPage:
 
     def test_names_cannot_carry_markup(self) -> None:
         face = face_at(Box(0, 0, 9, 9), (0.9, 0.05, 0.05), 31)
-        answer = face.answers["mask"]
+        answer = face.predictions["mask"]
         odd = type(answer)(("<b>", "&", "c"), answer.log_probs, 31.0, "<i>")
         assert "<b></b>" not in demo_page.cell(odd).replace("<b>&lt;b&gt;</b>", "")
         assert "31 &lt;i&gt;" in demo_page.cell(odd)

@@ -59,7 +59,7 @@ def test_every_photo_has_a_row_and_eval_labels_are_not_read(data: Path, capsys: 
     source = crops.read_source(Path("crop_images"))
     assert source["data_root"] == str(data.resolve()) and source["layout"] == "remade"
     assert source["detect"] == {"detector": "retinaface", "threshold": 0.9}
-    assert "0 photos to look at" in capsys.readouterr().out
+    assert "0 photos to review" in capsys.readouterr().out
 
 
 def test_second_run_does_nothing(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -23,11 +23,11 @@ from core.cropping import CropSettings
 from core.files import file_sha256
 from core.images import write_photo
 from serving import export
+from serving.agreement import Agreement, agreements, seconds_each
 from serving.export_module import Shrink
 from serving.onnx_model import load_exported, load_onnx
-from serving.parity import Agreement, agreements, seconds_each
 from serving.torch_model import load_run
-from serving.types import Scores
+from serving.types import BatchPrediction
 from storage.crop_cache import shrink
 from storage.crops import CROP_COLUMNS, FACE_COLUMNS
 
@@ -79,7 +79,7 @@ class ToldApart:
     until: int = 2
     calls: int = 0
 
-    def __call__(self, one: Mapping[str, Scores], other: Mapping[str, Scores]) -> list[Agreement]:
+    def __call__(self, one: Mapping[str, BatchPrediction], other: Mapping[str, BatchPrediction]) -> list[Agreement]:
         self.calls += 1
         apart = self.task if 1 < self.calls <= self.until else ""
         return [Agreement(task, 0.0, 0.0, float(task != apart)) for task in one]
@@ -208,7 +208,7 @@ class TestFile:
     ) -> None:
         make_run(tmp_path, ("mask",))
         export.main(["--run-dir", str(tmp_path), "--crops", "3"])
-        assert "torch and ONNX on 3 pictures of noise" in capsys.readouterr().out
+        assert "torch and ONNX on 3 crops of noise" in capsys.readouterr().out
 
 
 class TestRefusals:
@@ -249,6 +249,45 @@ class TestRefusals:
         onnx.save(model, tmp_path / "odd.onnx")
         with pytest.raises(UserError, match=rf"odd\.onnx: .*{words}"):
             load_exported(tmp_path / "odd.onnx")
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"name": "gender", "classes": ["male", "female"]}, "describes outputs"),
+            ({"classes": ["wear", "incorrect", "not_wear", "x"]}, "describes outputs"),
+            ({"classes": ["wear"]}, "describes outputs"),
+            ({"unit": "years"}, "describes outputs"),
+            (None, "describes outputs"),
+            ({"size": 48}, "cannot be run"),
+        ],
+        ids=["task", "more", "fewer", "unit", "none", "size"],
+    )
+    def test_a_description_that_does_not_fit(
+        self, run_dir: Path, tmp_path: Path, change: dict | None, words: str
+    ) -> None:
+        model = onnx.load(run_dir / "onnx" / "all.onnx")
+        (entry,) = (entry for entry in model.metadata_props if entry.key == "about")
+        about = json.loads(entry.value)
+        if change is None:
+            about["tasks"] = []
+        else:
+            about["crop" if "size" in change else "tasks"] = (
+                about["crop"] | change if "size" in change else [about["tasks"][0] | change, *about["tasks"][1:]]
+            )
+        entry.value = json.dumps(about)
+        onnx.save(model, tmp_path / "lie.onnx")
+        with pytest.raises(UserError, match=rf"lie\.onnx: .*{words}"):
+            load_exported(tmp_path / "lie.onnx")
+
+    def test_outputs_that_are_not_finite(self, run_dir: Path, tmp_path: Path) -> None:
+        model = onnx.load(run_dir / "onnx" / "all.onnx")
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                values = onnx.numpy_helper.to_array(tensor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, np.nan), tensor.name))
+        onnx.save(model, tmp_path / "nan.onnx")
+        with pytest.raises(UserError, match=r"nan\.onnx: its outputs are not finite"):
+            load_exported(tmp_path / "nan.onnx")
 
     def test_two_files_that_do_not_go_together(self, run_dir: Path, tmp_path: Path) -> None:
         folder = tmp_path / "onnx"

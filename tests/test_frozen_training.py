@@ -25,8 +25,8 @@ from core.tasks import task_named
 from dataset import Draw
 from evaluation.logits import average_log_probs
 from serving import export
+from serving.agreement import agreements
 from serving.onnx_model import load_exported
-from serving.parity import agreements
 from serving.torch_model import load_run
 from storage.crops import load_crops
 from training import feature_cache, inputs

@@ -47,6 +47,25 @@ def test_remade(remade: Path) -> None:
     ]  # fmt: skip
 
 
+def test_upper_case_names_are_read(remade: Path) -> None:
+    folder = remade / "images" / "train" / ANNA
+    expected = {photo.facts["mask"] for photo in scan(remade).of_split("train") if photo.person == ANNA}
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"{path.stem.upper()}.JPG")
+    photos = [photo for photo in scan(remade).of_split("train") if photo.person == ANNA]
+    assert len(photos) == len(STEMS)
+    assert {photo.facts["mask"] for photo in photos} == expected
+    touch(folder / "mask1.jpg")
+    with pytest.raises(UserError, match="one photo per stem"):
+        scan(remade)
+
+
+def test_a_layout_without_photos_names_the_files_it_found(tmp_path: Path) -> None:
+    touch(tmp_path / "images" / "train" / ANNA / "selfie.jpg")
+    with pytest.raises(UserError, match=r"no photos in the remade layout .*; other files: .*selfie\.jpg"):
+        scan(tmp_path)
+
+
 def test_photos(tmp_path: Path) -> None:
     for name in ("z.jpg", "deep/er/a.PNG", "deep/b.jpeg", "notes.txt", ".hidden.jpg", ".git/c.jpg"):
         touch(tmp_path / name)

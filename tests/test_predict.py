@@ -1,5 +1,9 @@
 """predict.py over photos, folders, videos and a camera, end to end with untrained networks and drawn faces."""
 
+import os
+import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,10 +23,19 @@ from core.tasks import TASKS
 from evaluation.logits import log_softmax
 from preprocessing import crop_faces, detect_faces
 from serving.types import FacePrediction
+from serving.video import Clip, is_video, new_video, open_clip
 
 ORIENTATION = 0x0112
 TWO = ((120, 160, 150), (360, 150, 110))
 FRAMES, FPS = 6, 10
+ROOT = Path(__file__).resolve().parents[1]
+PRINT_TEMPORARY = """
+from pathlib import Path
+from core.files import replacing
+with replacing(Path("/tmp/never")) as aside:
+    print(aside)
+    aside.write_bytes(b"")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +44,26 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(source: object, run_dir: Path, out: Path, *flags: str) -> None:
-    predict.main([str(source), "--run-dir", str(run_dir), "--out", str(out), "--device", "cpu", *flags])
+    predict.main([str(source), "--run-dir", str(run_dir), "--out", str(out), "--device", "cpu", "--overwrite", *flags])
 
 
-def write_clip(path: Path, frames: int = FRAMES) -> Path:
+class FakeCapture:
+    """A video whose frames have these times in seconds."""
+
+    def __init__(self, times: Sequence[float]) -> None:
+        self._times, self._next = times, 0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self._next += 1
+        return (True, np.zeros((32, 48, 3), np.uint8)) if self._next <= len(self._times) else (False, None)
+
+    def get(self, _: int) -> float:
+        return 1000 * self._times[self._next - 1]
+
+
+def write_clip(path: Path, frames: int = FRAMES, codec: str = "MJPG") -> Path:
     """A face that moves to the right."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FPS, (320, 240))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), FPS, (320, 240))
     for number in range(frames):
         rgb, _ = crowd(((100 + 6 * number, 120, 120),), 320, 240)
         writer.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
@@ -79,7 +106,8 @@ class TestPhotos:
         (photos / "broken.jpg").write_bytes(b"no picture")
         (photos / "notes.txt").write_text("no photo")
         for _ in range(2):
-            message = refusal(predict.main, [photos, "--run-dir", run_dir, "--out", out, "--format", "csv"], "broken")
+            argv = [photos, "--run-dir", run_dir, "--out", out, "--format", "csv", "--overwrite"]
+            message = refusal(predict.main, argv, "broken")
         assert message.startswith("1 of 3 files cannot be read, all others are done")
         rows = table(out / "predictions.csv")
         assert list(rows["photo"]) == ["none.png", "deep/a.JPG", "deep/a.JPG"]
@@ -88,6 +116,61 @@ class TestPhotos:
         np.testing.assert_allclose(faces[["gender_male", "gender_female"]].sum(axis=1), 1, atol=2e-4)
         assert rows.loc[rows["photo"] == "none.png", "face"].isna().all()
         assert {path.name for path in out.rglob("*.*")} == {"predictions.csv", "a.JPG", "none.png"}
+
+    def test_photos_are_told_by_content_and_all_that_is_left_out_is_named(
+        self, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        photos, out = tmp_path / "photos", tmp_path / "out"
+        photos.mkdir()
+        image = Image.fromarray(crowd(TWO)[0])
+        for name in ("a.webp", "b.gif", "c.bmp", "d.tiff", "e.avif"):
+            image.save(photos / name)
+        for name in ("f.jfif", "clip.mp4"):
+            image.save(photos / name, "JPEG")
+        image.save(photos / "IMG_7.HEIC", "AVIF")
+        (photos / "odd\x1b[31m.jpg").write_bytes(b"")
+        write_clip(photos / "walk.avi", 1)
+        (photos / "notes.txt").write_text("no photo")
+        os.mkfifo(photos / "pipe")
+        write_photo(tmp_path / "elsewhere.jpg", crowd(TWO)[0])
+        (photos / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+        message = refusal(predict.main, [photos, "--run-dir", run_dir, "--out", out, "--folds", "0"], "7 of 11 files")
+        assert "\x1b" not in message
+        results = read_json(out / "predictions.json")
+        assert [picture["photo"] for picture in results["pictures"]] == [
+            f"{name}.png" for name in ("a.webp", "b.gif", "clip.mp4", "f.jfif")
+        ]
+        reasons = {Path(path).name: reason for path, reason in results["unreadable"].items()}
+        assert reasons["c.bmp"] == "format BMP is not read; convert it to JPEG or PNG"
+        assert [reasons[name].split()[1] for name in ("d.tiff", "e.avif", "IMG_7.HEIC")] == ["TIFF", "AVIF", "AVIF"]
+        assert reasons["walk.avi"] == "a video, which is predicted by itself"
+        printed = capsys.readouterr().out
+        assert reasons["link.jpg"] == "a link that leads out of the folder"
+        assert "2 files are no photos and are left out: " in printed and "notes.txt" in printed
+        assert "a.webp: mask " in printed
+
+    def test_several_paths_and_earlier_results(self, run_dir: Path, tmp_path: Path) -> None:
+        for name in ("one/a.jpg", "two/a.jpg", "b.jpg"):
+            write_photo(tmp_path / name, crowd(TWO)[0])
+        argv = [tmp_path / "one", tmp_path / "two", tmp_path / "b.jpg", "--run-dir", run_dir, "--folds", "0", "--out"]
+        predict.main([str(word) for word in [*argv, tmp_path / "out"]])
+        pictures = read_json(tmp_path / "out" / "predictions.json")["pictures"]
+        assert [picture["photo"] for picture in pictures] == ["one/a.jpg", "two/a.jpg", "b.jpg"]
+        earlier = [*argv, tmp_path / "out"]
+        refusal(predict.main, earlier, "is there already; give another --out, or --overwrite", untouched=[tmp_path])
+        twins = [tmp_path / "one" / "a.jpg", tmp_path / "two" / "a.jpg", "--run-dir", run_dir, "--out", tmp_path / "x"]
+        refusal(predict.main, twins, "would both be written to", untouched=[tmp_path])
+        mixed = [tmp_path / "b.jpg", write_clip(tmp_path / "walk.avi"), "--run-dir", run_dir]
+        refusal(predict.main, mixed, "walk.avi: a video or a camera is predicted by itself")
+
+    def test_temporary_files_of_a_killed_run_are_removed(self, run_dir: Path, tmp_path: Path) -> None:
+        write_photo(tmp_path / "a.jpg", crowd(TWO)[0])
+        gone = subprocess.run([sys.executable, "-c", PRINT_TEMPORARY], cwd=ROOT, capture_output=True, text=True).stdout
+        left = tmp_path / "out" / Path(gone.strip()).name
+        left.parent.mkdir()
+        left.write_bytes(b"half")
+        run(tmp_path / "a.jpg", run_dir, tmp_path / "out", "--folds", "0")
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "predictions.json"]
 
     def test_exif_orientation(self, run_dir: Path, tmp_path: Path) -> None:
         rgb, _ = crowd(((160, 120, 140),), 320, 240)
@@ -159,6 +242,50 @@ class TestVideo:
         assert list(rows["track"]) == [1] * FRAMES
         assert rows["x1"].is_monotonic_increasing
         assert [frame.shape for frame in frames_of(tmp_path / "out" / "walk.mp4")] == [(480, 640, 3)] * FRAMES
+
+    @pytest.mark.parametrize("suffix", ["3gp", "wmv", "mpg", "ts", "flv", "none"])
+    def test_a_video_is_told_by_its_content(self, suffix: str, run_dir: Path, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "walk.mp4", 2, "mp4v").rename(tmp_path / f"walk.{suffix}")
+        run(path, run_dir, tmp_path / "out", "--folds", "0")
+        assert len(table(tmp_path / "out" / "predictions.csv")) == 2
+        assert (tmp_path / "out" / "walk.mp4").exists()
+
+    @pytest.mark.parametrize("name", ["clip.mkv", "clip.avi"])
+    def test_containers(self, name: str, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / name)
+        assert is_video(path.read_bytes()[:512])
+        with open_clip(path) as clip:
+            assert [frame.seconds for frame in clip.frames()] == pytest.approx(np.arange(FRAMES) / FPS, abs=1e-3)
+
+    def test_times_are_those_of_the_container(self, tmp_path: Path) -> None:
+        times = [1.0, 1.04, 1.08, 1.12, 3.12, 5.12, 7.12, 7.16]
+        clip = Clip("vfr.mkv", FakeCapture(times), 25.0, 6.2, live=False)
+        found = list(clip.frames())
+        assert [frame.seconds for frame in found] == pytest.approx([time - 1 for time in times])
+        with new_video(tmp_path / "out.mp4", clip.fps) as written:
+            for frame in found:
+                written.write(frame.rgb, frame.seconds)
+        assert len(frames_of(tmp_path / "out.mp4")) == 155
+        still = Clip("still.mkv", FakeCapture([0.0] * 4), 25.0, 0, live=False)
+        assert [frame.seconds for frame in still.frames()] == pytest.approx([0, 0.04, 0.08, 0.12])
+
+    def test_rotation_is_kept(self, tmp_path: Path) -> None:
+        """The matrix of a telephone's video that was held upright is written into the track's header."""
+        path = write_clip(tmp_path / "walk.mp4", 2, "mp4v")
+        data = bytearray(path.read_bytes())
+        place = data.index(b"tkhd") + 4 + 4 + 36
+        one = 1 << 16
+        data[place : place + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 240 * one, 0, 1 << 30)
+        path.write_bytes(data)
+        with open_clip(path) as clip:
+            assert {frame.rgb.shape for frame in clip.frames()} == {(320, 240, 3)}
+
+    def test_frames_have_the_limit_of_photos(
+        self, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("serving.video.MAX_PIXELS", 320 * 240 - 1)
+        argv = [write_clip(tmp_path / "walk.avi"), "--run-dir", run_dir, "--out", tmp_path / "out"]
+        refusal(predict.main, argv, "walk.avi: frames of 320 x 240 pixels, more than the 0 million allowed")
 
     def test_a_part_as_json(self, run_dir: Path, tmp_path: Path) -> None:
         flags = ("--folds", "0", "--frames", "2", "--format", "json", "--smoothing", "0")

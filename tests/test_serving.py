@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from serving_toys import CROP, GivenFaces, MeanColour, crowd, face_at, make_run, random_crops
@@ -15,19 +16,27 @@ from core.cli import UserError
 from core.cropping import crop_face
 from core.files import read_json, write_json
 from evaluation.logits import average_log_probs, log_softmax
-from preprocessing.detectors import Detect, Face, detector_named
-from preprocessing.views import View
+from preprocessing.detectors import Detect, Face, PhotoView, detector_named
+from preprocessing.find_face import Detection
 from serving.drawing import COLOURS, annotated
-from serving.faces import COARSE, VIDEO_LOOKS, FaceFinder
-from serving.pipeline import Pipeline
+from serving.faces import COARSE, VIDEO_ATTEMPTS, FaceFinder, Pipeline, without_parts
 from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
 from serving.torch_model import Averaging, load_run
-from serving.types import Answer, FacePrediction
+from serving.types import FacePrediction, TaskPrediction
 from storage.run_dir import last_run
+from synthesis.drawn.person import random_person
+from synthesis.drawn.portrait import draw_person
 
 BOX = Box(20, 30, 60, 80)
 CROWD = ((80, 100, 110), (240, 160, 160), (400, 110, 60))
+
+
+def person_photo(seed: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    """A drawn person, (512, 384, 3) uint8, and the box of the face in whole pixels."""
+    rng = np.random.default_rng(seed)
+    portrait = draw_person(random_person(rng, ("male", "female")[seed % 2], 20 + 2 * seed), rng)
+    return portrait.photo, tuple(map(round, portrait.box))
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +56,60 @@ class TestFaces:
         rgb, _ = crowd(CROWD)
         assert len(FaceFinder(detect, 0.9, least_size=60)(rgb)) == 2
 
-    def test_a_face_keeps_the_box_of_the_first_look_that_shows_it(self, detect: Detect) -> None:
+    def test_a_face_keeps_the_box_of_the_first_attempt_that_finds_it(self, detect: Detect) -> None:
         rgb, _ = crowd(CROWD[1:2])
-        (alone,) = FaceFinder(detect, 0.9, looks=(COARSE,))(rgb)
+        (alone,) = FaceFinder(detect, 0.9, attempts=(COARSE,))(rgb)
         (face,) = FaceFinder(detect, 0.9)(rgb)
-        assert (face.box, face.rung) == (alone.box, COARSE)
+        assert (face.box, face.attempt) == (alone.box, COARSE)
 
-    def test_looks_that_show_the_same_picture_are_taken_once(self) -> None:
+    def test_attempts_on_the_same_image_are_made_once(self) -> None:
         sizes = []
 
         def detect(rgb: np.ndarray, least_score: float) -> list[Face]:
             sizes.append(rgb.shape[:2])
             return []
 
-        FaceFinder(detect, 0.9, climb=False)(np.zeros((300, 200, 3), np.uint8))
+        FaceFinder(detect, 0.9, retry=False)(np.zeros((300, 200, 3), np.uint8))
         assert sizes == [(256, 171), (300, 200)]
 
-    def test_the_ladder_is_climbed_for_photos_alone(self, detect: Detect) -> None:
+    def test_further_attempts_are_made_for_photos_alone(self, detect: Detect) -> None:
         rgb = np.ascontiguousarray(crowd(((160, 120, 150),), 320, 240)[0][::-1])
-        assert FaceFinder(detect, 0.9, looks=VIDEO_LOOKS, climb=False)(rgb) == []
+        assert FaceFinder(detect, 0.9, attempts=VIDEO_ATTEMPTS, retry=False)(rgb) == []
         (face,) = FaceFinder(detect, 0.9)(rgb)
-        assert face.rung.view == View(256, turn=180)
+        assert face.attempt.view == PhotoView(256, turn=180)
+
+    @pytest.mark.parametrize("height", [60, 300, 3000])
+    def test_one_face_is_one_face_at_any_size(self, height: int, detect: Detect) -> None:
+        rgb, (left, top, right, bottom) = person_photo(2)
+        margin = round(0.2 * (bottom - top))
+        head = rgb[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+        scale = height / (bottom - top)
+        large = cv2.resize(head, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        assert len(FaceFinder(detect, 0.9)(large)) == 1
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_a_face_that_fills_the_photo_is_one_face(self, seed: int, detect: Detect) -> None:
+        """As a telephone held close shows it: sharp, with grain; larger views see faces within the face."""
+        close = cv2.resize(person_photo(seed)[0][128:358, 115:269], (1600, 1800), interpolation=cv2.INTER_CUBIC)
+        grain = np.random.default_rng(0).normal(0, 4, close.shape)
+        (face,) = FaceFinder(detect, 0.9)(np.clip(close + grain, 0, 255).astype(np.uint8))
+        assert face.box.width > 800
+
+    @pytest.mark.parametrize(("count", "columns", "scale"), [(3, 3, 0.4), (3, 3, 3), (140, 20, 0.25)])
+    def test_all_people_of_a_photo_are_counted(self, count: int, columns: int, scale: float, detect: Detect) -> None:
+        people = [cv2.resize(person_photo(seed)[0], None, fx=scale, fy=scale) for seed in range(columns)]
+        row = np.concatenate(people, axis=1)
+        assert len(FaceFinder(detect, 0.9)(np.concatenate([row] * (count // columns)))) == count
+
+    def test_of_boxes_inside_one_another_the_best_scored_stays(self) -> None:
+        def detection(score: float, *box: float) -> Detection:
+            return Detection(Box(*box), score, COARSE, np.zeros((5, 2)))
+
+        face, again = detection(0.95, 0, 0, 100, 100), detection(0.999, 5, 5, 105, 105)
+        eye, beside = detection(0.97, 20, 20, 50, 50), detection(0.92, 90, 0, 130, 50)
+        assert without_parts([face, again, eye, beside]) == [face, beside]
+        crowd_box = detection(0.91, 0, 0, 300, 300)
+        assert without_parts([crowd_box, face, beside]) == [face, beside]
 
     def test_no_face(self, detect: Detect) -> None:
         assert FaceFinder(detect, 0.9)(np.full((64, 64, 3), 90, np.uint8)) == []
@@ -86,10 +128,10 @@ class TestPipeline:
         rgb = np.zeros((100, 200, 3), np.uint8)
         rgb[:, 100:] = (230, 0, 0)
         dark, red = Pipeline(GivenFaces((Box(20, 20, 60, 70), Box(140, 20, 180, 70))), MeanColour(), 0.95)(rgb)
-        assert (dark.answers["mask"].label, red.answers["mask"].label) == ("wear", "not_wear")
-        assert (dark.answers["mask"].value, red.answers["mask"].value) == (0, pytest.approx(100 * 230 / 255))
-        assert dark.answers["mask"].unsure
-        assert red.answers["mask"].unsure
+        assert (dark.predictions["mask"].label, red.predictions["mask"].label) == ("wear", "not_wear")
+        assert (dark.predictions["mask"].value, red.predictions["mask"].value) == (0, pytest.approx(100 * 230 / 255))
+        assert dark.predictions["mask"].unsure
+        assert red.predictions["mask"].unsure
 
     def test_a_picture_without_faces_is_not_classified(self) -> None:
         classify = MeanColour()
@@ -97,7 +139,7 @@ class TestPipeline:
         assert classify.shown == []
 
 
-class TestTrainedRun:
+class TestRunClassifier:
     def test_folds_are_averaged_as_ensemble_does(self, tmp_path: Path) -> None:
         make_run(tmp_path, head="classes")
         crops = random_crops(4)
@@ -193,9 +235,9 @@ class TestRecords:
 
     def test_the_combined_class(self) -> None:
         answers = {
-            "mask": Answer(("wear", "incorrect", "not_wear"), np.log([0.1, 0.8, 0.1])),
-            "gender": Answer(("male", "female"), np.log([0.2, 0.8])),
-            "age": Answer(("young", "middle", "old"), np.log([0.1, 0.1, 0.8])),
+            "mask": TaskPrediction(("wear", "incorrect", "not_wear"), np.log([0.1, 0.8, 0.1])),
+            "gender": TaskPrediction(("male", "female"), np.log([0.2, 0.8])),
+            "age": TaskPrediction(("young", "middle", "old"), np.log([0.1, 0.1, 0.8])),
         }
         face = FacePrediction(BOX, 1.0, "coarse", answers)
         assert (face.combined, face.combined_name) == (11, "incorrect female old")
@@ -239,7 +281,7 @@ class TestSmoothing:
         for number in range(10):
             probs = (0.001, 0.001, 0.998) if number == 6 else (0.8, 0.1, 0.1)
             (face,) = smoother([face_at(BOX, probs)], number / 25)
-            labels.append(face.answers["mask"].label)
+            labels.append(face.predictions["mask"].label)
         assert labels == ["wear"] * 10
 
     def test_weights_halve_with_the_half_life(self) -> None:
@@ -247,14 +289,14 @@ class TestSmoothing:
         smoother([face_at(BOX, (0.8, 0.1, 0.1), 20)], 0.0)
         (face,) = smoother([face_at(BOX, (0.2, 0.4, 0.4), 50)], 0.5)
         expected = (0.5 * np.log([0.8, 0.1, 0.1]) + np.log([0.2, 0.4, 0.4])) / 1.5
-        np.testing.assert_allclose(face.answers["mask"].log_probs, log_softmax(expected[None])[0])
-        assert face.answers["mask"].value == pytest.approx((0.5 * 20 + 50) / 1.5)
+        np.testing.assert_allclose(face.predictions["mask"].log_probs, log_softmax(expected[None])[0])
+        assert face.predictions["mask"].value == pytest.approx((0.5 * 20 + 50) / 1.5)
 
     def test_no_smoothing(self) -> None:
         smoother = Smoother(0)
         smoother([face_at(BOX, (0.8, 0.1, 0.1))], 0.0)
         (face,) = smoother([face_at(BOX, (0.1, 0.1, 0.8))], 0.04)
-        np.testing.assert_allclose(np.exp(face.answers["mask"].log_probs), (0.1, 0.1, 0.8))
+        np.testing.assert_allclose(np.exp(face.predictions["mask"].log_probs), (0.1, 0.1, 0.8))
 
     def test_tracks_follow_faces_that_move_and_change_their_order(self) -> None:
         smoother, tracks = Smoother(), []
@@ -262,7 +304,7 @@ class TestSmoothing:
             left, right = (Box(x, 0, x + 40, 50) for x in (number * 8, 200 - number * 8))
             faces = [face_at(left, (0.8, 0.1, 0.1)), face_at(right, (0.1, 0.1, 0.8))]
             seen = smoother(faces[:: (-1) ** number], number / 25)
-            tracks.append({face.track: face.answers["mask"].label for face in seen})
+            tracks.append({face.track: face.predictions["mask"].label for face in seen})
         assert tracks == [{1: "wear", 2: "not_wear"}] * 5
 
     def test_a_face_that_was_gone_for_long_is_another_one(self) -> None:

@@ -11,19 +11,18 @@ from dev.benchmarks.material import Setup, multiplied
 from dev.benchmarks.measure import Report, in_turn, ratios_of
 from dev.benchmarks.spreading import timed_spread
 from dev.benchmarks.watch import watch
-from preprocessing.detection import Settings, Task, searcher
-from preprocessing.detectors import Detect, detector_named
+from preprocessing.detection import DetectionSettings, PhotoJob, searcher
+from preprocessing.detectors import Detect, PhotoView, detector_named
 from preprocessing.faces_table import Outcome
-from preprocessing.find_face import SAME_PLACE_IOU, Rung, Sighting, look
-from preprocessing.views import View
+from preprocessing.find_face import SAME_PLACE_IOU, Attempt, Detection, run_attempt
 
 OURS, FULL = "ours", "full size"
-SETTINGS = Settings()
+SETTINGS = DetectionSettings()
 
 
 def bench_detect(setup: Setup) -> Report:
     """Our search beside one look at full size, over as many processes."""
-    tasks = [(photo, setup.data_dir / photo.path, "") for photo in setup.data.photos]
+    tasks = [PhotoJob(photo, setup.data_dir / photo.path, "") for photo in setup.data.photos]
     found: dict[str, list] = {}
 
     def search(name: str, start: Callable[[], Callable]) -> float:
@@ -39,20 +38,19 @@ def bench_detect(setup: Setup) -> Report:
     return Report("photos/s", rates, ratios_of(rates, OURS), facts)
 
 
-def full_searcher() -> Callable[[Task], tuple[str, Sighting | None]]:
+def full_searcher() -> Callable[[PhotoJob], tuple[str, Detection | None]]:
     """Load the detector and return what looks once at a photo in its own size; runs once in each process."""
     return partial(_search_full, detector_named(SETTINGS.detector).load())
 
 
-def _search_full(detect: Detect, task: Task) -> tuple[str, Sighting | None]:
-    photo, path, _ = task
-    rgb = read_photo(path)
-    rung = Rung("full", View(max(rgb.shape[:2])), plain=True)
-    face = main_face(look(rgb, detect, rung, SETTINGS.threshold), rgb.shape[1::-1])
-    return photo.image_id, face if face and face.score >= SETTINGS.threshold else None
+def _search_full(detect: Detect, job: PhotoJob) -> tuple[str, Detection | None]:
+    rgb = read_photo(job.path)
+    attempt = Attempt("full", PhotoView(max(rgb.shape[:2])), plain=True)
+    face = main_face(run_attempt(rgb, detect, attempt, SETTINGS.threshold), rgb.shape[1::-1])
+    return job.photo.image_id, face if face and face.score >= SETTINGS.threshold else None
 
 
-def recall(ours: dict[str, Outcome], full: dict[str, Sighting | None]) -> dict[str, object]:
+def recall(ours: dict[str, Outcome], full: dict[str, Detection | None]) -> dict[str, object]:
     """How many of the faces seen at full size we have, at the same place."""
     seen = {image_id: face for image_id, face in full.items() if face}
     same = [

@@ -15,8 +15,8 @@ from core.images import read_photo
 from dev.benchmarks.material import Setup, some_run
 from dev.benchmarks.measure import Report, in_turn, per_second, ratio
 from dev.benchmarks.watch import watch
+from serving.agreement import Classify, agreements
 from serving.onnx_model import INT8_SUFFIX, load_exported
-from serving.parity import Classify, agreements
 from serving.torch_model import load_run
 from training.device import prepare_process
 

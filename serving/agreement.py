@@ -1,4 +1,4 @@
-"""How closely two classifiers agree, and how fast they are beside each other."""
+"""Compare two classifiers: differences of their probabilities, and speed."""
 
 import statistics
 import time
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.types import Scores
+from serving.types import BatchPrediction
 
-Classify = Callable[[Sequence[np.ndarray]], Mapping[str, Scores]]
+Classify = Callable[[Sequence[np.ndarray]], Mapping[str, BatchPrediction]]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two classifiers on one task: the largest difference of a probability, and the share of equal labels."""
+    """Two classifiers on one task: largest and mean difference of a probability, and the fraction of equal labels."""
 
     task: str
     largest: float
@@ -22,11 +22,11 @@ class Agreement:
     labels: float
 
 
-def agreements(one: Mapping[str, Scores], other: Mapping[str, Scores]) -> list[Agreement]:
-    """One row a task, over the same faces in the same order."""
+def agreements(one: Mapping[str, BatchPrediction], other: Mapping[str, BatchPrediction]) -> list[Agreement]:
+    """Compare the predictions of the same faces in the same order, task by task."""
     rows = []
-    for task, scores in one.items():
-        first, second = np.exp(scores.log_probs), np.exp(other[task].log_probs)
+    for task, batch in one.items():
+        first, second = np.exp(batch.log_probs), np.exp(other[task].log_probs)
         apart = np.abs(first - second)
         same = (first.argmax(axis=1) == second.argmax(axis=1)).mean()
         rows.append(Agreement(task, float(apart.max()), float(apart.mean()), float(same)))
@@ -40,7 +40,7 @@ def format_agreements(title: str, rows: Sequence[Agreement]) -> str:
 
 
 def seconds_each(classifiers: Sequence[Classify], crops: Sequence[np.ndarray], rounds: int = 5) -> list[float]:
-    """Median seconds a crop of each classifier. They run in turn, so that what slows the machine slows them all."""
+    """Return the median seconds a crop of each classifier, run in turn, so that a slow machine slows them all."""
     taken: list[list[float]] = [[] for _ in classifiers]
     for number in range(rounds + 1):
         for times, classify in zip(taken, classifiers, strict=True):

@@ -1,4 +1,4 @@
-"""Detectors, and the ladder of looks at one photo, on drawn faces."""
+"""Detectors, and the detection attempts on one photo, on drawn faces."""
 
 import sys
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def test_optional_detector_gets_bgr_and_gives_faces(monkeypatch: pytest.MonkeyPa
     assert [(face.box, face.score) for face in faces] == [(Box(1, 2, 3, 4), 0.95)]
 
 
-# --- the ladder ---
+# --- detection attempts ---
 
 
 def dark(rgb: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def test_nothing_is_found_where_there_is_no_face(detect: Detect, shape: tuple[in
 
 
 def seeing(*faces: tuple[Box, float]) -> Detect:
-    """A detector that sees the same faces in any picture, given in shares of its sides."""
+    """A detector that sees the same faces in any picture, given in fractions of its sides."""
 
     def detect(rgb: np.ndarray, least_score: float) -> list[Face]:
         height, width = rgb.shape[:2]
@@ -151,7 +151,7 @@ def test_a_sure_bystander_does_not_beat_an_unsure_main_face() -> None:
     assert found is not None and found.box.centre == pytest.approx((500, 500))
 
 
-def test_one_weak_sighting_is_not_enough() -> None:
+def test_one_weak_detection_is_not_enough() -> None:
     def sees_once(rgb: np.ndarray, _: float) -> list[Face]:
         box = Box(20, 20, 60, 70)
         return [Face(box, 0.6, UPRIGHT * (40, 50) + 20)] if max(rgb.shape) == 128 else []
