@@ -24,8 +24,7 @@ from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_so
 from core.cropping import CropSettings, crop_face
 from core.files import holding, require_room
 from core.images import UnreadablePhoto, read_photo, write_photo
-from core.locks import holding
-from core.parallel import keeping, spread
+from core.parallel import run_parallel, with_flushes
 from preprocessing.faces_table import (
     CropRow,
     Outcome,

@@ -23,8 +23,7 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, run_cli
-from core.disk import require_room
-from core.locks import holding
+from core.files import holding, require_room
 from preprocessing.detection import DetectionSettings, SearchOptions, search, still_valid
 from preprocessing.detectors import detector_named, detector_names
 from preprocessing.faces_table import Outcome, forget_crops, read_outcomes, write_outcomes
@@ -60,7 +59,7 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     if todo:
         require_room(args.crop_dir, ROW_BYTES * len(dataset.photos), "detection")
         remember(args.crop_dir, data_root=str(dataset.root), layout=dataset.layout)
-        spread = partial(launch, args, processes=args.workers, shard=PHOTOS_OF_A_JOB)
+        spread = partial(launch, resources_of(args, processes=args.workers, shard=PHOTOS_OF_A_JOB))
         known = search(dataset, todo, known, SearchOptions(settings, spread, unfinished_path))
     outcomes = fill(dataset.photos, known)
     save(args.crop_dir, dataset, before, outcomes, settings)

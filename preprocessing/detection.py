@@ -99,7 +99,7 @@ def search(
     jobs = [PhotoJob(photo, path := dataset.root / photo.path, stamp_of(path, settings.hash)) for photo in todo]
     outcomes = dict(known)
     keep = partial(write_outcomes, options.unfinished_path, dataset.photos, outcomes)
-    with closing(keeping(options.spread(partial(searcher, settings), jobs), keep)) as results:
+    with closing(with_flushes(options.spread(partial(searcher, settings), jobs), keep)) as results:
         for outcome in progress(results, title="faces", total=len(jobs)):
             outcomes[outcome.image_id] = outcome
     return outcomes

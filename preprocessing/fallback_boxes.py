@@ -4,7 +4,6 @@ Boxes by hand are a table image_id,x1,y1,x2,y2 in pixels of the upright photo, w
 """
 
 import math
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from core.cli import UserError
 from core.files import read_csv, require_unique
 from core.images import UnreadablePhoto, read_photo
 from preprocessing.faces_table import MANUAL, WEAK, Outcome, rounded, stamp_of
-from storage.layouts import Dataset, Photo
+from storage.layouts import Dataset, Photo, name_key
 
 COLUMNS = ("image_id", *Box._fields)
 FARTHEST = 1.0

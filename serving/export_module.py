@@ -71,8 +71,8 @@ PlainAndMirrored = tuple[Tensor, Tensor]
 
 def source_of(predictor: Predictor) -> str:
     """Return the name of a fold's input: pixels of its size, or the features of a frozen backbone."""
-    frozen = predictor.frozen
-    return f"{_key(predictor.size)}-{frozen.weights.stem}" if frozen else _key(predictor.size)
+    size, backbone = _key(predictor.input.size), predictor.input.backbone
+    return f"{size}-{backbone.weights.stem}" if backbone else size
 
 
 def _mean_logits(stack: Tensor) -> Tensor:

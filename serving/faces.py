@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from core.boxes import area, covered, iou
-from core.cli import UserError
+from core.cli import UserError, row_named
 from core.cropping import crop_face
-from core.tables import row_named
 from preprocessing.detectors import Detect, PhotoView, fitted
 from preprocessing.faces_table import rounded
 from preprocessing.find_face import ATTEMPTS, Attempt, Detection, find_face, run_attempt

@@ -9,7 +9,7 @@ import numpy as np
 from core import files
 from core.cli import UserError
 from core.cropping import CropSettings
-from evaluation.logits import AVERAGES, log_softmax
+from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
 from serving.types import BatchPrediction
 from storage.run_dir import CONFIG, finished_folds, read_run, trained_tasks
 from training.inputs import PredictOptions
@@ -39,12 +39,16 @@ class RunClassifier:
 
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
-        features: dict[tuple, Tensor] = {}
+        features: dict = {}
         return {task: self._of_task(task, crops, features) for task in self.folds}
 
-    def _of_task(self, task: str, crops: Sequence[np.ndarray], features: dict[tuple, Tensor]) -> BatchPrediction:
+    def _of_task(self, task: str, crops: Sequence[np.ndarray], features: dict) -> BatchPrediction:
+        """Predict one task. `features` holds those of frozen backbones, each of which runs once for all folds."""
         predictors = self.folds[task]
-        predictions = [self._predict(predictor, crops, features) for predictor in predictors]
+        predictions = [
+            predict_images(predictor, crops, PredictOptions(self.device, tta=predictor.config.tta), features)
+            for predictor in predictors
+        ]
         values = [prediction.value for prediction in predictions if prediction.value is not None]
         first = predictors[0]
         return BatchPrediction(
@@ -53,16 +57,6 @@ class RunClassifier:
             np.mean(values, axis=0) if values else None,
             first.head.task.value.name if values else "",
         )
-
-    def _predict(self, predictor: Predictor, crops: Sequence[np.ndarray], features: dict[tuple, Tensor]) -> Prediction:
-        """Predict with one fold. `features` keeps those of frozen backbones, computed once for all folds."""
-        where = {"device": self.device, "tta": predictor.config.tta}
-        if predictor.frozen is None:
-            return predictor.of_arrays(crops, **where)
-        key = (predictor.frozen, predictor.config.tta)
-        if key not in features:
-            features[key] = predictor.look_at(crops, **where)
-        return predictor.of_views([features[key]], device=pick_device(self.device))
 
 
 def load_run(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from evaluation.intervals import PREDICTION_COLUMNS, difference, estimate, sum_people
 from toy_data import Toy, refusal, snapshot, table
 
 from core.cli import UserError
@@ -20,7 +21,6 @@ from dev.experiments.grid import GRIDS, PLAIN, SETTINGS, SINGLE, Setting, chosen
 from dev.experiments.scoring import marginal
 from dev.experiments.table import Key, read_results
 from dev.experiments.training import Jobs
-from evaluation.intervals import PREDICTION_COLUMNS, difference, estimate, sum_people
 from evaluation.scores import COMBINED
 from storage.crops import load_crops
 from training.config import Config, resolve

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.tables import row_named
+
 from core.cli import command_parser, run_cli
 from core.files import write_json
-from core.tables import row_named
 from dev.benchmarks.bench_detect import bench_detect
 from dev.benchmarks.bench_export import bench_export
 from dev.benchmarks.bench_inference import bench_inference

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-
 from core.tables import row_named
+from training.fold_data import FoldData
+
 from core.tasks import combined_class_count, combined_tasks
 from dev.benchmarks.material import Setup
 from dev.benchmarks.measure import Report, ratio
@@ -28,7 +29,6 @@ from evaluation.metrics import scores
 from storage.crop_cache import FOLDER as PIXELS
 from storage.run_dir import OOF, fold_dir_of
 from training.feature_cache import FOLDER as FEATURES
-from training.fold_data import FoldData
 from training.predictor import input_size
 
 OURS, ORIGINAL = "ours", "original recipe"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from training.fold_data import FoldData
 
 from core.cli import cpu_count
 from core.tasks import task_named
@@ -15,7 +16,6 @@ from storage.run_dir import fold_dir_of
 from training.config import Config
 from training.device import prepare_process, to_device
 from training.fold import FoldTraining
-from training.fold_data import FoldData
 from training.jobs import jobs_at_once
 from training.predictor import Prediction, Predictor
 

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.cli import OneLineParser, UserError, add_crop_dir, command_parser, not_negative, run_cli
 from core.locks import holding
+from evaluation.intervals import MEASURES
+
+from core.cli import OneLineParser, UserError, add_crop_dir, command_parser, not_negative, run_cli
 from core.tasks import task_names
 from dev.experiments.bench import Bench, refuse_unrunnable, run_setting
 from dev.experiments.grid import GRIDS, SETTINGS, chosen_settings
 from dev.experiments.table import EVAL, OOF, markdown, read_results
-from evaluation.intervals import MEASURES
 from storage.crops import load_crops
 from training.config import PROFILES, add_flags, typed_settings
 

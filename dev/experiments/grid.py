@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.cli import UserError
 from core.tables import row_named
+
+from core.cli import UserError
 from core.tasks import (
     AgeEdges,
     Facts,

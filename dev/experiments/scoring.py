@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from evaluation.intervals import predictions_table
 
 from core import files
 from core.cli import UserError, name_some
 from core.tasks import AgeEdges, Task, combined_tasks, task_named
 from dev.experiments.grid import SINGLE
 from evaluation.decision_rules import combine_labels, combined_log_probs
-from evaluation.intervals import predictions_table
 from evaluation.logits import LogitTable, average_tables, join_held_out, log_softmax, make_table, read_table
 from evaluation.scores import COMBINED, Labels
 from storage.crops import Crops

@@ -11,10 +11,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
-
-from core import files
-from core.cli import UserError
-from dev.experiments.scoring import class_count
 from evaluation.intervals import (
     LABELS,
     MEASURES,
@@ -25,6 +21,10 @@ from evaluation.intervals import (
     is_known,
     sum_people,
 )
+
+from core import files
+from core.cli import UserError
+from dev.experiments.scoring import class_count
 from evaluation.metrics import Estimate
 
 OOF, EVAL = "oof", "eval"

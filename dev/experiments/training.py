@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from training.fold_data import FoldData
 
 from core import files
 from core.cli import cpu_count
@@ -19,7 +20,6 @@ from storage.folds import load_or_make_folds
 from storage.run_dir import HISTORY, begin_run, describe_run, fold_dir_of, is_done
 from training.config import Config
 from training.feature_cache import Shard, shard_maker
-from training.fold_data import FoldData
 from training.jobs import Cell, cell_trainer, jobs_at_once, longest_first, stores_to_make, train_cell
 from training.launchers import LOCAL, Resources, launcher_named
 

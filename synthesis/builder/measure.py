@@ -18,15 +18,15 @@ from core.boxes import Box, carry_points, main_face
 from core.cli import UserError, progress
 from core.files import read_json, write_json
 from core.images import UnreadablePhoto, is_photo_name, read_photo
-from core.near_duplicates import picture_hash
-from core.parallel import spread
+from core.near_duplicates import image_hash
+from core.parallel import run_parallel
 from preprocessing.detectors import Detect, Face, PhotoView, detector_named, take_view
 from synthesis.builder.labels import Label, Labeller, labeller_named
 from synthesis.builder.pose import head_pose
 
 DETECTOR = "retinaface"
 LEAST_SCORE = 0.5
-# A crop that ends at the face is found better with something around it; 320 pixels are enough to find a face.
+# Faces in tight crops are found better with a margin; 320 pixels are enough to find a face.
 FACE_VIEW = PhotoView(side=320, grow=1.0, pad=0.1)
 RIVAL_SIZE = 0.6
 """Height of a second face, relative to the main one, from which the photo counts as showing several people."""
@@ -161,9 +161,9 @@ def _of_face(seen: MeasuredFace, photo: np.ndarray, face: Face, label: Labeller 
 
 
 def find_faces(photo: np.ndarray, detect: Detect) -> list[Face]:
-    """Faces of a photo (H, W, 3) uint8, in its pixels, also where the photo ends at the face."""
-    picture, to_photo = take_view(photo, FACE_VIEW)
-    # The view is neither turned nor stretched, so that two corners and the landmarks say it all.
+    """Detect the faces of an image (H, W, 3) uint8, in its pixels, with a margin for tight crops."""
+    image, to_photo = take_view(photo, FACE_VIEW)
+    # The view is neither turned nor stretched: two corners of the box are enough.
     return [
         Face(
             Box(*carry_points(to_photo, np.reshape(face.box, (2, 2))).ravel().tolist()),
