@@ -196,7 +196,7 @@ def test_a_wanted_rule_is_taken_whether_it_pays_or_not() -> None:
     trials = compare(out_of_fold(30))
     assert [choose(rule.name, trials) for rule in RULES] == [rule.name for rule in RULES]
     with pytest.raises(
-        UserError, match="decision rule 'best' is unknown; the decision rules are raw, temperature, shift, tuned$"
+        UserError, match=r"decision rule 'best' is unknown; the decision rules are raw, temperature, shift, tuned$"
     ):
         choose("best", trials)
 

@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"torch", "torchvision", "timm", "albumentations", "onnx", "gradio", "sklearn", "ray"}
-MODULES = ("predict", "serving.export", "serving.demo", "preprocessing.detect_faces", "preprocessing.crop_faces",
-           "preprocessing.annotate_faces")  # fmt: skip
+HEAVY = {
+    *("torch", "torchvision", "timm", "albumentations", "onnx", "gradio", "sklearn", "ray", "matplotlib", "cleanlab"),
+    "scipy",
+}
+TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem != "__init__")
+MODULES = (
+    *("train", "inference", "ensemble", "submission", "predict", "check_data", "reporting"),
+    *("serving.export", "serving.demo", "synthesis.drawn.sample", "synthesis.builder.build"),
+    *("preprocessing.detect_faces", "preprocessing.crop_faces", "preprocessing.annotate_faces"),
+    *(f"tools.{name}" for name in TOOLS),
+)
 CODE = """
 import runpy, sys
 module, *sys.argv[1:] = sys.argv[1:]
@@ -29,3 +37,10 @@ def test_nothing_heavy_is_imported(module: str, flag: str, code: int, words: str
     imported = set(ended.stderr.rpartition("imported:")[2].split())
     assert (ended.returncode, imported & HEAVY) == (code, set())
     assert words in ended.stdout + ended.stderr and len(imported) > 100
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_run_as_a_file_says_how_to_run_it(name: str) -> None:
+    ended = subprocess.run([sys.executable, f"tools/{name}.py"], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [f"run this as a module: python -m tools.{name}"]
