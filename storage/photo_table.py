@@ -8,18 +8,23 @@ Paths are relative to the table. A photo without a person is a person of its own
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from core.cli import UserError
-from storage.folders import Photo, Search, is_folder, refuse_outside
+from storage.folders import Photo, Search, is_folder, name_key, refuse_outside
 from storage.label_words import LABEL_WORDS, column_named, normalised, read_label
-from storage.spreadsheets import Spreadsheet, read_spreadsheet
+from storage.spreadsheets import EXCEL_SUFFIX, Spreadsheet, read_spreadsheet
 
 TABLE_NAMES = ("photos.csv", "photos.xlsx")
 OWN_COLUMNS = ("path", "person", "split")
 LABEL_COLUMNS = ("mask", "gender", "age")
 MASK_OF_FOLDER = {word: label for label, words in LABEL_WORDS["mask"].items() for word in words}
 SPLIT_OF_FOLDER = {word: split for split, words in LABEL_WORDS["split"].items() for word in words}
+
+
+def is_table_name(name: str) -> bool:
+    return name.lower().endswith((".csv", ".tsv", ".txt", EXCEL_SUFFIX))
 
 
 def find_table(root: Path) -> Path | None:
@@ -30,22 +35,24 @@ def find_table(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def table_photos(search: Search, table_path: Path) -> Iterator[Photo]:
-    """The photos of a table, eval photos without their labels. Faults name the line, the value and what is allowed."""
-    for photo, labels in labelled_photos(search, table_path):
-        yield photo if photo.split == "eval" else _with_facts(photo, labels)
+def labelled_photos(search: Search) -> Iterator[Photo]:
+    """Yield the photos of a table or of class folders, eval photos without their labels."""
+    for photo, facts in photos_and_facts(search):
+        yield photo if photo.split == "eval" else replace(photo, facts=facts)
 
 
-def table_eval_labels(search: Search, table_path: Path) -> dict[str, dict[str, str]]:
-    """Facts of the eval photos by image id: for scoring alone."""
-    return {photo.image_id: facts for photo, facts in labelled_photos(search, table_path) if photo.split == "eval"}
+def photos_and_facts(search: Search) -> Iterator[tuple[Photo, dict[str, str]]]:
+    """Yield each photo of a data root, without facts, and its facts. Those of eval photos are for scoring alone."""
+    table_path = search.table_path or find_table(search.root)
+    return _photos_of_table(search, table_path) if table_path else _photos_of_folders(search)
 
 
-def labelled_photos(search: Search, table_path: Path) -> Iterator[tuple[Photo, dict[str, str]]]:
-    """Each photo of a table, without facts, and its facts."""
+def _photos_of_table(search: Search, table_path: Path) -> Iterator[tuple[Photo, dict[str, str]]]:
+    """Faults name the line, the value and what is allowed."""
     refuse_outside(search.root, table_path)
     table = read_spreadsheet(table_path)
     columns = _columns(table_path, table)
+    search.notes.append(_description(table_path, table, columns))
     seen = _Seen(table_path)
     for line, row in zip(table.lines, table.frame.to_dict("records"), strict=True):
         named = {name: row[column] for name, column in columns.items()}
@@ -53,12 +60,13 @@ def labelled_photos(search: Search, table_path: Path) -> Iterator[tuple[Photo, d
             photo, facts = _photo(search, table_path, line, named)
             seen.add(line, photo, facts)
             yield photo, facts
+    # Photos that no row names are not used; counted, so that nothing is left out in silence.
+    others = Search(search.root, [], faults=[])
+    search.ignored.extend(path for path in others.photos_below(search.root) if name_key(path) not in seen.lines)
+    search.ignored.extend(path for path in others.ignored if path != table_path.name)
 
 
-def describe_table(table_path: Path) -> str:
-    """How a table was read and what its columns were taken for, on one line."""
-    table = read_spreadsheet(table_path)
-    columns = _columns(table_path, table)
+def _description(table_path: Path, table: Spreadsheet, columns: Mapping[str, str]) -> str:
     called = [name if name == column else f"{column} as {name}" for name, column in columns.items()]
     return f"{table_path.name}: {table.form}, {len(table.lines)} rows, columns {', '.join(called)}"
 
@@ -85,8 +93,8 @@ def _photo(search: Search, table_path: Path, line: int, row: Mapping[str, str]) 
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     further = {name: text for name, text in row.items() if name not in (*OWN_COLUMNS, *LABEL_COLUMNS)}
-    image_id = search.key(path)
-    return Photo(image_id, split, search.key(row.get("person", "")) or image_id, path), labels | further
+    image_id = name_key(path)
+    return Photo(image_id, split, name_key(row.get("person", "")) or image_id, path), labels | further
 
 
 def _path_in_root(root: Path, table_path: Path, where: str, text: str) -> str:
@@ -126,38 +134,25 @@ class _Seen:
                 )
 
 
-def _with_facts(photo: Photo, facts: dict[str, str]) -> Photo:
-    return Photo(photo.image_id, photo.split, photo.person, photo.path, facts)
-
-
 def has_class_folders(root: Path) -> bool:
     """Whether the folders of a data root, or of its train folder, are named after at least two mask classes."""
     return any(len(set(_class_folders(folder).values())) > 1 for folder, _ in _split_folders(root))
 
 
-def class_folder_photos(search: Search) -> Iterator[Photo]:
-    """Photos in a folder per mask class, each a person of its own. Other folders and files are put on the list of ignored."""
-    for folder, split in _split_folders(search.root):
+def _photos_of_folders(search: Search) -> Iterator[tuple[Photo, dict[str, str]]]:
+    """Photos in a folder per mask class, each a person of its own. Other folders and files are counted as ignored."""
+    folders = _split_folders(search.root)
+    if not any(_class_folders(folder) for folder, _ in folders):
+        names = ", ".join(TABLE_NAMES)
+        raise UserError(f"data folder {search.root}: neither {names} nor folders named after mask classes in it")
+    for folder, split in folders:
+        labels = _class_folders(folder)
         for entry in search.entries(folder):
-            label = MASK_OF_FOLDER.get(normalised(entry.name))
-            if label is None or not is_folder(entry):
-                if not _is_split_folder(entry, search.root):
-                    search.ignored.append(Path(entry.path).relative_to(search.root).as_posix())
+            if entry.name not in labels:
+                search.ignored.append(Path(entry.path).relative_to(search.root).as_posix())
                 continue
             for path in search.photos_below(Path(entry.path)):
-                facts = {"mask": label} if split == "train" else {}
-                yield Photo(search.key(path), split, search.key(path), path, facts)
-
-
-def class_folder_eval_labels(search: Search) -> dict[str, dict[str, str]]:
-    """The mask labels of the eval photos by image id, from their folders: for scoring alone."""
-    return {
-        search.key(path): {"mask": label}
-        for folder, split in _split_folders(search.root)
-        if split == "eval"
-        for name, label in _class_folders(folder).items()
-        for path in search.photos_below(folder / name)
-    }
+                yield Photo(name_key(path), split, name_key(path), path), {"mask": labels[entry.name]}
 
 
 def _split_folders(root: Path) -> list[tuple[Path, str]]:
@@ -165,10 +160,6 @@ def _split_folders(root: Path) -> list[tuple[Path, str]]:
     names = sorted(entry.name for entry in os.scandir(root) if is_folder(entry))
     splits = [(root / name, SPLIT_OF_FOLDER[normalised(name)]) for name in names if normalised(name) in SPLIT_OF_FOLDER]
     return [pair for pair in splits if _class_folders(pair[0])] or [(root, "train")]
-
-
-def _is_split_folder(entry: os.DirEntry, root: Path) -> bool:
-    return is_folder(entry) and Path(entry.path).parent == root and normalised(entry.name) in SPLIT_OF_FOLDER
 
 
 def _class_folders(folder: Path) -> dict[str, str]:

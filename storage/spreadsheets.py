@@ -6,6 +6,7 @@ tried first, then UTF-16 with its mark, then cp949, the default of Korean Excel;
 
 import csv
 import io
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +45,22 @@ def read_spreadsheet(path: Path) -> Spreadsheet:
     while header and not header[-1]:
         header.pop()
     _refuse_header(path, header)
+    _refuse_control_characters(path, 1, header)
     kept = [(line, row) for line, row in enumerate(rows[1:], start=2) if any(cell.strip() for cell in row)]
     for line, row in kept:
         if any(cell.strip() for cell in row[len(header) :]):
             raise UserError(f"{path}: line {line}: has more cells than the header's {len(header)}")
+    for line, row in kept:
+        _refuse_control_characters(path, line, row)
     padded = [[*(cell.strip() for cell in row[: len(header)]), *[""] * (len(header) - len(row))] for _, row in kept]
     return Spreadsheet(pd.DataFrame(padded, columns=header, dtype=str), tuple(line for line, _ in kept), form)
+
+
+def _refuse_control_characters(path: Path, line: int, row: list[str]) -> None:
+    """UserError for letters that would act on a terminal or break a table."""
+    for cell in row:
+        if any(unicodedata.category(letter) == "Cc" and letter not in "\t\n\r" for letter in cell):
+            raise UserError(f"{path}: line {line}: cell {cell!a:.60} has control characters; remove them")
 
 
 def _refuse_header(path: Path, header: list[str]) -> None:
