@@ -18,7 +18,7 @@ RARE_FRACTION = 0.05
 
 NEAR_EDGE = 2
 """Distance in years from an edge between age groups within which an age counts as near it."""
-TRAINABLE_LAYOUTS = ("competition", "remade")
+TRAINABLE_LAYOUTS = ("competition", "remade", "table")
 SEVEN_PHOTOS = ", ".join(MASK_OF_STEM)
 
 

@@ -36,6 +36,7 @@ from preprocessing.faces_table import (
     write_crop_table,
 )
 from storage import crops
+from storage.layouts import photo_root
 
 BLOCK = 4096
 """Bytes that the smallest file takes on the disk."""
@@ -100,7 +101,7 @@ def open_faces(crop_dir: Path) -> tuple[Path, dict[str, Outcome]]:
     source = crops.read_source(crop_dir)
     if not outcomes or "data_root" not in source:
         raise UserError(f"crop folder {crop_dir}: no faces.csv in it; run preprocessing/detect_faces.py first")
-    root = Path(source["data_root"])
+    root = photo_root(Path(source["data_root"]))
     if not root.is_dir():
         raise UserError(f"crop folder {crop_dir} was made from {root}, which is not there")
     return root, outcomes

@@ -55,10 +55,12 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     known |= manual_outcomes(args.manual, dataset, known)
     todo = [photo for photo in dataset.photos if photo.image_id not in known]
     print(f"{dataset.root}: {len(dataset.photos)} photos, {len(known)} already done, {len(todo)} to search for faces")
+    for note in dataset.notes:
+        print(note)
     name_dropped(before, todo)
     if todo:
         require_room(args.crop_dir, ROW_BYTES * len(dataset.photos), "detection")
-        remember(args.crop_dir, data_root=str(dataset.root), layout=dataset.layout)
+        remember(args.crop_dir, data_root=str(dataset.source), layout=dataset.layout)
         spread = partial(launch, resources_of(args, processes=args.workers, shard=PHOTOS_OF_A_JOB))
         known = search(dataset, todo, known, SearchOptions(settings, spread, unfinished_path))
     outcomes = fill(dataset.photos, known)
@@ -70,6 +72,7 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--data-dir", type=Path, help="folder of the photos, if not the one of the run before")
+    parser.add_argument("--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, for --data-dir")
     parser.add_argument("--layout", help=f"{', '.join(LAYOUTS)} (default: detected)")
     add_crop_dir(parser)
     parser.add_argument("--manual", type=Path, help="table of boxes that override the detector: image_id,x1,y1,x2,y2")
@@ -134,7 +137,7 @@ def save(
     forget_crops(crop_dir, [image_id for image_id, outcome in before.items() if outcomes.get(image_id) != outcome])
     write_outcomes(crops.faces_path(crop_dir), dataset.photos, outcomes)
     write_review(crop_dir, dataset, outcomes)
-    remember(crop_dir, data_root=str(dataset.root), layout=dataset.layout, **facts)
+    remember(crop_dir, data_root=str(dataset.source), layout=dataset.layout, **facts)
 
 
 def review_path(crop_dir: Path) -> Path:

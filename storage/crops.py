@@ -75,7 +75,7 @@ def read_source(crop_dir: Path) -> dict:
 def refuse_other_data(crop_dir: Path, dataset: Dataset) -> None:
     """UserError if the crop folder was made from another data root."""
     made_from = read_source(crop_dir).get("data_root")
-    root = str(dataset.root.resolve())
+    root = str(dataset.source.resolve())
     if made_from not in (None, root):
         raise UserError(f"crop folder {crop_dir} was made from {made_from}, not from {root}; give another --crop-dir")
 

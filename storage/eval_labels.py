@@ -5,9 +5,18 @@ from pathlib import Path
 
 from core.cli import UserError
 from core.files import read_csv, require_unique
-from core.tasks import AgeEdges, Facts, combined_class_count, combined_tasks, decode
-from storage.folders import refuse_outside
-from storage.layouts import MASK_OF_TYPE_PREFIX, SCORED_NAME, Dataset, Photo, facts_of_match, parse_person, scan
+from core.tasks import TASKS, AgeEdges, Facts, combined_class_count, combined_tasks, decode
+from storage.folders import Photo, Search, refuse_outside
+from storage.layouts import (
+    MASK_OF_TYPE_PREFIX,
+    SCORED_NAME,
+    TABLE,
+    Dataset,
+    facts_of_match,
+    parse_person,
+    scan,
+)
+from storage.photo_table import photos_and_facts
 from storage.run_dir import Run
 
 
@@ -26,13 +35,30 @@ def find_eval_labels(path: Path | None, run: Run) -> EvalLabels | None:
     """
     if path:
         return EvalLabels(read_eval_labels_csv(path), _facts_of_csv(path))
-    root = Path(run.data_root)
-    dataset = scan(root, run.layout) if root.is_dir() else None
+    source = Path(run.data_root)
+    dataset = scan(source, run.layout) if source.exists() else None
+    if dataset and run.layout == TABLE:
+        return _of_facts(eval_facts(dataset), run.age_edges)
     labels = read_eval_labels(dataset, run.age_edges) if dataset else None
     if labels is None:
         return None
     is_named = run.layout == "remade"
-    return EvalLabels(labels, _facts_of_names(dataset) if is_named else _facts_of_csv(root / "truth.csv"))
+    return EvalLabels(labels, _facts_of_names(dataset) if is_named else _facts_of_csv(source / "truth.csv"))
+
+
+def eval_facts(dataset: Dataset) -> dict[str, Facts]:
+    """Return the facts of the eval photos of a table or of class folders by image id."""
+    search = Search(dataset.root, [], table_path=dataset.source if dataset.source != dataset.root else None)
+    return {photo.image_id: facts for photo, facts in photos_and_facts(search) if photo.split == "eval"}
+
+
+def _of_facts(facts: dict[str, Facts], edges: AgeEdges) -> EvalLabels | None:
+    """Return the labels that the facts have; None where no photo has any."""
+    labels = {
+        image_id: {task.name: task.read_label(of_photo, edges) for task in TASKS if of_photo.get(task.name)}
+        for image_id, of_photo in facts.items()
+    }
+    return EvalLabels(labels, facts) if any(labels.values()) else None
 
 
 def read_eval_labels(dataset: Dataset, edges: AgeEdges) -> dict[str, dict[str, int]] | None:

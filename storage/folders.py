@@ -1,10 +1,10 @@
-"""Guarded listing of a data root: nothing outside of it is read, and names that would do harm are refused."""
+"""Photos and the guarded listing of a data root: nothing outside of it is read, and harmful names are refused."""
 
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +15,29 @@ from core.images import is_photo_name
 
 
 @dataclass(frozen=True)
+class Photo:
+    """A photo of a data root. `path` is relative to the root; `facts` are labels as strings, empty for eval photos."""
+
+    image_id: str
+    split: str
+    person: str
+    path: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Search:
-    """A scan under way. Ignored files go to `ignored`; faults go to `faults` if it is a list, and else end the scan."""
+    """A scan under way. Ignored files go to `ignored`; faults go to `faults` if it is a list, and else end the scan.
+
+    `table_path` is the table of photos that was given, None to look for one in the root; `notes` say how
+    it was read.
+    """
 
     root: Path
     ignored: list[str]
     faults: list[str] | None = None
+    table_path: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
     @contextmanager
     def forgiving(self) -> Iterator[None]:
@@ -41,6 +58,24 @@ class Search:
                     self._refuse(entry)
                     entries.append(entry)
         return entries
+
+    def photos_below(self, folder: Path) -> Iterator[str]:
+        """Yield paths of photos relative to the root, folder by folder, a folder's own first; ignore the rest.
+
+        Linked folders, which could make circles, are skipped.
+        """
+        waiting = [folder]
+        while waiting:
+            entries, folders = self.entries(waiting.pop()), []
+            for entry in entries:
+                path = Path(entry.path).relative_to(self.root).as_posix()
+                if is_folder(entry) and not entry.is_symlink():
+                    folders += [] if entry.name.startswith(".") else [Path(entry.path)]
+                elif is_photo_name(entry.name) and not is_folder(entry):
+                    yield path
+                else:
+                    self.ignored.append(path)
+            waiting += reversed(folders)
 
     def _refuse(self, entry: os.DirEntry) -> None:
         """UserError for a photo or folder with a name or link that is not allowed. Other files may have any name."""
@@ -83,3 +118,8 @@ def refuse_outside(root: Path, path: Path) -> None:
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(os.path.realpath(root)):
         raise UserError(f"{path} leads out of the data folder {root}, to {target}; put the files themselves there")
+
+
+def name_key(name: str) -> str:
+    """Return the name in one form for all that look the same: systems store Hangul as NFC or NFD."""
+    return unicodedata.normalize("NFC", name)

@@ -1,20 +1,20 @@
-"""The three input layouts: from a data root to its photos and the facts of each.
+"""The input layouts: from a data root to its photos and the facts of each.
 
 A data root is only read, and nothing outside of it: links that lead out are refused. A scan holds no labels of eval
 photos; storage/eval_labels.py reads those, for scoring.
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from core.cli import UserError, name_some
 from core.files import text_hash
 from core.images import EXTENSIONS, is_photo_name
-from storage.folders import Search, is_folder
+from storage.folders import Photo, Search, is_folder, name_key
+from storage.photo_table import find_table, has_class_folders, is_table_name, labelled_photos
 
 MASK_OF_STEM = {
     **{f"mask{number}": "wear" for number in range(1, 6)},
@@ -22,6 +22,7 @@ MASK_OF_STEM = {
     "normal": "not_wear",
 }
 MASK_OF_TYPE_PREFIX = {"mask": "wear", "incorrect": "incorrect", "normal": "not_wear"}
+TABLE = "table"
 TRAIN_CSV_COLUMNS = ("id", "gender", "race", "age", "path")
 OLDEST = 120
 
@@ -30,24 +31,19 @@ SCORED_NAME = re.compile(PERSON_NAME.pattern + r"_(?P<type>mask|incorrect|normal
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A photo of a data root. `path` is relative to the root; `facts` are labels as strings, empty for eval photos."""
-
-    image_id: str
-    split: str
-    person: str
-    path: str
-    facts: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Dataset:
-    """Photos of both splits of a data root, eval photos in the order of a submission, and what was ignored."""
+    """Photos of both splits of a data root, eval photos in the order of a submission, and what was ignored.
+
+    `root` is the folder of the photos; `source` is the path that was scanned, a table or the same folder. `notes` say
+    how a table was read.
+    """
 
     root: Path
     layout: str
     photos: tuple[Photo, ...]
     ignored: tuple[str, ...]
+    source: Path
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def listing_hash(self) -> str:
@@ -63,19 +59,25 @@ def scan(data_dir: Path, layout: str | None = None, *, faults: list[str] | None 
 
     With a list `faults`, each name and row that does not fit is put there and left out, and the scan goes on.
     """
-    root = Path(data_dir)
-    if not root.is_dir():
-        raise UserError(f"data folder {root}: {'not a folder' if root.exists() else 'no such folder'}")
-    layout = layout or detect_layout(root)
+    source = Path(data_dir)
+    root = photo_root(source)
+    if not root.is_dir() or not source.exists():
+        raise UserError(f"data folder {source}: {'not a folder' if root.exists() else 'no such folder'}")
+    layout = layout or (TABLE if source != root else detect_layout(root))
     if layout not in LAYOUTS:
         raise UserError(f"layout {layout!r} is unknown; the layouts are {', '.join(LAYOUTS)}")
-    search = Search(root, [], faults)
+    search = Search(root, [], faults, table_path=source if source != root else None)
     photos = _without_repeated_ids(search, LAYOUTS[layout](search))
     if not photos and not faults:
         others = f"; other files: {name_some(sorted(search.ignored))}" if search.ignored else ""
         endings = ", ".join(EXTENSIONS)
         raise UserError(f"data folder {root}: no photos in the {layout} layout (endings {endings}){others}")
-    return Dataset(root, layout, photos, tuple(sorted(search.ignored)))
+    return Dataset(root, layout, photos, tuple(sorted(search.ignored)), source, tuple(search.notes))
+
+
+def photo_root(source: Path) -> Path:
+    """Return the folder that the photos of a data root lie in: of a table, the folder it is in."""
+    return source.parent if is_table_name(source.name) and source.is_file() else source
 
 
 def detect_layout(root: Path) -> str:
@@ -84,7 +86,7 @@ def detect_layout(root: Path) -> str:
         return "competition"
     if (root / "images" / "train").is_dir() or (root / "images" / "eval").is_dir():
         return "remade"
-    return "photos"
+    return TABLE if find_table(root) or has_class_folders(root) else "photos"
 
 
 def _competition_photos(search: Search) -> Iterator[Photo]:
@@ -113,24 +115,14 @@ def _scored_eval_photos(search: Search, folder: Path) -> Iterator[Photo]:
 
 
 def _loose_photos(search: Search) -> Iterator[Photo]:
-    """Yield photos folder by folder, a folder's own first. Linked folders, which could make circles, are skipped."""
-    waiting = [search.root]
-    while waiting:
-        entries, folders = search.entries(waiting.pop()), []
-        for entry in entries:
-            path = _relative(search.root, Path(entry.path))
-            if is_folder(entry) and not entry.is_symlink():
-                folders += [] if entry.name.startswith(".") else [Path(entry.path)]
-            elif is_photo_name(entry.name) and not is_folder(entry):
-                yield Photo(name_key(path), "eval", name_key(path), path)
-            else:
-                search.ignored.append(path)
-        waiting += reversed(folders)
+    for path in search.photos_below(search.root):
+        yield Photo(name_key(path), "eval", name_key(path), path)
 
 
 LAYOUTS: dict[str, Callable[[Search], Iterator[Photo]]] = {
     "competition": _competition_photos,
     "remade": _remade_photos,
+    TABLE: labelled_photos,
     "photos": _loose_photos,
 }
 
@@ -268,8 +260,3 @@ def _without_repeated_ids(search: Search, photos: Iterator[Photo]) -> tuple[Phot
 
 def _relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def name_key(name: str) -> str:
-    """Return the name in one form for all that look the same: systems store Hangul as NFC or NFD."""
-    return unicodedata.normalize("NFC", name)

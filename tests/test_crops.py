@@ -84,7 +84,7 @@ def test_a_photo_that_stands_twice(crop_dir: Path) -> None:
 
 
 def test_another_data_root(crop_dir: Path, tmp_path: Path) -> None:
-    other = Dataset(tmp_path / "other", "photos", (), ())
+    other = Dataset(tmp_path / "other", "photos", (), (), tmp_path / "other")
     with pytest.raises(UserError, match=r"was made from /data, not from .*other; give another --crop-dir"):
         refuse_other_data(crop_dir, other)
     refuse_other_data(tmp_path / "new", other)

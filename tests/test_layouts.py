@@ -79,7 +79,7 @@ def test_photos(tmp_path: Path) -> None:
 def test_the_layout_is_found_or_forced(competition: Path) -> None:
     assert detect_layout(competition) == "competition"
     assert len(scan(competition, "photos").of_split("eval")) == 16
-    with pytest.raises(UserError, match=r"'imagenet' is unknown; the layouts are competition, remade, photos$"):
+    with pytest.raises(UserError, match=r"'imagenet' is unknown; the layouts are competition, remade, table, photos$"):
         scan(competition, "imagenet")
     with pytest.raises(UserError, match="no photos in the remade layout"):
         scan(competition, "remade")

@@ -1,0 +1,87 @@
+"""Tables as people save them: encodings, delimiters, Excel, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from core.cli import UserError
+from storage.spreadsheets import read_spreadsheet
+
+ROWS = [["path", "mask", "이름"], ["a b.jpg", "with_mask", "홍길동"], ["b.jpg", "", "똠방각하"]]
+
+
+def saved(tmp_path: Path, encoding: str, delimiter: str = ",", end: str = "\r\n") -> Path:
+    path = tmp_path / "photos.csv"
+    path.write_bytes(end.join(delimiter.join(row) for row in ROWS).encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("encoding", "form"),
+    [("utf-8", "UTF-8"), ("utf-8-sig", "UTF-8"), ("cp949", "cp949"), ("utf-16", "UTF-16")],
+)
+@pytest.mark.parametrize(("delimiter", "name"), [(",", "commas"), (";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_every_form_reads_the_same(
+    tmp_path: Path, *, encoding: str, form: str, delimiter: str, name: str, end: str
+) -> None:
+    table = read_spreadsheet(saved(tmp_path, encoding, delimiter, end))
+    assert [list(table.frame.columns), *table.frame.to_numpy().tolist()] == ROWS
+    assert (table.form, table.lines) == (f"{form}, {name}", (2, 3))
+
+
+@pytest.mark.parametrize("text", ["path,mask\nété.jpg,wear\n", "path,person\na.jpg,Müller\nb.jpg,José\n"])
+def test_a_western_encoding_is_refused_instead_of_read_as_korean(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "photos.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match="neither UTF-8 nor cp949"):
+        read_spreadsheet(path)
+
+
+def test_blank_rows_and_cells_and_trailing_columns(tmp_path: Path) -> None:
+    path = tmp_path / "photos.csv"
+    path.write_text(' path , mask,,\n a.jpg ,wear,,\n,,,\n"b,c.jpg"\n')
+    table = read_spreadsheet(path)
+    assert table.frame.to_dict("list") == {"path": ["a.jpg", "b,c.jpg"], "mask": ["wear", ""]}
+    assert table.lines == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no header"),
+        ("path,mask\na.jpg,wear,extra\n", "line 2: has more cells than the header's 2"),
+        ("path,mask,path\n", "column 'path' stands twice"),
+        ("path,,mask\n", "column 2 has no name"),
+        ('path,mask\n"a.jpg,wear\n', "not a readable CSV"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "photos.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_spreadsheet(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_spreadsheet(tmp_path / "photos.csv")
+
+
+def test_excel(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["path", "age", "성별"], ["a.jpg", 31, "여"], ["b.jpg", 40.0, None], [None, None, None]):
+        book.active.append(row)
+    path = tmp_path / "photos.xlsx"
+    book.save(path)
+    table = read_spreadsheet(path)
+    assert table.frame.to_dict("list") == {"path": ["a.jpg", "b.jpg"], "age": ["31", "40"], "성별": ["여", ""]}
+    assert table.form == "Excel, sheet 'Sheet'"
+
+
+def test_a_damaged_workbook_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "photos.xlsx"
+    path.write_bytes(b"PK\x03\x04 no workbook")
+    with pytest.raises(UserError, match=r"photos\.xlsx: (not a readable Excel workbook|reading Excel files needs)"):
+        read_spreadsheet(path)
