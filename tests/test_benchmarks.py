@@ -6,7 +6,6 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,21 +26,20 @@ from dev.benchmarks import (
     bench_loader,
     bench_scaling,
     bench_step,
-    material,
     measure,
+    setup,
 )
-from dev.benchmarks.material import QUICK, Setup, Size, multiplied
-from dev.benchmarks.measure import Report, Spread, in_turn, per_second, ratio, ratios_of, spread
-from dev.benchmarks.original import Criterion, OriginalFold, Recipe
-from dev.benchmarks.rivals import RIVALS, Feed
-from dev.benchmarks.spreading import timed_spread
-from dev.benchmarks.watch import Watched, watch
+from dev.benchmarks.baselines import OpenCVReader, OriginalRecipe, PhotoFiles, PillowReader, Reader
+from dev.benchmarks.measure import Report, Spread, in_turn, ratio, ratios_of, spread
+from dev.benchmarks.process_usage import ProcessUsage, run_command
+from dev.benchmarks.setup import QUICK, Setup, Size, multiplied
 from preprocessing import crop_faces, detect_faces
 from serving import export
-from storage.layouts import Dataset, scan
+from storage.layouts import scan
+from synthesis.builder import build
 from synthesis.drawn import sample
 
-TINY = Size("tiny", people=6, eval_photos=3, rounds=1, passes=1, folds=2, many_photos=1, times=(1,))
+TINY = Size("tiny", people=6, eval_photos=3, rounds=1, passes=1, folds=2, times=(1,))
 SETTINGS = {
     **{"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "epochs": 1, "batch_size": 16},
     **{"workers": 0, "device": "cpu", "folds": 2},
@@ -53,25 +51,23 @@ COMMANDS = {
     "train.py": train.main,
     "inference.py": inference.main,
     "serving.export": export.main,
-    "dev.benchmarks.bench_build": bench_build.main,
+    "synthesis.builder.build": build.main,
 }
 
 
-def in_this_process(words: Sequence[object]) -> Watched:
-    """What `watch` does, without starting a process: nothing is known of its memory."""
+def in_this_process(words: Sequence[object]) -> ProcessUsage:
+    """Run a command as `run_command` does, but in this process, so that its memory is not known."""
     command, *flags = [str(word) for word in words if word != "-m"]
-    one_process = {"train.py": ["--jobs", "1"], "inference.py": [], "serving.export": []}.get(
-        command, ["--workers", "1"]
-    )
+    one_process = {"train.py": ["--jobs", "1"], "inference.py": [], "serving.export": []}
     with redirect_stdout(StringIO()) as printed:
-        COMMANDS[command]([*flags, *one_process])
-    return Watched(1.0, None, None, printed.getvalue())
+        COMMANDS[command]([*flags, *one_process.get(command, ["--workers", "1"])])
+    return ProcessUsage(1.0, None, printed.getvalue())
 
 
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (material, bench_detect, bench_export, bench_job, bench_scaling, run):
-        monkeypatch.setattr(module, "watch", in_this_process)
+    for module in (bench_build, bench_export, bench_job, bench_scaling, setup):
+        monkeypatch.setattr(module, "run_command", in_this_process)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +77,7 @@ def small_toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 
 @pytest.fixture
-def setup(small_toy: Toy, no_processes: None) -> Setup:
+def toys(small_toy: Toy, no_processes: None) -> Setup:
     return Setup(small_toy.crop_dir.parent, small_toy.root, TINY, "quick", SETTINGS)
 
 
@@ -93,10 +89,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def contender(name: str, calls: list[str], figures: Sequence[float]) -> Callable[[], float]:
+def contender(name: str, calls: list[str], figures: Sequence[int]) -> Callable[[], int]:
     remaining = iter(figures)
 
-    def measured() -> float:
+    def measured() -> int:
         calls.append(name)
         return next(remaining)
 
@@ -106,47 +102,32 @@ def contender(name: str, calls: list[str], figures: Sequence[float]) -> Callable
 class TestMeasuring:
     """Contenders in turn, and what is made of their figures."""
 
-    def test_every_round_begins_with_another_contender_and_the_first_is_not_counted(self) -> None:
+    def test_every_round_begins_with_another_contender_and_the_first_is_not_counted(self, clock: None) -> None:
         calls: list[str] = []
-        rates = in_turn({"a": contender("a", calls, (9, 1, 2)), "b": contender("b", calls, (9, 3, 4))}, 2)
+        rates = in_turn({"a": contender("a", calls, (9, 2, 4)), "b": contender("b", calls, (9, 6, 8))}, 2)
         assert "".join(calls) == "ab" + "ba" + "ab"
         assert rates == {"a": [1, 2], "b": [3, 4]}
-
-    def test_without_a_warm_up_every_figure_counts(self) -> None:
-        assert in_turn({"a": contender("a", [], (9, 1))}, 2, warm_up=False) == {"a": [9, 1]}
 
     def test_a_ratio_is_taken_within_each_round(self) -> None:
         rates = {"a": [10.0, 40.0, 90.0], "b": [10.0, 20.0, 30.0]}
         assert ratio(rates, "a", "b") == Spread(2, 1, 3)
         assert ratios_of(rates, "b") == {"b / a": Spread(0.5, 1 / 3, 1)}
 
-    def test_photos_a_second(self, clock: None) -> None:
-        assert per_second(lambda: 10) == 5
-
     def test_a_report_is_printed_and_written_whole(self) -> None:
-        report = Report(
-            "photos/s", {"ours": [1.0, 2.0, 4.0]}, {"ours / x": spread([2.5])}, {"n": 3}, {"y": "not there"}
-        )
+        report = Report("photos/s", {"ours": [1.0, 2.0, 4.0]}, {"ours / x": spread([2.5])}, {"n": 3})
         printed = measure.format_report("loader", report)
         assert printed.splitlines() == [
             "loader",
             "  ours      2 (1-4) photos/s",
             "  ours / x  2.5 (2.5-2.5) times",
             "  n         3",
-            "  y         skipped: not there",
         ]
         assert json.loads(json.dumps(report.record())) == {
             "unit": "photos/s",
             "rates": {"ours": {"median": 2.0, "low": 1.0, "high": 4.0, "runs": [1.0, 2.0, 4.0]}},
             "ratios": {"ours / x": {"median": 2.5, "low": 2.5, "high": 2.5}},
             "facts": {"n": 3},
-            "skipped": {"y": "not there"},
         }
-
-    def test_work_spread_over_processes_gives_all_results(self) -> None:
-        results, speed = timed_spread(lambda: str, [1, 2, 3], 1)
-        assert results == ["1", "2", "3"]
-        assert speed > 0
 
     def test_the_machine_is_named(self) -> None:
         found = measure.machine()
@@ -155,7 +136,7 @@ class TestMeasuring:
         json.dumps(found)
 
 
-class TestWatching:
+class TestProcessUsage:
     """A command, its output, its memory, its failure."""
 
     @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not tell memory")
@@ -164,18 +145,14 @@ class TestWatching:
         child = (
             f"import subprocess, sys; held = bytearray(50_000_000); subprocess.run([sys.executable, '-c', {hold!r}])"
         )
-        watched = watch(["-c", f"{child}; print('done')"])
-        assert 100 < watched.peak_mb < 200
-        assert watched.output == "done\n"
-        assert watched.seconds > 0.4
+        usage = run_command(["-c", f"{child}; print('done')"])
+        assert 100 < usage.peak_mb < 200
+        assert usage.output == "done\n"
+        assert usage.seconds > 0.4
 
     def test_a_command_that_fails_is_named_with_its_last_line(self) -> None:
         with pytest.raises(UserError, match="exit code 3: no such thing"):
-            watch(["-c", "import sys; print('one'); print('no such thing'); sys.exit(3)"])
-
-
-def facts_of(data: Dataset) -> list[tuple[str, str]]:
-    return sorted((photo.facts["gender"], photo.facts["age"]) for photo in data.of_split("train"))
+            run_command(["-c", "import sys; print('one'); print('no such thing'); sys.exit(3)"])
 
 
 def test_multiplied_photos_are_links_and_other_people_with_the_same_facts(small_toy: Toy, tmp_path: Path) -> None:
@@ -190,99 +167,83 @@ def test_multiplied_photos_are_links_and_other_people_with_the_same_facts(small_
     assert {(many.root / photo.path).stat().st_nlink for photo in many.photos} == {3}
 
 
-@pytest.mark.parametrize("rival", RIVALS, ids=lambda rival: rival.name)
-def test_a_rival_gives_every_photo_once_as_normalised_pixels(rival: object, setup: Setup) -> None:
-    if rival.name == "fastai":
-        pytest.importorskip("fastai")
-    paths = setup.train_photos[:32]
-    feed = Feed(setup.train_root, paths, (24, 20), (0.5,) * 3, (0.5,) * 3, 16, 0, torch.device("cpu"))
-    batches = [batch[0] for batch in rival.build(feed)]
-    count = len(setup.train_photos) if rival.name == "timm_create_loader" else len(paths)
-    # timm leaves out a last batch that is not full, as it does in training.
-    assert sum(map(len, batches)) in (count, count // 16 * 16)
-    assert batches[0].shape == (16, 3, 24, 20)
-    assert batches[0].dtype == torch.float32
-    assert -1 <= batches[0].min() < 0 < batches[0].max() <= 1
+@pytest.mark.parametrize(
+    "read",
+    [PillowReader((24, 20), "test_efficientnet", flip=True), OpenCVReader((24, 20), "test_efficientnet")],
+    ids=["pillow", "opencv"],
+)
+def test_a_baseline_reads_normalised_pixels(read: Reader, toys: Setup) -> None:
+    paths = [toys.data_dir / photo.path for photo in toys.data.of_split("train")]
+    image, label = PhotoFiles(paths, [2] * len(paths), read)[0]
+    assert (image.shape, image.dtype, label) == ((3, 24, 20), torch.float32, 2)
+    assert -3 <= image.min() < 0 < image.max() <= 3
 
 
-def test_the_original_recipe_learns_and_answers(setup: Setup) -> None:
-    recipe = Recipe("test_efficientnet", False, (24, 20), 2, 3, torch.device("cpu"), 0)
-    torch.manual_seed(0)
-    fold = OriginalFold(recipe, Criterion("age", "focal", (0.1, 0.1, 0.8)))
-    paths, labels = setup.train_crops.paths[:12], [0, 1, 2] * 4
-    before = fold.predict(paths)
-    fold.train(paths, labels, held_out=(paths[:3], labels[:3]))
-    assert fold.predict(paths).shape == (12, 3)
-    assert not torch.equal(before, fold.predict(paths))
+def test_the_original_recipe_learns_and_predicts(toys: Setup) -> None:
+    paths, labels = toys.train_crops.paths[:12], [0, 1, 2] * 4
+    logits = []
+    for epochs in (0, 2):
+        torch.manual_seed(0)
+        recipe = OriginalRecipe("test_efficientnet", False, (24, 20), epochs, torch.device("cpu"), 0)
+        model = recipe.train("age", 3, (paths, labels), (paths[:3], labels[:3]))
+        logits.append(recipe.predict(model, paths))
+    assert logits[1].shape == (12, 3)
+    assert not torch.equal(*logits)
 
 
 class TestShortRuns:
-    """Each benchmark once, on toys: what it compares is there, however fast."""
+    """Each benchmark once, on toys: its contenders are there, however fast."""
 
-    def test_loader(self, setup: Setup) -> None:
-        report = bench_loader.bench_loader(setup)
-        assert set(report.rates) | set(report.skipped) >= {"ours", *(rival.name for rival in RIVALS)}
-        assert "ours / pillow_torchvision" in report.ratios
+    def test_loader(self, toys: Setup) -> None:
+        report = bench_loader.bench_loader(toys)
+        others = {"ours, usual augmentation", "pillow_torchvision", "opencv_albumentations"}
+        assert set(report.ratios) == {f"ours / {other}" for other in others}
 
-    def test_step(self, setup: Setup) -> None:
-        assert list(bench_step.bench_step(setup).ratios) == ["real epoch / resident tensors"]
+    def test_step(self, toys: Setup) -> None:
+        assert list(bench_step.bench_step(toys).ratios) == ["real epoch / batch on the device"]
 
-    def test_job(self, setup: Setup) -> None:
-        report = bench_job.bench_job(setup)
+    def test_job(self, toys: Setup) -> None:
+        report = bench_job.bench_job(toys)
         assert {name: len(seconds) for name, seconds in report.rates.items()} == {"ours": 3, "original recipe": 3}
         assert {f"{task} macro-F1, ours" for task in ("mask", "gender", "age", "combined")} < set(report.facts)
 
-    def test_detect(self, setup: Setup, tmp_path: Path) -> None:
+    def test_detect(self, toys: Setup, tmp_path: Path) -> None:
         for number in range(3):
             write_photo(tmp_path / "photos" / f"{number}.png", drawn_photo()[0])
-        report = bench_detect.bench_detect(replace(setup, data_dir=tmp_path / "photos", work_dir=tmp_path))
-        assert report.facts["recall of those seen at full size"] == 1
-        assert report.facts["photos of the long list"] == 3
+        report = bench_detect.bench_detect(replace(toys, data_dir=tmp_path / "photos", work_dir=tmp_path))
+        assert report.facts["fraction of those at full size"] == 1
+        assert report.facts["photos"] == 3
 
-    def test_inference(self, setup: Setup) -> None:
-        report = bench_inference.bench_inference(setup)
+    def test_inference(self, toys: Setup) -> None:
+        report = bench_inference.bench_inference(toys)
         assert report.facts["models"] == 6
-        assert list(report.ratios) == ["all models over the crops / the models' own compute"]
+        assert list(report.ratios) == ["crop folder / images in memory"]
 
-    def test_models_of_other_sizes_are_shown_pictures_of_their_own(
-        self, setup: Setup, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        shown = []
-        config = setup.config("mask")
-        whole = SimpleNamespace(size=(32, 24), frozen=None, config=config)
-        frozen = SimpleNamespace(size=(50, 40), frozen="a backbone", config=config, of_views=lambda *_, **__: None)
-        monkeypatch.setattr(
-            bench_inference, "_whole_network", lambda _, __, batches: shown.append(batches.batch[0].shape[1:])
-        )
-        monkeypatch.setattr(bench_inference, "_look_at", lambda _, __, pictures: shown.append(pictures.shape[1:]))
-        bench_inference._own_compute(setup, [whole, frozen, frozen])
-        assert set(map(tuple, shown)) == {(32, 24, 3), (50, 40, 3)}
-
-    def test_export(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_export(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(export, "seconds_each", lambda *_: [1.0, 0.5])
-        report = bench_export.bench_export(setup)
-        names = {"torch", "ONNX", *({"ONNX int8"} - set(report.skipped))}
-        assert set(report.rates) == names | {f"{name}, one by one" for name in names}
+        report = bench_export.bench_export(toys)
+        names = {"torch", "ONNX", *({"ONNX int8"} if "ONNX int8, skipped" not in report.facts else ())}
+        assert set(report.rates) == {f"{name}, {how}" for name in names for how in ("all at once", "one by one")}
         assert report.facts["ONNX, same label as torch"] == 1
 
-    def test_export_says_why_it_is_skipped(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(_: Sequence[object]) -> Watched:
+    def test_export_says_why_it_is_skipped(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(_: Sequence[object]) -> ProcessUsage:
             raise UserError("onnx is missing")
 
-        monkeypatch.setattr(bench_export, "watch", refuse)
-        assert bench_export.bench_export(setup).skipped == {"ONNX": "onnx is missing"}
+        monkeypatch.setattr(bench_export, "run_command", refuse)
+        assert bench_export.bench_export(toys).facts == {"ONNX, skipped": "onnx is missing"}
 
-    def test_scaling(self, setup: Setup) -> None:
+    def test_scaling(self, toys: Setup) -> None:
         of_tasks = {f"{step} {task} x1" for step in ("train", "inference") for task in ("mask", "gender")}
-        assert set(bench_scaling.bench_scaling(setup).rates) == {"detect_faces x1", "crop_faces x1", *of_tasks}
+        assert set(bench_scaling.bench_scaling(toys).rates) == {"detect_faces x1", "crop_faces x1", *of_tasks}
 
-    def test_build(self, setup: Setup) -> None:
-        assert run.bench_build(replace(setup, size=replace(TINY, people=2))).facts["photos"] == 14
+    def test_build(self, toys: Setup) -> None:
+        assert bench_build.bench_build(replace(toys, size=replace(TINY, people=2))).facts["photos"] == 15
 
 
 def test_growth_is_one_where_time_is_linear() -> None:
-    found = {times: {"train": Watched(10 + times, 100.0 + times, None, "")} for times in (1, 4, 16)}
-    assert bench_scaling._growth("train", found) == {
+    sizes = {times: ProcessUsage(10 + times, 100.0 + times, "") for times in (1, 4, 16)}
+    assert bench_scaling.growth("train", sizes) == {
         "train, time of a further photo": Spread(1, 1, 1),
         "train, memory x16 / x1": spread([116 / 101]),
     }
@@ -291,7 +252,7 @@ def test_growth_is_one_where_time_is_linear() -> None:
 def test_the_command_writes_what_it_found(
     tmp_path: Path, no_processes: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "QUICK", replace(QUICK, people=6, eval_photos=3))
+    monkeypatch.setattr(setup, "QUICK", replace(QUICK, people=6, eval_photos=3))
     out = tmp_path / "results.json"
     flags = ["--backbone", "test_efficientnet", "--no-pretrained", "--image-size", "32", "--workers", "0"]
     run.main(["step", "--quick", "--work-dir", str(tmp_path / "bench"), "--out", str(out), *flags])
@@ -299,7 +260,7 @@ def test_the_command_writes_what_it_found(
     assert list(results["benchmarks"]) == ["step"]
     assert results["photos"] == 45
     assert results["settings"]["image_size"] == 32
-    assert "real epoch / resident tensors" in capsys.readouterr().out
+    assert "real epoch / batch on the device" in capsys.readouterr().out
 
 
 def test_an_unknown_benchmark_is_refused_by_name() -> None:

@@ -1,17 +1,25 @@
 """Scores against scikit-learn, and an interval that counts people, not photos."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as reference
 
+from core.cli import UserError
 from evaluation.metrics import (
+    PREDICTION_COLUMNS,
     accuracy,
     confusion_matrix,
+    difference,
+    estimate,
     f1_per_class,
     macro_f1,
     mean_over_photos,
     paired_difference,
     scores,
+    sum_people,
 )
 
 
@@ -126,3 +134,46 @@ def test_the_mean_over_photos() -> None:
     assert found["value"] == pytest.approx(3.5)
     assert 2.0 <= found["low"] < 3.5 < found["high"] <= 5.0
     assert mean_over_photos([2.0, 4.0], ["a", "a"]) == {"value": 3.0, "low": 3.0, "high": 3.0}
+
+
+def frame(persons: str, truth: str, predicted: str, nll: float = 1.0, value_off: float = math.nan) -> pd.DataFrame:
+    """A predictions table of photos given as a letter (person) and two digits (classes) each."""
+    rows = zip(persons, map(int, truth), map(int, predicted), strict=True)
+    cells = [(f"{number}.jpg", *row, nll, value_off) for number, row in enumerate(rows)]
+    return pd.DataFrame(cells, columns=list(PREDICTION_COLUMNS))
+
+
+def test_estimates_of_one_seed() -> None:
+    sums = sum_people({0: frame("aabb", "0011", "0010", nll=0.5, value_off=3.0)}, 2)
+    values = {name: estimate(sums, name)["value"] for name in ("macro_f1", "accuracy", "nll", "mae")}
+    assert values == pytest.approx({"macro_f1": (4 / 5 + 2 / 3) / 2, "accuracy": 0.75, "nll": 0.5, "mae": 3.0})
+    # Person a alone is all right, person b alone is half right.
+    assert estimate(sums, "accuracy") == {"value": 0.75, "low": 0.5, "high": 1.0}
+
+
+def test_a_measure_that_does_not_exist_is_no_number() -> None:
+    assert math.isnan(estimate(sum_people({0: frame("ab", "01", "01")}, 2), "mae")["value"])
+
+
+def test_seeds_are_averaged_and_drawn() -> None:
+    sums = sum_people({0: frame("ab", "01", "01"), 1: frame("ab", "01", "10")}, 2)
+    assert estimate(sums, "accuracy") == {"value": 0.5, "low": 0.0, "high": 1.0}
+
+
+def test_what_a_difference_pairs_cancels_out() -> None:
+    """Two settings that answer alike differ by nothing, however wide the interval of each is."""
+    answers = frame("abcd", "0101", "0001")
+    mine, other = sum_people({0: answers}, 2), sum_people({0: answers, 1: frame("abcd", "0101", "1010")}, 2)
+    assert estimate(mine, "macro_f1")["low"] < estimate(mine, "macro_f1")["high"]
+    assert difference(mine, other, "macro_f1") == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_nothing_is_paired_across_seeds_or_people() -> None:
+    mine = sum_people({0: frame("ab", "01", "01")}, 2)
+    assert difference(mine, sum_people({1: frame("ab", "01", "01")}, 2), "accuracy") is None
+    assert difference(mine, sum_people({0: frame("ac", "01", "01")}, 2), "accuracy") is None
+
+
+def test_seeds_of_other_people_are_refused() -> None:
+    with pytest.raises(UserError, match="different people"):
+        sum_people({0: frame("ab", "01", "01"), 1: frame("ac", "01", "01")}, 2)

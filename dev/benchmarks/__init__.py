@@ -1,1 +1,1 @@
-"""Speed and memory, measured side by side in one run: `python -m dev.benchmarks`."""
+"""Benchmarks: speed and memory of contenders measured in turn: `python -m dev.benchmarks`."""

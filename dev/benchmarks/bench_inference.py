@@ -1,73 +1,38 @@
-"""Inference: photos a second through all models of a run, against the models' own speed."""
+"""Inference: photos a second through all models of a run, from a crop folder and from images in memory."""
 
 import shutil
-from collections.abc import Sequence
-from functools import partial
 
-import numpy as np
-import torch
-
-from core.cli import progress
-from dev.benchmarks.material import Setup, some_run
-from dev.benchmarks.measure import Report, in_turn, per_second, ratio
-from dev.benchmarks.ours import predict_all, threads_of_a_job
-from dev.benchmarks.resident import Resident
-from storage.run_dir import finished_folds
-from training.device import Precision, place
-from training.engine import predict
+from core.images import read_photo
+from dev.benchmarks.measure import Report, in_turn, ratios_of
+from dev.benchmarks.setup import Setup
+from serving.torch_model import load_run
+from training.device import prepare_process
 from training.feature_cache import FOLDER as FEATURES
-from training.feature_cache import features_of
-from training.predictor import EVAL_BATCH_FACTOR, Predictor, load_predictor
+from training.inputs import PredictOptions
+from training.predictor import predict_crops
 
-REAL, CEILING = "all models over the crops", "the models' own compute"
+FROM_FOLDER, IN_MEMORY = "crop folder", "images in memory"
 
 
 def bench_inference(setup: Setup) -> Report:
-    """What share of the models' own speed predicting a folder of crops reaches."""
-    run_dir, tasks = some_run(setup)
-    predictors = [load_predictor(folder, task) for task in tasks for folder in finished_folds(run_dir / task)]
-    contenders = {REAL: partial(_real, setup, predictors), CEILING: partial(_own_compute, setup, predictors)}
-    with threads_of_a_job(predictors[0].config) as threads:
-        rates = in_turn({name: partial(per_second, run) for name, run in contenders.items()}, setup.size.rounds)
-    facts = {"models": len(predictors), "photos": len(setup.eval_crops.image_ids), "device": str(setup.device)}
-    facts["threads"] = threads
-    return Report("photos/s", rates, {f"{REAL} / {CEILING}": ratio(rates, REAL, CEILING)}, facts)
+    """Speed over a crop folder, features of frozen backbones included, beside that over images in memory."""
+    device, workers = str(setup.device), setup.typed.get("workers", -1)
+    trained = load_run(setup.some_run(), device=device)
+    predictors = [predictor for of_task in trained.folds.values() for predictor in of_task]
+    images = [read_photo(path) for path in setup.eval_crops.paths]
 
+    def from_folder() -> int:
+        shutil.rmtree(setup.crop_dir / FEATURES, ignore_errors=True)
+        for predictor in predictors:
+            options = PredictOptions(device, workers, predictor.config.tta, "inference")
+            predict_crops(predictor, setup.eval_crops, options)
+        return len(images)
 
-def _real(setup: Setup, predictors: Sequence[Predictor]) -> int:
-    # What frozen backbones say is a part of the work.
-    shutil.rmtree(setup.crop_dir / FEATURES, ignore_errors=True)
-    predict_all(setup, predictors)
-    return len(setup.eval_crops.image_ids)
+    def in_memory() -> int:
+        trained(images)
+        return len(images)
 
-
-def _own_compute(setup: Setup, predictors: Sequence[Predictor]) -> int:
-    """The same number of photos through the same models, from one batch that lies on the device."""
-    config, photos = predictors[0].config, len(setup.eval_crops.image_ids)
-    size = min(config.batch_size * EVAL_BATCH_FACTOR, photos)
-    looks = {}
-    for one in predictors:
-        pictures = torch.randint(0, 256, (size, *one.size, 3), dtype=torch.uint8)
-        batches = Resident((pictures, torch.zeros(size), torch.arange(size)), -(-photos // size), setup.device)
-        if one.frozen is None:
-            _whole_network(setup, one, batches)
-            continue
-        if one.frozen not in looks:
-            looks[one.frozen] = [_look_at(setup, one, pictures.numpy()) for _ in range(len(batches))]
-        one.of_views(looks[one.frozen], device=setup.device)
-    return size * len(batches)
-
-
-def _look_at(setup: Setup, one: Predictor, pictures: np.ndarray) -> torch.Tensor:
-    """Features (V, N, F) of the pictures and, under TTA, of their mirror images, in the precision of the store."""
-    model = place(one.model, setup.device, one.config.channels_last).eval()
-    seen = [pictures, np.ascontiguousarray(pictures[:, :, ::-1])][: 2 if one.config.tta == "flip" else 1]
-    views = [features_of(model, some, one.frozen, setup.device) for some in seen]
-    return torch.from_numpy(np.stack(views).astype(np.float32))
-
-
-def _whole_network(setup: Setup, one: Predictor, batches: Resident) -> None:
-    model = place(one.model, setup.device, one.config.channels_last)
-    with progress(None, title="models") as bar:
-        options = {"precision": Precision(setup.device, one.config.amp), "tta": one.config.tta, "bar": bar}
-        predict(model, batches, channels_last=one.config.channels_last, **options)
+    prepare_process(setup.threads_of_a_job)
+    rates = in_turn({FROM_FOLDER: from_folder, IN_MEMORY: in_memory}, setup.size.rounds)
+    facts = {"models": len(predictors), "photos": len(images), "device": device}
+    return Report("photos/s", rates, ratios_of(rates, FROM_FOLDER), facts | {"threads": setup.threads_of_a_job})

@@ -1,87 +1,69 @@
-"""Loader: photos a second that reach the device as batches, ours against how others load.
+"""Loader: photos a second that reach the device as normalised batches.
 
-Others read the photos themselves; we read what the steps before training have left, which is what training does.
+Ours reads the crop cache that earlier steps have left, as training does; the baselines read the photos.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from core.cli import UserError
-from dev.benchmarks.material import Setup
-from dev.benchmarks.measure import Report, in_turn, per_second, ratios_of
-from dev.benchmarks.ours import new_training, ready
-from dev.benchmarks.rivals import RIVALS, Feed
-from model import normalisation
-from training.fold import FoldTraining
-from training.predictor import input_size
+from core.cli import cpu_count
+from dev.benchmarks.baselines import OpenCVReader, PhotoFiles, PillowReader, Reader
+from dev.benchmarks.measure import Report, in_turn, ratios_of
+from dev.benchmarks.setup import Setup
+from training.device import pick_workers, prepare_process, to_device
+from training.fold_setup import FoldTraining
 
-TASK = "mask"
-OURS = "ours"
+TASK, OURS = "mask", "ours"
 
 
 def bench_loader(setup: Setup) -> Report:
-    """Photos a second of every loader. Our own with the flip that the others have, and with its usual augmentation."""
-    with tempfile.TemporaryDirectory() as folder:
-        mine = {
-            OURS: new_training(setup, TASK, Path(folder), augment="flip", photos_per_person=0),
-            "ours, usual augmentation": new_training(setup, TASK, Path(folder), photos_per_person=0),
-        }
-        contenders = {name: _timed(setup, partial(_our_epoch, training)) for name, training in mine.items()}
-        others, skipped = _others(setup)
-        rates = in_turn(contenders | others, setup.size.rounds)
-    facts = {"input": "{} x {}".format(*_feed(setup).size), "workers": setup.loader_workers}
-    return Report("photos/s", rates, ratios_of(rates, OURS), facts, skipped)
-
-
-def _others(setup: Setup) -> tuple[dict[str, Callable[[], float]], dict[str, str]]:
-    """Contenders, and those that cannot be had, with the reason."""
-    contenders, skipped = {}, {}
-    for rival in RIVALS:
-        try:
-            loader = rival.build(_feed(setup))
-        except UserError as error:
-            skipped[rival.name] = str(error)
-        else:
-            contenders[rival.name] = _timed(setup, partial(_their_epoch, loader, setup.device))
-    return contenders, skipped
-
-
-def _feed(setup: Setup) -> Feed:
+    """Photos a second of our loader, with the flip of the baselines and with its usual augmentation, and of theirs."""
+    prepare_process(cpu_count())
     config = setup.config(TASK)
-    return Feed(
-        setup.train_root,
-        setup.train_photos,
-        input_size(config, setup.train_crops.source),
-        *normalisation(config.backbone),
-        config.batch_size,
-        setup.loader_workers,
-        setup.device,
-    )
+    size = setup.fold_data(TASK, config).input_for(config).size
+    with tempfile.TemporaryDirectory() as folder:
+        flip = setup.new_training(TASK, Path(folder), augment="flip", photos_per_person=0)
+        usual = setup.new_training(TASK, Path(folder), photos_per_person=0)
+        epochs = {
+            OURS: partial(_our_epoch, flip),
+            "ours, usual augmentation": partial(_our_epoch, usual),
+            "pillow_torchvision": _baseline(setup, PillowReader(size, config.backbone, flip=True)),
+            "opencv_albumentations": _baseline(setup, OpenCVReader(size, config.backbone)),
+        }
+        rates = in_turn({name: partial(_load, setup, epoch) for name, epoch in epochs.items()}, setup.size.rounds)
+    return Report("photos/s", rates, ratios_of(rates, OURS), {"input": "{} x {}".format(*size)})
 
 
 def _our_epoch(training: FoldTraining) -> Iterator[Tensor]:
     training.sampler.epoch += 1
-    return (ready(training, pictures) for pictures, *_ in training.train_loader)
+    for images, *_ in training.train_loader:
+        pixels = to_device(images, training.device, training.config.channels_last)
+        yield (pixels - training.model.mean) / training.model.std
 
 
-def _their_epoch(loader: Iterable, device: torch.device) -> Iterator[Tensor]:
-    return (images.to(device, memory_format=torch.channels_last, non_blocking=True) for images, *_ in loader)
+def _baseline(setup: Setup, read: Reader) -> Callable[[], Iterator[Tensor]]:
+    """Epochs over the photo files. The loader, and so its processes, are the same for all of them."""
+    paths = [setup.data_dir / photo.path for photo in setup.data.of_split("train")]
+    config = setup.config(TASK)
+    loader = DataLoader(
+        PhotoFiles(paths, [0] * len(paths), read),
+        batch_size=config.batch_size,
+        shuffle=True,
+        num_workers=pick_workers(config.workers, setup.device),
+        pin_memory=setup.device.type == "cuda",
+    )
+    options = {"memory_format": torch.channels_last, "non_blocking": True}
+    return lambda: (images.to(setup.device, **options) for images, _ in loader)
 
 
-def _timed(setup: Setup, epoch: Callable[[], Iterator[Tensor]]) -> Callable[[], float]:
-    """A contender: some epochs of normalised batches on the device."""
-
-    def load() -> int:
-        photos = 0
-        for _ in range(setup.size.passes):
-            photos += sum(map(len, epoch()))
-        if setup.device.type == "cuda":
-            torch.cuda.synchronize()
-        return photos
-
-    return partial(per_second, load)
+def _load(setup: Setup, epoch: Callable[[], Iterator[Tensor]]) -> int:
+    photos = sum(len(images) for _ in range(setup.size.passes) for images in epoch())
+    if setup.device.type == "cuda":
+        torch.cuda.synchronize()
+    return photos

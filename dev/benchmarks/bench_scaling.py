@@ -1,95 +1,56 @@
-"""Scaling: time and memory of every step over 1, 4 and 16 times the photos, as separate commands."""
+"""Scaling: time and memory of every step over several times the photos, as separate commands."""
 
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
-from dev.benchmarks.material import Setup, multiplied
 from dev.benchmarks.measure import Report, Spread, spread
-from dev.benchmarks.watch import Watched, watch
+from dev.benchmarks.process_usage import ProcessUsage, run_command
+from dev.benchmarks.setup import Setup, multiplied
 
-
-@dataclass(frozen=True)
-class Places:
-    """Where one size of the data set is worked on."""
-
-    photos_dir: Path
-    crop_dir: Path
-    run_dir: Path
-    settings: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command of the pipeline; `words` gives what follows `python`."""
-
-    name: str
-    words: Callable[[Places], Sequence[object]]
-
-
-def _detect(places: Places) -> Sequence[object]:
-    return ["preprocessing/detect_faces.py", "--data-dir", places.photos_dir, "--crop-dir", places.crop_dir]
-
-
-def _crop(places: Places) -> Sequence[object]:
-    return ["preprocessing/crop_faces.py", "--crop-dir", places.crop_dir]
-
-
-def _train(task: str, places: Places) -> Sequence[object]:
-    where = ["--crop-dir", places.crop_dir, "--run-dir", places.run_dir]
-    return ["train.py", "--task", task, "--fold", 0, *where, *places.settings, "--epochs", 1]
-
-
-def _infer(task: str, places: Places) -> Sequence[object]:
-    return ["inference.py", "--task", task, "--run-dir", places.run_dir]
-
-
-STEPS = (
-    Step("detect_faces", _detect),
-    Step("crop_faces", _crop),
-    # The one learns as a whole, by default, the other is a head on stored features, which are made first.
-    *(Step(f"train {task}", partial(_train, task)) for task in ("mask", "gender")),
-    *(Step(f"inference {task}", partial(_infer, task)) for task in ("mask", "gender")),
-)
+TASKS = ("mask", "gender")
+"""By default the first learns as a whole, the second is a head on stored features."""
 
 
 def bench_scaling(setup: Setup) -> Report:
     """Seconds and memory of each step by number of photos.
 
-    The ratio of time is of what a further photo costs, last against first, so that starting a command does not count:
-    it is 1 where time is linear, and needs three sizes. The ratio of memory is 1 where memory is flat.
+    The ratio of time is of the cost of a further photo, last against first, so that starting a command does not count:
+    1 where time is linear, with three sizes or more. The ratio of memory is 1 where memory is flat.
     """
-    found: dict[int, dict[str, Watched]] = {}
+    found: dict[str, dict[int, ProcessUsage]] = {}
     with tempfile.TemporaryDirectory(dir=setup.work_dir) as folder:
         for times in setup.size.times:
-            found[times] = {step.name: _run(setup, step, Path(folder) / str(times), times) for step in STEPS}
-    rates = {f"{name} x{times}": [one.seconds] for times, row in found.items() for name, one in row.items()}
-    facts = {f"{name} x{times} peak MB": one.peak_mb for times, row in found.items() for name, one in row.items()}
-    ratios = {name: ratio for step in STEPS for name, ratio in _growth(step.name, found).items()}
+            place = Path(folder) / str(times)
+            multiplied(setup.data, place / "photos", times)
+            for name, words in commands(setup, place).items():
+                found.setdefault(name, {})[times] = run_command(words)
+    rates = {f"{name} x{times}": [one.seconds] for name, sizes in found.items() for times, one in sizes.items()}
+    facts = {f"{name} x{times} peak MB": one.peak_mb for name, sizes in found.items() for times, one in sizes.items()}
+    ratios = {title: value for name, sizes in found.items() for title, value in growth(name, sizes).items()}
     return Report("s", rates, ratios, {"photos x1": len(setup.data.photos), **facts})
 
 
-def _run(setup: Setup, step: Step, folder: Path, times: int) -> Watched:
-    photos_dir = folder / "photos"
-    if not photos_dir.exists():
-        multiplied(setup.data, photos_dir, times)
-    settings = ["--profile", setup.profile, *setup.typed_flags()]
-    return watch(step.words(Places(photos_dir, folder / "crops", folder / "run", settings)))
+def commands(setup: Setup, place: Path) -> dict[str, list[object]]:
+    """The steps of the pipeline, in a folder that holds the photos."""
+    crops, run = ["--crop-dir", place / "crops"], ["--run-dir", place / "run"]
+    settings = [*setup.train_flags(), "--fold", 0, "--epochs", 1]
+    return {
+        "detect_faces": ["preprocessing/detect_faces.py", "--data-dir", place / "photos", *crops],
+        "crop_faces": ["preprocessing/crop_faces.py", *crops],
+        **{f"train {task}": ["train.py", "--task", task, *crops, *run, *settings] for task in TASKS},
+        **{f"inference {task}": ["inference.py", "--task", task, *run] for task in TASKS},
+    }
 
 
-def _growth(name: str, found: dict[int, dict[str, Watched]]) -> dict[str, Spread]:
-    """Of one step: cost of a further photo at the end over that at the beginning, and memory of the most photos over
-    that of the fewest."""
-    sizes = sorted(found)
+def growth(name: str, sizes: Mapping[int, ProcessUsage]) -> dict[str, Spread]:
+    """Cost of a further photo at the end over that at the beginning; memory of the most photos over the fewest."""
     costs = [
-        (found[more][name].seconds - found[less][name].seconds) / (more - less)
-        for less, more in itertools.pairwise(sizes)
+        (sizes[more].seconds - sizes[less].seconds) / (more - less) for less, more in itertools.pairwise(sorted(sizes))
     ]
     ratios = {f"{name}, time of a further photo": costs[-1] / costs[0]} if len(costs) > 1 else {}
-    fewest, most = found[sizes[0]][name].peak_mb, found[sizes[-1]][name].peak_mb
-    if fewest and most:
-        ratios[f"{name}, memory x{sizes[-1]} / x{sizes[0]}"] = most / fewest
-    return {pair: spread([value]) for pair, value in ratios.items()}
+    fewest, most = min(sizes), max(sizes)
+    if sizes[fewest].peak_mb and sizes[most].peak_mb:
+        ratios[f"{name}, memory x{most} / x{fewest}"] = sizes[most].peak_mb / sizes[fewest].peak_mb
+    return {title: spread([value]) for title, value in ratios.items()}

@@ -1,4 +1,4 @@
-"""Training step: photos a second of a real epoch, against the same steps on tensors that lie on the device already."""
+"""Training step: photos a second of a real epoch, and of the same steps on a batch that lies on the device."""
 
 import tempfile
 from collections.abc import Iterable
@@ -6,34 +6,30 @@ from functools import partial
 from pathlib import Path
 
 from core.cli import progress
-from dev.benchmarks.material import Setup
-from dev.benchmarks.measure import Report, in_turn, ratio
-from dev.benchmarks.ours import new_training, threads_of_a_job
-from dev.benchmarks.resident import Resident
-from training.device import pick_workers
-from training.fold import FoldTraining
+from dev.benchmarks.measure import Report, in_turn, ratios_of
+from dev.benchmarks.setup import Setup
+from training.device import prepare_process
+from training.fold_setup import FoldTraining
 
 TASK = "mask"
-REAL, CEILING = "real epoch", "resident tensors"
+REAL, ON_DEVICE = "real epoch", "batch on the device"
 
 
 def bench_step(setup: Setup) -> Report:
-    """What share of the step's own speed a real epoch reaches."""
-    with tempfile.TemporaryDirectory() as folder, threads_of_a_job(setup.config(TASK)) as threads:
-        training = new_training(setup, TASK, Path(folder), photos_per_person=0)
+    """Speed of an epoch as a fraction of that of its steps alone."""
+    prepare_process(setup.threads_of_a_job)
+    with tempfile.TemporaryDirectory() as folder:
+        training = setup.new_training(TASK, Path(folder), photos_per_person=0)
         loader = training.train_loader
-        resident = Resident(next(iter(loader)), len(loader), training.device)
-        contenders = {
-            REAL: partial(_train, training, training.train_loader),
-            CEILING: partial(_train, training, resident),
-        }
-        rates = in_turn(contenders, setup.size.rounds)
-        workers = pick_workers(training.config.workers, training.device)
-    facts = {"device": str(setup.device), "batch": training.config.batch_size, "workers": workers, "threads": threads}
-    return Report("photos/s", rates, {f"{REAL} / {CEILING}": ratio(rates, REAL, CEILING)}, facts)
+        batch = tuple(part.to(training.device) for part in next(iter(loader)))
+        epochs = {REAL: loader, ON_DEVICE: [batch] * len(loader)}
+        rates = in_turn({name: partial(_train, training, epoch) for name, epoch in epochs.items()}, setup.size.rounds)
+    facts = {"device": str(setup.device), "batch": len(batch[0]), "threads": setup.threads_of_a_job}
+    return Report("photos/s", rates, ratios_of(rates, REAL), facts)
 
 
-def _train(training: FoldTraining, batches: Iterable) -> float:
+def _train(training: FoldTraining, batches: Iterable) -> int:
     training.sampler.epoch += 1
     with progress(None, title="step") as bar:
-        return training.trainer.train_one_epoch(batches, first_step=0, bar=bar).images_per_second
+        result = training.trainer.train_one_epoch(batches, first_step=0, bar=bar)
+    return round(result.images_per_second * result.seconds)

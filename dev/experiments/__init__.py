@@ -1,1 +1,1 @@
-"""Experiments: settings compared out of fold over seeds, with their wall-clock, and the baselines beside them."""
+"""Experiments: settings and seeds trained and compared out of fold: `python -m dev.experiments`."""
