@@ -16,6 +16,7 @@ MODULES = (
     *("train", "inference", "ensemble", "submission", "predict", "check_data", "reporting"),
     *("serving.export", "serving.demo", "synthesis.drawn.sample", "synthesis.builder.build"),
     *("preprocessing.detect_faces", "preprocessing.crop_faces", "preprocessing.annotate_faces"),
+    *("dev.benchmarks", "dev.experiments"),
     *(f"tools.{name}" for name in TOOLS),
 )
 CODE = """
