@@ -272,7 +272,7 @@ def test_a_second_run_voted_with_its_own_output(tmp_path: Path) -> None:
 
 def test_the_csv_had_an_extra_column_and_its_folder_was_not_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "submission.csv"
-    labels = {"b.jpg": {"mask": 2, "gender": 1, "age": 2}, "a.jpg": {"mask": 0, "gender": 0, "age": 1}}
+    labels = {"mask": [2, 0], "gender": [1, 0], "age": [2, 1]}
     submission.write_submission(path, ["b.jpg", "a.jpg"], labels)
     assert path.read_bytes() == b"ImageID,ans\nb.jpg,17\na.jpg,1\n"
     submission.validate_submission(path, ["b.jpg", "a.jpg"])
