@@ -34,16 +34,20 @@ def out_of_fold() -> tuple[OutOfFold, list[str], dict[str, set[str]]]:
         "mask": np.where(np.isin(np.arange(len(persons)), wrong_photos), (true["mask"] + 1) % 3, true["mask"]),
     }
     wrong = {"gender": set(wrong_people), "mask": {image_ids[row] for row in wrong_photos}}
-    return OutOfFold(logits, labels, persons, np.repeat(np.arange(PEOPLE) % 4, PHOTOS)), image_ids, wrong
+    return (
+        OutOfFold(logits, labels, persons, np.repeat(np.arange(PEOPLE) % 4, PHOTOS), tuple(image_ids)),
+        image_ids,
+        wrong,
+    )
 
 
 def test_planted_errors_are_found_person_by_person_and_photo_by_photo() -> None:
     pytest.importorskip("cleanlab")
     oof, image_ids, wrong = out_of_fold()
-    people = find_label_errors.find_suspects(oof, image_ids, task_named("gender"))
+    people = find_label_errors.find_suspects(oof, task_named("gender"))
     assert set(people["person"]) == wrong["gender"]
     assert (people["photos"] == PHOTOS).all()
-    photos = find_label_errors.find_suspects(oof, image_ids, task_named("mask"))
+    photos = find_label_errors.find_suspects(oof, task_named("mask"))
     assert set(photos["image_id"]) == wrong["mask"]
     assert (photos["photos"] == 1).all()
     for found in (people, photos):
@@ -58,7 +62,7 @@ def test_planted_errors_are_found_person_by_person_and_photo_by_photo() -> None:
 def test_the_row_of_a_person_is_the_mean_of_the_photos_and_shows_the_clearest() -> None:
     pytest.importorskip("cleanlab")
     oof, image_ids, _ = out_of_fold()
-    first = find_label_errors.find_suspects(oof, image_ids, task_named("gender")).iloc[0]
+    first = find_label_errors.find_suspects(oof, task_named("gender")).iloc[0]
     rows = np.flatnonzero(oof.persons == first["person"])
     probs = np.exp(oof.logits["gender"][rows])
     probs /= probs.sum(axis=1, keepdims=True)
