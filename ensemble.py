@@ -203,8 +203,9 @@ def refuse_disagreement(members: Sequence[TaskFolder]) -> None:
         here, there = member.logits, first.logits
         if here.folds and there.folds:
             require_same_ids(member.folder, here.folds[0], set(there.folds[0].image_ids), str(first.folder))
-        if here.oof and there.oof:
-            require_same_ids(member.folder, here.oof, set(there.oof.image_ids), str(first.folder))
+        of_task = next(other for other in members if other.identity["task"] == member.identity["task"])
+        if here.oof and of_task.logits.oof:
+            require_same_ids(member.folder, here.oof, set(of_task.logits.oof.image_ids), str(of_task.folder))
 
 
 def temperatures_of(task_name: str, members: Sequence[TaskFolder], calibrate: bool) -> list[float]:

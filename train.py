@@ -151,9 +151,10 @@ def refuse_absent_class(task: Task, labels: Sequence[int], crops: Crops, fold_of
     """UserError if the photos that some fold is trained on lack a class, or if it holds out no photo with a label."""
     folds = [fold_of[person] for person in crops.frame["person"]]
     known = [(label, fold) for label, fold in zip(labels, folds, strict=True) if label != UNKNOWN]
+    empty = set(folds) - {fold for _, fold in known}
+    if empty:
+        raise UserError(f"task {task.name}: nobody in fold {min(empty)} has a label; give fewer --folds, or --task")
     for held_out in sorted(set(folds)):
-        if all(fold != held_out for _, fold in known):
-            raise UserError(f"task {task.name}: nobody in fold {held_out} has a label; give fewer --folds, or --task")
         learned = {label for label, fold in known if fold != held_out}
         for label, name in enumerate(task.classes):
             if label not in learned:
