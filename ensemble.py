@@ -2,9 +2,11 @@
 
     python ensemble.py                                                        every trained task of outputs/default
     python ensemble.py --age outputs/a/age outputs/b/age --run-dir outputs/ab     several runs of a task
+    python ensemble.py --folds 0 1                                            some folds; "trained": those there are
 
 Writes <run-dir>/<task>.csv for the eval photos and <run-dir>/<task>_oof.csv for the training photos, each of which is
-predicted only by models that were not trained on its person. Several folders of a task must have the same folds. Where
+predicted only by models that were not trained on its person. Without eval photos there is the latter alone. Several
+folders of a task must have the same folds. Where
 a task learned values (age: years), they are averaged too, into <task>_years.csv and <task>_oof_years.csv.
 """
 
@@ -14,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core import files
-from core.cli import UserError, add_run_dir, command_parser, run_cli
+from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
 from core.files import holding
 from core.tasks import Task, task_named, task_names
 from evaluation.calibration import fit_temperature
@@ -30,9 +32,13 @@ from evaluation.logits import (
     write_table,
 )
 from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults
+from storage.crops import load_crops
 from storage.folds import folds_path
 from storage.label_corrections import corrections_path
-from storage.run_dir import CONFIG, EVAL, begin_run, finished_folds, first_difference, read_config_of, read_run
+from storage.run_dir import CONFIG, DONE, EVAL, begin_run, first_difference, read_config_of, read_run, run_dir_of
+
+TRAINED = "trained"
+PARTS = (EVAL_PHOTOS, OUT_OF_FOLD)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = {name: getattr(args, name) for name in task_names() if getattr(args, name)}
     task_dirs = given or find_task_dirs(args.run_dir)
     with holding(args.run_dir, "--run-dir"):
-        members = {task: [read_task_folder(folder, task) for folder in task_dirs[task]] for task in task_dirs}
+        members = {
+            task: [read_task_folder(folder, task, args.folds) for folder in task_dirs[task]] for task in task_dirs
+        }
         refuse_disagreement([member for of_task in members.values() for member in of_task])
         temperatures = {task: temperatures_of(task, of_task, args.calibrate) for task, of_task in members.items()}
         open_run(args.run_dir, next(iter(task_dirs.values()))[0].parent)
@@ -53,6 +61,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in task_names():
         parser.add_argument(f"--{name}", type=Path, nargs="+", metavar="DIR", help=f"folders of {name} folds")
     add_run_dir(parser)
+    parser.add_argument(
+        "--folds", nargs="+", type=fold_number, metavar="K", help=f"folds to average, or {TRAINED} (default: all)"
+    )
     parser.add_argument(
         "--average",
         choices=list(AVERAGES),
@@ -67,6 +78,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def fold_number(text: str) -> int | str:
+    """Parse a value of --folds: a number, or the word for all that are trained."""
+    return TRAINED if text == TRAINED else int(text)
+
+
 def find_task_dirs(run_dir: Path) -> dict[str, list[Path]]:
     """Folders of every task that is trained or predicted in the run. UserError if there is none."""
     found = {name: [run_dir / name] for name in task_names() if has_results(run_dir / name)}
@@ -77,7 +93,7 @@ def find_task_dirs(run_dir: Path) -> dict[str, list[Path]]:
 
 def has_results(task_dir: Path) -> bool:
     """True if a fold is trained here, or, in a folder of predictions for other photos, predicted."""
-    return bool(finished_folds(task_dir)) or any(task_dir.glob(f"fold*/{EVAL}"))
+    return any(map(is_usable, task_dir.glob("fold*")))
 
 
 def open_run(run_dir: Path, made_from: Path) -> None:
@@ -91,7 +107,10 @@ def open_run(run_dir: Path, made_from: Path) -> None:
 
 @dataclass(frozen=True)
 class FolderTables:
-    """Tables of a task folder: of each fold for the eval photos, and one of all out-of-fold photos if there is one."""
+    """Tables of a task folder: of each fold for the eval photos, and one of all out-of-fold photos if there is one.
+
+    `folds` is empty where there are no eval photos.
+    """
 
     folds: tuple[LogitTable, ...]
     oof: LogitTable | None
@@ -100,34 +119,64 @@ class FolderTables:
 
 @dataclass(frozen=True)
 class TaskFolder:
-    """A folder with all folds of a task: its logits, and its expected values if the task learned them."""
+    """A folder with the folds of a task: its logits, and its expected values if the task learned them."""
 
     folder: Path
     identity: dict
     logits: FolderTables
     values: FolderTables | None
+    models: int
 
     @property
     def sources(self) -> tuple[Path, ...]:
         return self.logits.sources + (self.values.sources if self.values else ())
 
 
-def read_task_folder(folder: Path, task_name: str) -> TaskFolder:
-    """UserError if a fold is missing, of another task, or of other folds or photos than the rest."""
+def read_task_folder(folder: Path, task_name: str, folds: Sequence[int | str] | None = None) -> TaskFolder:
+    """Read these folds, by default all. UserError if one is missing, of another task, or of other folds or photos."""
     task = task_named(task_name)
-    first = read_config_of(_fold(folder, 0), task_name)
-    fold_dirs = [_fold(folder, fold) for fold in range(first["settings"]["folds"])]
-    for fold_dir in fold_dirs:
-        _refuse_other_fold(fold_dir, read_config_of(fold_dir, task_name), first)
+    fold_dirs = chosen_folds(folder, task_name, folds)
+    first = read_config_of(fold_dirs[0], task_name)
+    for fold_dir in fold_dirs[1:]:
+        _refuse_other_fold(fold_dir, read_config_of(fold_dir, task_name), fold_dirs[0].name, first)
     values = None
-    if task.value and any(EVAL_PHOTOS.fold_path(fold_dir, task.value.name).exists() for fold_dir in fold_dirs):
+    if task.value and any(
+        part.fold_path(fold_dir, task.value.name).exists() for fold_dir in fold_dirs for part in PARTS
+    ):
         values = read_tables(fold_dirs, (task.value.name,), task.value.name)
-    return TaskFolder(folder, first, read_tables(fold_dirs, task.classes), values)
+    return TaskFolder(folder, first, read_tables(fold_dirs, task.classes), values, len(fold_dirs))
+
+
+def chosen_folds(folder: Path, task_name: str, folds: Sequence[int | str] | None) -> list[Path]:
+    """Return the folders of these folds, by default of all. UserError naming those that are not there."""
+    there = {int(path.name[4:]): path for path in folder.glob("fold*") if is_usable(path)}
+    if not there:
+        raise UserError(f"{folder}: no trained fold in it; run train.py --task {folder.name}")
+    total = read_config_of(next(iter(there.values())), task_name)["settings"]["folds"]
+    wanted = sorted(there) if folds and TRAINED in folds else sorted(set(folds or range(total)))
+    lacking = [f"fold{fold}" for fold in wanted if fold not in there]
+    if lacking:
+        some = "" if folds else f", or average those there are by --folds {' '.join(map(str, sorted(there)))}"
+        verb = "is" if len(lacking) == 1 else "are"
+        raise UserError(f"{folder}: {name_some(lacking)} {verb} not trained; run train.py --task {folder.name}{some}")
+    if len(wanted) < total:
+        print(f"{task_name}: {len(wanted)} of {total} folds, {name_some([f'fold{fold}' for fold in wanted])}")
+    return [there[fold] for fold in wanted]
+
+
+def is_usable(fold_dir: Path) -> bool:
+    """True for a fold that is trained, or, in a folder of predictions for other photos, predicted."""
+    has_table = (fold_dir / DONE).exists() or (fold_dir / EVAL).exists()
+    return fold_dir.name[4:].isdigit() and (fold_dir / CONFIG).exists() and has_table
 
 
 def read_tables(fold_dirs: Sequence[Path], columns: Sequence[str], value: str = "") -> FolderTables:
     """Logits of all folds, or values of that name; UserError if a table is missing or is not of the same photos."""
-    eval_paths = [_made_by(EVAL_PHOTOS.fold_path(fold_dir, value), "inference.py") for fold_dir in fold_dirs]
+    eval_paths = [EVAL_PHOTOS.fold_path(fold_dir, value) for fold_dir in fold_dirs]
+    if any(path.exists() for path in eval_paths) or has_eval_photos(run_dir_of(fold_dirs[0])):
+        eval_paths = [_made_by(path, "inference.py") for path in eval_paths]
+    else:
+        eval_paths = []
     tables = [read_table(path, columns) for path in eval_paths]
     for path, table in zip(eval_paths, tables, strict=True):
         require_same_ids(path, table, set(tables[0].image_ids), fold_dirs[0].name)
@@ -136,6 +185,10 @@ def read_tables(fold_dirs: Sequence[Path], columns: Sequence[str], value: str = 
     oof_paths = [_made_by(path, "train.py") for path in oof_paths] if any(path.exists() for path in oof_paths) else []
     oof = join_out_of_fold({path: read_table(path, columns) for path in oof_paths}) if oof_paths else None
     return FolderTables(tuple(tables), oof, tuple(eval_paths + oof_paths))
+
+
+def has_eval_photos(run_dir: Path) -> bool:
+    return bool(load_crops(Path(read_run(run_dir).crop_dir), "eval").image_ids)
 
 
 def refuse_disagreement(members: Sequence[TaskFolder]) -> None:
@@ -148,9 +201,11 @@ def refuse_disagreement(members: Sequence[TaskFolder]) -> None:
                     f"{member.folder}: trained with other {what} than {first.folder}; they cannot be averaged"
                 )
         here, there = member.logits, first.logits
-        require_same_ids(member.folder, here.folds[0], set(there.folds[0].image_ids), str(first.folder))
-        if here.oof and there.oof:
-            require_same_ids(member.folder, here.oof, set(there.oof.image_ids), str(first.folder))
+        if here.folds and there.folds:
+            require_same_ids(member.folder, here.folds[0], set(there.folds[0].image_ids), str(first.folder))
+        of_task = next(other for other in members if other.identity["task"] == member.identity["task"])
+        if here.oof and of_task.logits.oof:
+            require_same_ids(member.folder, here.oof, set(of_task.logits.oof.image_ids), str(of_task.folder))
 
 
 def temperatures_of(task_name: str, members: Sequence[TaskFolder], calibrate: bool) -> list[float]:
@@ -162,8 +217,9 @@ def _fit_temperature(task: Task, member: TaskFolder) -> float:
     if member.logits.oof is None:
         raise UserError(f"--calibrate: {member.folder} has no out-of-fold logits to fit a temperature on")
     results = RunResults(member.folder.parent)
-    labels = results.train.labels(task, results.run.age_edges)
-    return fit_temperature(member.logits.oof.of(results.train.image_ids), labels)
+    label_of = dict(zip(results.train.image_ids, results.train_labels(task), strict=True))
+    image_ids = [image_id for image_id in label_of if image_id in set(member.logits.oof.image_ids)]
+    return fit_temperature(member.logits.oof.of(image_ids), [label_of[image_id] for image_id in image_ids])
 
 
 def ensemble_task(
@@ -172,9 +228,10 @@ def ensemble_task(
     """Write <task>.csv and <task>_oof.csv, unless those that are there were made from the same tables."""
     task = task_named(task_name)
     stamp = {"average": average, "temperatures": list(temperatures), "made_from": _sources(members)}
-    stamp_path, eval_path = run_dir / f"{task.name}.json", EVAL_PHOTOS.averaged_path(run_dir, task)
-    if stamp_path.exists() and eval_path.exists() and files.read_json(stamp_path) == stamp:
-        print(f"{task.name}: {eval_path} is up to date")
+    part = EVAL_PHOTOS if members[0].logits.folds else OUT_OF_FOLD
+    stamp_path, table_path = run_dir / f"{task.name}.json", part.averaged_path(run_dir, task)
+    if stamp_path.exists() and table_path.exists() and files.read_json(stamp_path) == stamp:
+        print(f"{task.name}: {table_path} is up to date")
         return
     stamp_path.unlink(missing_ok=True)
     scaled = [_divided(member.logits, by) for member, by in zip(members, temperatures, strict=True)]
@@ -183,9 +240,9 @@ def ensemble_task(
     if len(values) == len(members):
         write_averages(run_dir, task, values, average="logit", value=task.value.name)
     files.write_json(stamp_path, stamp)
-    models = sum(len(member.logits.folds) for member in members)
+    models = sum(member.models for member in members)
     divided = f" after temperatures {', '.join(f'{by:.2f}' for by in temperatures)}" if set(temperatures) != {1} else ""
-    print(f"{task.name}: {models} models averaged by {average}{divided} into {eval_path}")
+    print(f"{task.name}: {models} models averaged by {average}{divided} into {table_path}")
 
 
 def write_averages(
@@ -193,7 +250,8 @@ def write_averages(
 ) -> None:
     """The mean over all folds for the eval photos, and over the folders for the out-of-fold ones."""
     folds = [table for folder in folders for table in folder.folds]
-    write_table(EVAL_PHOTOS.averaged_path(run_dir, task, value), average_tables(folds, average))
+    if folds:
+        write_table(EVAL_PHOTOS.averaged_path(run_dir, task, value), average_tables(folds, average))
     oof = [folder.oof for folder in folders]
     if all(oof):
         write_table(OUT_OF_FOLD.averaged_path(run_dir, task, value), average_tables(oof, average))
@@ -210,19 +268,12 @@ def _sources(members: Sequence[TaskFolder]) -> Mapping[str, str]:
     return {str(path): files.file_sha256(path) for member in members for path in member.sources}
 
 
-def _fold(folder: Path, fold: int) -> Path:
-    fold_dir = folder / f"fold{fold}"
-    if not (fold_dir / CONFIG).exists():
-        raise UserError(f"{folder}: fold{fold} is not trained; run train.py --task {folder.name}")
-    return fold_dir
-
-
-def _refuse_other_fold(fold_dir: Path, config: dict, first: dict) -> None:
+def _refuse_other_fold(fold_dir: Path, config: dict, first_name: str, first: dict) -> None:
     difference = first_difference({**first, "fold": config["fold"]}, config)
     if difference:
         name, of_first, here = difference
         raise UserError(
-            f"{fold_dir}: trained with {name} {here!r}, fold0 with {of_first!r}; folds of a task must agree"
+            f"{fold_dir}: trained with {name} {here!r}, {first_name} with {of_first!r}; folds of a task must agree"
         )
 
 

@@ -82,7 +82,8 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
 
     crops = load_crops(args.crop_dir or Path(run.crop_dir), "eval")
     if not crops.image_ids:
-        raise UserError(f"crop folder {crops.crop_dir}: no eval photos in it (data root {crops.source['data_root']})")
+        print(f"crop folder {crops.crop_dir}: no eval photos in it, nothing to predict")
+        return
     if crops.missing:
         print(f"{len(crops.missing)} unreadable eval photos get no logits: {name_some(crops.missing)}")
     folds_of = {task: folds_to_predict(args.run_dir / task) for task in args.task or trained_tasks(args.run_dir)}

@@ -5,7 +5,10 @@
     python submission.py --decision shift                 for eval photos with other class priors
     python submission.py --decision auto                  the best rule that pays out of fold, else raw
     python submission.py --validate my.csv                check any CSV against the eval photos of the run
+    python submission.py --validate my.csv --ids info.csv     the same without a run, also with --data-dir DIR
 
+predictions.csv has one row an eval photo: of each task the class, its probability, and years if the task has them.
+Where a task of the 18 classes has no model, it is all that is written, and submission.csv is not.
 The out-of-fold score is of people whom the models were not trained on. The eval score appears if labels are at hand
 (--truth, truth.csv in the data root, or the names of the re-made layout); nothing else ever reads them. Decision rules
 are fitted on out-of-fold logits, and on no label of an eval photo; all of them are scored side by side, whichever is
@@ -18,13 +21,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
-from core.tasks import AgeEdges, combined_class_count, combined_tasks
-from evaluation.calibration import calibration_record, describe_mixes, format_calibration
-from evaluation.combined_class import combine_labels
+from core.tasks import TASKS, UNKNOWN, Task, combined_class_count, combined_tasks, task_named
+from evaluation.calibration import describe_mixes
+from evaluation.combined_class import combine_labels, has_combined_tasks
 from evaluation.decision_rules import (
     AUTO,
     RAW,
@@ -35,23 +39,15 @@ from evaluation.decision_rules import (
     Trial,
     choose,
     compare,
-    format_trials,
     rule_named,
 )
-from evaluation.logits import read_table, require_same_ids
+from evaluation.logits import LogitTable, log_softmax, read_table, require_same_ids
 from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults, read_averaged_values
-from evaluation.scores import (
-    Labels,
-    format_classes,
-    format_groups,
-    format_scores,
-    format_values,
-    most_frequent,
-    score_beside_majority,
-    value_errors,
-)
-from storage.crops import Crops, load_crops, read_faces
-from storage.run_dir import Run
+from evaluation.run_scores import print_report, score_eval, score_out_of_fold
+from evaluation.scores import Labels, most_frequent
+from storage.crops import load_crops, read_faces
+from storage.layouts import scan
+from storage.run_dir import Run, read_run, trained_tasks
 
 COLUMNS = ["ImageID", "ans"]
 
@@ -66,35 +62,37 @@ class EvalLogits:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    results = RunResults(args.run_dir, args.truth)
-    image_ids = submission_order(results.run)
     if args.validate:
+        image_ids = expected_ids(args)
         validate_submission(args.validate, image_ids)
         print(f"{args.validate}: valid, {len(image_ids)} rows")
         return
 
-    tables = {task.name: getattr(args, task.name) for task in combined_tasks() if getattr(args, task.name)}
-    refuse_fit_on_other_models(args.decision, args.run_dir, tables)
-    readable = read_eval_logits(results, tables)
-    oof = results.out_of_fold()
-    trials = compare(oof) if oof and oof.has_combined_class else []
+    results = RunResults(args.run_dir, args.truth)
+    image_ids = submission_order(results.run)
+    given = {task.name: getattr(args, task.name) for task in combined_tasks() if getattr(args, task.name)}
+    refuse_fit_on_other_models(args.decision, args.run_dir, given)
+    readable = read_eval_logits(results, given)
+    oof = results.out_of_fold([task.name for task in combined_tasks()])
+    trials = compare(oof) if oof and len(set(oof.folds.tolist())) > 1 else []
     decision = decide(args.decision, oof, trials, readable.logits)
-    decided = {name: labels.tolist() for name, labels in decision.labels(readable.logits).items()}
-    usual = train_labels(results.train, results.run.age_edges) if results.train.image_ids else decided
-    predicted = with_unreadable(decided, readable.image_ids, image_ids, usual)
-    path = args.out or args.run_dir / "submission.csv"
-    is_new = write_submission(path, image_ids, predicted)
-    validate_submission(path, image_ids)
-    print(f"{path}: {len(image_ids)} rows, valid, decision {decision.rule}{'' if is_new else ', up to date'}")
-    if decision.mixes:
-        print(describe_mixes(decision.mixes, {task.name: task.classes for task in combined_tasks()}))
-
+    usual = {task.name: results.train_labels(task) for task in TASKS}
+    usual = {name: labels for name, labels in usual.items() if set(labels) - {UNKNOWN}}
+    predicted = predict_labels(decision, readable, image_ids, usual)
+    values = read_averaged_values(results.run_dir, EVAL_PHOTOS)
+    write_predictions(results, readable, predicted, {name: values[name] for name in values.keys() - given.keys()})
+    lacking = [task.name for task in combined_tasks() if task.name not in readable.logits]
+    if lacking:
+        print(f"no 18-class file: task {name_some(lacking)} has no model")
+    elif image_ids:
+        write_valid(args.out or args.run_dir / "submission.csv", image_ids, predicted, decision)
     report = {
-        "oof": score_out_of_fold(results, oof, trials, decision.rule) if oof else None,
+        "oof": score_out_of_fold(results, trials, decision.rule),
         "eval": score_eval(results, image_ids, predicted, usual) if results.eval_labels else None,
     }
     print_report(report, trials)
-    write_if_changed(args.run_dir / "decision.json", decision.as_json())
+    if not lacking:
+        write_if_changed(args.run_dir / "decision.json", decision.as_json())
     write_if_changed(args.run_dir / "scores.json", report)
 
 
@@ -117,7 +115,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/submission.csv)")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with ImageID and ans to score against")
     parser.add_argument("--validate", type=Path, metavar="FILE", help="only check this CSV: rows, ids, range, columns")
-    return parser.parse_args(argv)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--ids", type=Path, metavar="FILE", help="with --validate: a CSV whose column ImageID it must have"
+    )
+    source.add_argument("--data-dir", type=Path, help="with --validate: the data root whose eval photos it must have")
+    args = parser.parse_args(argv)
+    if (args.ids or args.data_dir) and not args.validate:
+        raise UserError("--ids and --data-dir: they go with --validate FILE")
+    return args
+
+
+def expected_ids(args: argparse.Namespace) -> list[str]:
+    """Image ids that a file to validate must have: of a CSV, of a data root, or else of the run."""
+    if args.ids:
+        frame = files.read_csv(args.ids, ("ImageID",))
+        files.require_unique(args.ids, frame, "ImageID")
+        return list(frame["ImageID"])
+    if args.data_dir:
+        return [photo.image_id for photo in scan(args.data_dir).of_split("eval")]
+    return submission_order(read_run(args.run_dir))
 
 
 def refuse_fit_on_other_models(rule: str, run_dir: Path, tables: Mapping[str, Path]) -> None:
@@ -138,18 +155,33 @@ def submission_order(run: Run) -> list[str]:
     return list(faces["image_id"][faces["split"] == "eval"])
 
 
-def read_eval_logits(results: RunResults, tables: Mapping[str, Path]) -> EvalLogits:
-    """Logits from `tables`, by default the run's own. UserError unless each has exactly the readable eval photos."""
-    readable = load_crops(Path(results.run.crop_dir), "eval").image_ids
-    logits = {}
-    for task in combined_tasks():
-        path = tables.get(task.name, EVAL_PHOTOS.averaged_path(results.run_dir, task))
+def read_eval_logits(results: RunResults, given: Mapping[str, Path]) -> EvalLogits:
+    """Logits by task from the files given, by default the run's own, as far as the run has models.
+
+    UserError unless each table has exactly the readable eval photos. Without eval photos there are none of each task
+    that has a model.
+    """
+    readable, logits = load_crops(Path(results.run.crop_dir), "eval").image_ids, {}
+    for task in TASKS:
+        path = given.get(task.name, EVAL_PHOTOS.averaged_path(results.run_dir, task))
+        is_averaged = path.exists() or OUT_OF_FOLD.averaged_path(results.run_dir, task).exists()
+        if not is_averaged and task.name not in {*given, *trained_tasks(results.run_dir)}:
+            continue
+        if not readable and is_averaged:
+            logits[task.name] = np.zeros((0, len(task.classes)))
+            continue
         if not path.exists():
-            raise UserError(f"{path}: no such file; run ensemble.py first, or give --{task.name}")
+            raise UserError(f"{path}: no such file; run ensemble.py first{_or_give(task)}")
         table = read_table(path, task.classes)
         require_same_ids(path, table, set(readable), "the eval part")
         logits[task.name] = table.of(readable)
+    if not logits:
+        raise UserError(f"{results.run_dir}: no averaged task in it; run train.py, inference.py and ensemble.py first")
     return EvalLogits(readable, logits)
+
+
+def _or_give(task: Task) -> str:
+    return f", or give --{task.name}" if task.in_combined_class else ""
 
 
 def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial], logits: Logits) -> Decision:
@@ -161,8 +193,12 @@ def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial], logits: 
     return Decision.raw()
 
 
-def train_labels(train: Crops, age_edges: AgeEdges) -> Labels:
-    return {task.name: train.labels(task, age_edges) for task in combined_tasks()}
+def predict_labels(decision: Decision, readable: EvalLogits, image_ids: Sequence[str], usual: Labels) -> Labels:
+    """Labels of all eval photos by task, of the decision rule where all tasks of the combined class have a model."""
+    likeliest = {name: logits.argmax(axis=1) for name, logits in readable.logits.items()}
+    decided = decision.labels(readable.logits) if has_combined_tasks(readable.logits) else {}
+    labels = {name: of_task.tolist() for name, of_task in {**likeliest, **decided}.items()}
+    return with_unreadable(labels, readable.image_ids, image_ids, {**labels, **usual})
 
 
 def with_unreadable(decided: Labels, readable: Sequence[str], image_ids: Sequence[str], usual: Labels) -> Labels:
@@ -171,16 +207,49 @@ def with_unreadable(decided: Labels, readable: Sequence[str], image_ids: Sequenc
     unreadable = [image_id for image_id in image_ids if image_id not in row_of]
     if unreadable:
         print(f"{len(unreadable)} unreadable photos get the commonest labels: {name_some(unreadable)}")
-    guess = {name: most_frequent(labels) for name, labels in usual.items()} if unreadable else {}
+    guess = {name: most_frequent(usual[name]) for name in decided} if unreadable else {}
     return {
         name: [labels[row_of[image_id]] if image_id in row_of else guess[name] for image_id in image_ids]
         for name, labels in decided.items()
     }
 
 
-def write_submission(path: Path, image_ids: Sequence[str], labels: Labels) -> bool:
+def write_valid(path: Path, image_ids: Sequence[str], labels: Labels, decision: Decision) -> None:
+    """Write the submission, check it, and say so."""
+    is_new = write_table_if_changed(path, pd.DataFrame({"ImageID": image_ids, "ans": combine_labels(labels)}))
+    validate_submission(path, image_ids)
+    print(f"{path}: {len(image_ids)} rows, valid, decision {decision.rule}{'' if is_new else ', up to date'}")
+    if decision.mixes:
+        print(describe_mixes(decision.mixes, {task.name: task.classes for task in combined_tasks()}))
+
+
+def write_predictions(
+    results: RunResults, readable: EvalLogits, predicted: Labels, values: Mapping[str, LogitTable]
+) -> None:
+    """Write predictions.csv: class and probability of each task, and years, of the eval photos that can be read."""
+    if not readable.image_ids:
+        print("no eval photos: out-of-fold scores alone")
+        return
+    order = submission_order(results.run)
+    row_of = {image_id: row for row, image_id in enumerate(order)}
+    columns: dict[str, Sequence[object]] = {"ImageID": readable.image_ids}
+    for name, logits in readable.logits.items():
+        task = task_named(name)
+        labels = [predicted[name][row_of[image_id]] for image_id in readable.image_ids]
+        columns[name] = [task.classes[label] for label in labels]
+        probs = np.exp(log_softmax(logits))[np.arange(len(labels)), labels]
+        columns[f"{name}_probability"] = [f"{prob:.4f}" for prob in probs]
+        if name in values:
+            columns[f"{name}_{task.value.name}"] = [
+                f"{value:.1f}" for value in values[name].of(readable.image_ids)[:, 0]
+            ]
+    path = results.run_dir / "predictions.csv"
+    write_table_if_changed(path, pd.DataFrame(columns))
+    print(f"{path}: {len(readable.image_ids)} photos, {', '.join(readable.logits)}")
+
+
+def write_table_if_changed(path: Path, frame: pd.DataFrame) -> bool:
     """Write the table; return whether it differs from the one that was there."""
-    frame = pd.DataFrame({"ImageID": image_ids, "ans": combine_labels(labels)})
     if path.exists() and path.read_bytes() == frame.to_csv(index=False).encode():
         return False
     files.write_csv(path, frame)
@@ -209,54 +278,6 @@ def validate_submission(path: Path, image_ids: Sequence[str]) -> None:
         raise UserError(
             f"{path}: ans {row['ans']!r} of {row['ImageID']}; allowed are whole numbers 0 to {len(allowed) - 1}"
         )
-
-
-def score_out_of_fold(results: RunResults, oof: OutOfFold, trials: Sequence[Trial], used: str) -> dict:
-    """Scores of the rule in use on people it was not fitted on, of all rules side by side, and of probabilities."""
-    likeliest = {name: logits.argmax(axis=1) for name, logits in oof.logits.items()}
-    decided = next((trial.labels for trial in trials if trial.rule == used), {})
-    predicted = {name: labels.tolist() for name, labels in {**likeliest, **decided}.items()}
-    truth = {name: labels.tolist() for name, labels in oof.labels.items()}
-    facts, persons = results.train_facts, oof.persons.tolist()
-    record = score_beside_majority(truth, predicted, persons, learned_from=truth, facts=facts)
-    if trials:
-        record["decisions"] = {"used": used, "rules": [trial.as_json() for trial in trials]}
-    record["calibration"] = {
-        name: calibration_record(oof.logits[name], oof.labels[name], oof.folds) for name in oof.logits
-    }
-    tables = read_averaged_values(results.run_dir, OUT_OF_FOLD)
-    record["values"] = value_errors(tables, results.train.image_ids, facts, persons=persons, learned_from=facts)
-    return record
-
-
-def score_eval(results: RunResults, image_ids: Sequence[str], predicted: Labels, usual: Labels) -> dict:
-    """Scores of the submission. Every eval photo counts as a person of its own."""
-    known = results.eval_labels
-    unknown = sorted(set(image_ids) - set(known.labels))
-    if unknown:
-        raise UserError(f"truth: no row for {name_some(unknown)}, which the eval part has")
-    facts = [known.facts.get(image_id, {}) for image_id in image_ids]
-    truth = {task.name: [known.labels[image_id][task.name] for image_id in image_ids] for task in combined_tasks()}
-    record = score_beside_majority(truth, predicted, image_ids, learned_from=usual, facts=facts)
-    tables = read_averaged_values(results.run_dir, EVAL_PHOTOS)
-    record["values"] = value_errors(tables, image_ids, facts, persons=image_ids, learned_from=results.train_facts)
-    return record
-
-
-def print_report(report: Mapping[str, dict | None], trials: Sequence[Trial]) -> None:
-    parts = {title: part for title, part in (("out of fold", report["oof"]), ("eval", report["eval"])) if part}
-    blocks = []
-    for title, part in parts.items():
-        blocks += [format_scores(title, part["model"], part["majority"]), format_values(part["values"])]
-    blocks.append(format_groups({title: part["groups"] for title, part in parts.items()}) if parts else "")
-    if trials:
-        blocks.append(format_trials(trials, report["oof"]["decisions"]["used"]))
-    if report["oof"]:
-        blocks.append(format_calibration(report["oof"]["calibration"]))
-    title, scored = next(iter(parts.items()), ("", {}))
-    if scored and "classes" in scored["model"]:
-        blocks.append(f"per class, {title}\n{format_classes(scored['model'])}")
-    print("".join(f"\n{block}\n" for block in blocks if block), end="")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python train.py --task age                     all folds  ->  outputs/default/age/fold0 .. fold4
     python train.py --task age --fold 0 --loss focal --run-dir outputs/focal
-    python train.py --task mask gender age --profile quick
+    python train.py --profile quick                all tasks that the photos have labels of
 
 Each fold writes its weights, its history and the logits of the people it was not trained on (out of fold). A fold that
 is done is left alone, an interrupted one goes on after its last epoch. Settings: defaults < task < profile < flag.
@@ -12,11 +12,12 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, name_some, not_negative, run_cli
 from core.files import holding
-from core.tasks import Task, task_named, task_names
+from core.tasks import UNKNOWN, Task, known_values, task_named, task_names
 from storage.crops import Crops, load_crops
 from storage.folds import plan_folds, write_folds
 from storage.label_corrections import crops_to_train, keep_corrections
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from training.fold_setup import FoldData, refuse_unusable
     from training.jobs import FoldJob, require_room_for, train_jobs
 
-    tasks = [task_named(name) for name in args.task]
+    tasks = [task_named(name) for name in args.task or task_names()]
     on_cpu = pick_device(getattr(args, "device", "auto")).type == "cpu"
     profile = args.profile or ("quick" if on_cpu else "full")
     configs = {task.name: resolve(task.name, profile, typed_settings(args)) for task in tasks}
@@ -50,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             stack.enter_context(holding(args.run_dir, "--run-dir"))
         crops = training_crops(args)
         labels_of = {task.name: crops.labels(task, configs[task.name].age_edges) for task in tasks}
+        tasks = labelled_tasks(tasks, labels_of, typed=args.task is not None)
         run, fold_of = plan_run(args.run_dir, crops, configs[tasks[0].name])
         for task in tasks:
             refuse_absent_class(task, labels_of[task.name], crops, fold_of)
+            configs[task.name] = config_of_labels(task, configs[task.name], crops, labels_of[task.name])
         jobs = [
             FoldJob(args.run_dir, configs[task.name], args.overwrite, data)
             for task in tasks
@@ -71,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
-    parser.add_argument("--task", nargs="+", default=task_names(), choices=task_names(), help="what to learn")
+    parser.add_argument(
+        "--task", nargs="+", choices=task_names(), help="what to learn (default: all tasks that have labels)"
+    )
     parser.add_argument("--fold", type=int, nargs="+", metavar="K", help="train these folds only (default: all)")
     parser.add_argument("--profile", choices=list(PROFILES), help="named settings (default: full on a GPU, else quick)")
     add_crop_dir(parser)
@@ -113,11 +118,44 @@ def plan_run(run_dir: Path, crops: Crops, config: Config) -> tuple[Run, dict[str
     return run, plan_folds(run_dir, crops, **split, seed=config.fold_seed)
 
 
+def labelled_tasks(tasks: Sequence[Task], labels_of: Mapping[str, Sequence[int]], *, typed: bool) -> list[Task]:
+    """Return the tasks that have labels, and print what is left out. UserError for a typed one without, or for none."""
+    there = [task for task in tasks if any(label != UNKNOWN for label in labels_of[task.name])]
+    lacking = ", ".join(task.name for task in tasks if task not in there)
+    if lacking and (typed or not there):
+        raise UserError(f"{'--task ' if typed else ''}{lacking}: no training photo has a label of it")
+    if lacking:
+        print(f"{lacking}: no training photo has a label of it; not trained")
+    for task in there:
+        unknown = sum(label == UNKNOWN for label in labels_of[task.name])
+        if unknown:
+            total = len(labels_of[task.name])
+            print(f"{task.name}: {unknown} of {total} photos have no {task.name} label and are left out")
+    return there
+
+
+def config_of_labels(task: Task, config: Config, crops: Crops, labels: Sequence[int]) -> Config:
+    """Return the settings with a head of classes, and say so, where a labelled photo lacks the exact value."""
+    if config.head == "classes":
+        return config
+    known = known_values(task, crops.frame.to_dict("records"))
+    rough = [row for row, label in enumerate(labels) if label != UNKNOWN and row not in known]
+    if not rough:
+        return config
+    unit, names = task.value.name, name_some([crops.image_ids[row] for row in rough])
+    print(f"{task.name}: {len(rough)} photos have no exact {unit} ({names}); learns classes instead")
+    return replace(config, head="classes")
+
+
 def refuse_absent_class(task: Task, labels: Sequence[int], crops: Crops, fold_of: Mapping[str, int]) -> None:
-    """UserError if the photos that some fold is trained on lack a class: its model could never predict it."""
+    """UserError if the photos that some fold is trained on lack a class, or if it holds out no photo with a label."""
     folds = [fold_of[person] for person in crops.frame["person"]]
+    known = [(label, fold) for label, fold in zip(labels, folds, strict=True) if label != UNKNOWN]
+    empty = set(folds) - {fold for _, fold in known}
+    if empty:
+        raise UserError(f"task {task.name}: nobody in fold {min(empty)} has a label; give fewer --folds, or --task")
     for held_out in sorted(set(folds)):
-        learned = {label for label, fold in zip(labels, folds, strict=True) if fold != held_out}
+        learned = {label for label, fold in known if fold != held_out}
         for label, name in enumerate(task.classes):
             if label not in learned:
                 raise UserError(

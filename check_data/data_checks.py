@@ -9,13 +9,14 @@ from check_data.findings import OK, PROBLEM, WARNING, Finding, counted
 from check_data.scan import DataScan
 from core.cli import name_some
 from core.images import is_photo_name
-from core.tasks import TASKS, Facts, Task, task_named
+from core.tasks import TASKS, UNKNOWN, Facts, Task, known_values, task_named
 from storage.folds import STRATA_TASKS
-from storage.layouts import MASK_OF_STEM, Photo, detect_layout
+from storage.layouts import MASK_OF_STEM, detect_layout
 
 RARE_FRACTION = 0.05
 """Fraction of the people below which a class is learned badly and its score is unstable."""
 
+NO_LABEL = "unknown"
 NEAR_EDGE = 2
 """Distance in years from an edge between age groups within which an age counts as near it."""
 TRAINABLE_LAYOUTS = ("competition", "remade", "table")
@@ -100,7 +101,7 @@ def ids(data: DataScan) -> Finding:
 def classes(data: DataScan) -> Finding:
     """Count photos and people of each class. A class needs people in at least two folds to be learned and scored."""
     details, lacking, numbers = [], [], {}
-    for task in TASKS if data.train else ():
+    for task in _labelled_tasks(data):
         photos = _per_class(task, data, (photo.facts for photo in data.train))
         people = _people_per_class(task, data)
         details.append(
@@ -119,9 +120,10 @@ def classes(data: DataScan) -> Finding:
 def balance(data: DataScan) -> Finding:
     """Report rare classes by people, not photos: seven photos of one face say little more than one."""
     fractions = {}
-    for task in TASKS if data.train else ():
+    for task in _labelled_tasks(data):
         people = _people_per_class(task, data)
-        fractions |= {f"{task.name} {name}": people[name] / max(1, len(data.facts_of)) for name in task.classes}
+        labelled = len({photo.person for photo in data.train if _class_of(task, photo.facts, data) in task.classes})
+        fractions |= {f"{task.name} {name}": people[name] / max(1, labelled) for name in task.classes}
     rare = {name: fraction for name, fraction in fractions.items() if fraction < RARE_FRACTION}
     if rare:
         listed = ", ".join(f"{name} {fraction:.1%}" for name, fraction in sorted(rare.items(), key=lambda row: row[1]))
@@ -134,9 +136,9 @@ def balance(data: DataScan) -> Finding:
 
 def ages(data: DataScan) -> Finding:
     """Report the range of ages and the people near an edge, where an error of one year is a wrong class."""
-    years = sorted(int(facts["age"]) for facts in data.facts_of.values())
+    years = sorted(map(int, known_values(task_named("age"), list(data.facts_of.values())).values()))
     if not years:
-        return Finding(OK, "no ages without training people")
+        return Finding(OK, "no training person has an age in years")
     near = sum(any(-NEAR_EDGE <= age - edge < NEAR_EDGE for edge in data.age_edges) for age in years)
     summary = f"{years[0]} to {years[-1]} years, median {median_low(years)}; {near / len(years):.0%} of the people"
     numbers = {"years": dict(sorted(Counter(map(str, years)).items())), "near_edge": near}
@@ -162,11 +164,17 @@ def folds(data: DataScan) -> Finding:
 
 
 def _class_of(task: Task, facts: Facts, data: DataScan) -> str:
-    """Return the class name, or "unknown" for facts that the task cannot read."""
+    """Return the class name, "unknown" without a label, or the reason why the facts cannot be read."""
     try:
-        return task.classes[task.read_label(facts, data.age_edges)]
-    except (ValueError, KeyError):
-        return "unknown"
+        label = task.label(facts, data.age_edges)
+    except (ValueError, KeyError) as error:
+        return f"cannot be read ({error})"
+    return NO_LABEL if label == UNKNOWN else task.classes[label]
+
+
+def _labelled_tasks(data: DataScan) -> list[Task]:
+    """Return the tasks of which a training photo has a label."""
+    return [task for task in TASKS if any(_class_of(task, photo.facts, data) != NO_LABEL for photo in data.train)]
 
 
 def _per_class(task: Task, data: DataScan, rows: Iterable[Facts]) -> Counter[str]:
@@ -178,15 +186,21 @@ def _people_per_class(task: Task, data: DataScan) -> Counter[str]:
     return Counter(name for _, name in {(photo.person, _class_of(task, photo.facts, data)) for photo in data.train})
 
 
-def unlabelled(photo: Photo, data: DataScan) -> list[str]:
-    """Return the tasks whose label cannot be read from the photo's facts."""
-    return [task.name for task in TASKS if _class_of(task, photo.facts, data) == "unknown"]
-
-
 def labels(data: DataScan) -> Finding:
-    """Report training photos that lack the label of a task; an added task may need a column that some rows lack."""
-    lacking = {photo.image_id: unlabelled(photo, data) for photo in data.train}
-    without = tuple(f"{image_id}: {', '.join(tasks)}" for image_id, tasks in lacking.items() if tasks)
-    if not without:
-        return Finding(OK, f"every training photo has a label for {name_some([task.name for task in TASKS])}")
-    return Finding(PROBLEM, f"{counted(len(without), 'training photo')} without a label", without)
+    """Report facts that no task can read, and how many training photos lack the label of each task."""
+    found = {task: [(photo, _class_of(task, photo.facts, data)) for photo in data.train] for task in TASKS}
+    faults = tuple(
+        f"{photo.image_id}: {task.name} {what}"
+        for task, rows in found.items()
+        for photo, what in rows
+        if what not in (*task.classes, NO_LABEL)
+    )
+    if faults:
+        return Finding(PROBLEM, f"{counted(len(faults), 'label')} that cannot be read", faults)
+    lacking = {task.name: sum(what == NO_LABEL for _, what in rows) for task, rows in found.items()}
+    lines = tuple(f"{name}: {count} of {len(data.train)} photos have none" for name, count in lacking.items() if count)
+    if data.train and all(count == len(data.train) for count in lacking.values()):
+        return Finding(PROBLEM, "no training photo has a label", lines, lacking)
+    if lines:
+        return Finding(WARNING, "labels are missing; a task learns from the photos that have its label", lines, lacking)
+    return Finding(OK, f"every training photo has a label for {name_some([task.name for task in TASKS])}")

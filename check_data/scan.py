@@ -52,8 +52,11 @@ class DataScan:
 
     @cached_property
     def facts_of(self) -> dict[str, dict[str, str]]:
-        """Facts of every training person, taken from one of the person's photos."""
-        return {photo.person: photo.facts for photo in self.train}
+        """Facts of every training person, taken from the last of the person's photos that has each."""
+        facts: dict[str, dict[str, str]] = {}
+        for photo in self.train:
+            facts.setdefault(photo.person, {}).update({name: fact for name, fact in photo.facts.items() if fact})
+        return facts
 
     @cached_property
     def readable(self) -> list[tuple[Photo, PhotoScan]]:

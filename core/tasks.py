@@ -5,14 +5,16 @@ A new task (say `glasses`: worn or not) is one row in TASKS and the function tha
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.cli import row_named
 
 AgeEdges = tuple[int, int]
 Facts = Mapping[str, str]
-"""Facts of a photo: its row of faces.csv as strings, with any further column of train.csv."""
+"""Facts of a photo: its row of faces.csv as strings, with any further column of train.csv; empty where unknown."""
+UNKNOWN = -1
+"""Label of a photo whose facts do not tell it. A task is neither trained nor scored on such photos."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Value:
 class Task:
     """A label to learn. `read_label` gives an index into `classes`; it raises ValueError for facts it cannot read.
 
-    A task with a `value` can be learned through it (`--head values`), and is scored by its mean absolute error too.
+    It reads the fact of the task's name, or `fact`; where that is empty or absent, the label is UNKNOWN. A task with a
+    `value` can be learned through it (`--head values`), and is scored by its mean absolute error too.
     """
 
     name: str
@@ -38,6 +41,14 @@ class Task:
     read_label: Callable[[Facts, AgeEdges], int]
     in_combined_class: bool = False
     value: Value | None = None
+    fact: str = ""
+
+    def label(self, facts: Facts, edges: AgeEdges) -> int:
+        """Return an index into `classes`, or UNKNOWN. ValueError for a fact that cannot be read."""
+        return self.read_label(facts, edges) if facts.get(self.fact or self.name) else UNKNOWN
+
+
+AGE_GROUPS = ("young", "middle", "old")
 
 
 def _mask_label(facts: Facts, _: AgeEdges) -> int:
@@ -49,7 +60,15 @@ def _gender_label(facts: Facts, _: AgeEdges) -> int:
 
 
 def _age_label(facts: Facts, edges: AgeEdges) -> int:
-    return age_group(int(facts["age"]), edges)
+    """Return the group of an age in years, of a range such as 30-39, or the one that is named."""
+    age = facts["age"]
+    if age in AGE_GROUPS:
+        return AGE_GROUPS.index(age)
+    youngest, _, oldest = age.partition("-")
+    groups = {age_group(int(years), edges) for years in (youngest, oldest or youngest)}
+    if len(groups) > 1:
+        raise ValueError(f"age {age} is not within one group; groups begin at {edges[0]} and {edges[1]}")
+    return groups.pop()
 
 
 def _age_years(facts: Facts) -> float:
@@ -66,7 +85,7 @@ TASKS: tuple[Task, ...] = (
     Task("gender", ("male", "female"), _gender_label, in_combined_class=True),
     Task(
         "age",
-        ("young", "middle", "old"),
+        AGE_GROUPS,
         _age_label,
         in_combined_class=True,
         value=Value("years", _age_years, age_group, low=0, high=100),
@@ -81,6 +100,23 @@ def task_names() -> tuple[str, ...]:
 def task_named(name: str) -> Task:
     """Return the task of that name; UserError lists the names there are."""
     return row_named(TASKS, name, what="task")
+
+
+def known_labels(facts: Facts, edges: AgeEdges) -> dict[str, int]:
+    """Return the labels that the facts of a photo tell, by task. ValueError for a fact that cannot be read."""
+    labels = {task.name: task.label(facts, edges) for task in TASKS}
+    return {name: label for name, label in labels.items() if label != UNKNOWN}
+
+
+def known_values(task: Task, facts: Sequence[Facts]) -> dict[int, float]:
+    """Return the task's value by row, where the facts have it."""
+    column = {}
+    for row, known in enumerate(facts):
+        try:
+            column[row] = task.value.read(known)
+        except (KeyError, ValueError):
+            continue
+    return column
 
 
 def combined_tasks() -> tuple[Task, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from core.cli import UserError, row_named
 from core.tasks import combined_class_count, combined_tasks
 from evaluation.calibration import Mix, estimate_mix, fit_temperature, knows_mix, negative_log_likelihood
-from evaluation.combined_class import combine_labels, combined_log_probs, has_combined_tasks, split_labels
+from evaluation.combined_class import combine_labels, combined_log_probs, split_labels
 from evaluation.logits import log_softmax
 from evaluation.metrics import Estimate, format_difference, format_estimate, paired_difference, scores
 
@@ -31,12 +31,16 @@ Logits = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Training photos to fit rules on: logits (N, C) and labels (N,) of each task, persons (N,) and folds (N,)."""
+    """Training photos to fit rules on: logits (N, C) and labels (N,) of each task, persons (N,) and folds (N,).
+
+    `image_ids` name them; a set that was drawn from them has none.
+    """
 
     logits: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray]
     persons: np.ndarray
     folds: np.ndarray
+    image_ids: tuple[str, ...] = ()
 
     def take(self, rows: np.ndarray) -> "OutOfFold":
         """The photos that a mask (N,) or indices choose."""
@@ -46,10 +50,6 @@ class OutOfFold:
             self.persons[rows],
             self.folds[rows],
         )
-
-    @property
-    def has_combined_class(self) -> bool:
-        return has_combined_tasks(self.logits)
 
     @cached_property
     def combined_labels(self) -> np.ndarray:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from core.tasks import Task, combined_tasks
+from core.tasks import UNKNOWN, Task, combined_tasks
 from evaluation.combined_class import combine_labels, combined_log_probs, combined_task, has_combined_tasks
 from evaluation.metrics import predictions_table
 
@@ -17,7 +17,8 @@ class TaskPredictions:
     """Predictions of one task for N photos.
 
     `log_probs` (N, C) float64, `predicted` (N,) int64, `value_off` (N,) float64 absolute error of the expected value,
-    NaN where it is not predicted or not known. `truth` (N,) int64 holds the labels, None where they are not known.
+    NaN where it is not predicted or not known. `truth` (N,) int64 holds the labels, UNKNOWN where a photo has none; it
+    is None where no photo has one.
     """
 
     task: Task
@@ -36,6 +37,12 @@ class TaskPredictions:
     @cached_property
     def row_of(self) -> dict[str, int]:
         return {image_id: row for row, image_id in enumerate(self.image_ids)}
+
+    @cached_property
+    def labelled(self) -> "TaskPredictions":
+        """The photos whose labels are known; none where `truth` is None."""
+        known = [] if self.truth is None else np.flatnonzero(self.truth != UNKNOWN)
+        return self if len(known) == len(self.image_ids) else self.take([self.image_ids[row] for row in known])
 
     def take(self, image_ids: Sequence[str]) -> "TaskPredictions":
         """These photos in this order."""
@@ -57,10 +64,10 @@ def shared_photos(predictions: Collection[TaskPredictions]) -> list[str]:
 
 
 def combine_predictions(predictions: Mapping[str, TaskPredictions]) -> TaskPredictions | None:
-    """The combined class of the photos that all of its tasks have; None without one of the tasks, or such a photo."""
+    """The combined class of the photos that all of its tasks have with a label; None without a task or photo."""
     if not has_combined_tasks(predictions):
         return None
-    parts = [predictions[task.name] for task in combined_tasks()]
+    parts = [predictions[task.name].labelled for task in combined_tasks()]
     image_ids = shared_photos(parts)
     if not image_ids:
         return None
@@ -73,7 +80,7 @@ def combine_predictions(predictions: Mapping[str, TaskPredictions]) -> TaskPredi
 
 
 def worst_mistakes(predictions: TaskPredictions, count: int) -> list[int]:
-    """Rows of the wrong predictions with the highest confidence, one a person, the worst first."""
+    """Rows of the wrong predictions of highest confidence, one a person, the worst first. Labels must be known."""
     rows = np.arange(len(predictions.image_ids))
     certainty = predictions.probs[rows, predictions.predicted] - predictions.probs[rows, predictions.truth]
     wrong = np.flatnonzero(predictions.predicted != predictions.truth)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from core.cli import UserError, name_some
-from core.tasks import TASKS, Facts, Task
+from core.tasks import TASKS, UNKNOWN, Facts, Task, known_values, task_named
 from evaluation.decision_rules import OutOfFold
 from evaluation.logits import (
     DEFAULT_AVERAGE,
@@ -25,7 +25,6 @@ from evaluation.logits import (
     require_same_ids,
 )
 from evaluation.predictions import TaskPredictions
-from evaluation.scores import known_values
 from storage.crops import Crops
 from storage.eval_labels import EvalLabels, find_eval_labels
 from storage.folds import audit_folds, folds_path, read_folds
@@ -138,6 +137,10 @@ class RunResults:
         """Facts of every training photo, in the order of `train`."""
         return self.train.frame.to_dict("records")
 
+    def train_labels(self, task: Task) -> list[int]:
+        """Label of every training photo, in the order of `train`; UNKNOWN where it has none."""
+        return self.train.labels(task, self.run.age_edges)
+
     def facts(self, part: Part) -> Mapping[str, Facts]:
         """Further facts by image id, as far as they are known."""
         if part is OUT_OF_FOLD:
@@ -145,18 +148,19 @@ class RunResults:
         return self.eval_labels.facts if self.eval_labels else {}
 
     def labels(self, part: Part, task: Task) -> dict[str, int] | None:
-        """Labels of a task by image id; None where they are not known."""
+        """Labels of a task by image id, UNKNOWN where a photo has none; None where no photo has one."""
         if part is OUT_OF_FOLD:
-            return dict(zip(self.train.image_ids, self.train.labels(task, self.run.age_edges), strict=True))
+            return dict(zip(self.train.image_ids, self.train_labels(task), strict=True))
         known = self.eval_labels.labels if self.eval_labels else {}
-        return {image_id: labels[task.name] for image_id, labels in known.items() if task.name in labels} or None
+        found = {image_id: labels.get(task.name, UNKNOWN) for image_id, labels in known.items()}
+        return found if set(found.values()) - {UNKNOWN} else None
 
     def predictions(
         self, part: Part, task: Task, tables: TaskTables, image_ids: Sequence[str] | None = None
     ) -> TaskPredictions:
         """Predictions of these photos, by default of all in the tables, joined with labels and persons.
 
-        Each eval photo counts as a person of its own. UserError for a photo whose label or person is not known.
+        Each eval photo counts as a person of its own. UserError for a photo without labels or person.
         """
         image_ids = tuple(tables.logits.image_ids if image_ids is None else image_ids)
         labels = self.labels(part, task)
@@ -191,20 +195,42 @@ class RunResults:
         audit_folds(path, fold_of, set(self.train.frame["person"]), self.run.folds)
         return np.array([fold_of[person] for person in self.train.frame["person"]])
 
-    def out_of_fold(self) -> OutOfFold | None:
-        """Averaged out-of-fold logits of every task that has them, in the order of `train`; None where none has.
+    @cached_property
+    def out_of_fold_logits(self) -> dict[str, LogitTable]:
+        """Averaged out-of-fold logits by task: of all photos with a label in the folds that are there.
 
         UserError for a table or a split that is not of these photos.
         """
-        logits = {}
+        found = {}
         for task in TASKS:
             tables = read_averaged(self.run_dir, task, OUT_OF_FOLD)
             if tables:
-                require_same_ids(tables.path, tables.logits, set(self.train.image_ids), "the training part")
-                logits[task.name] = tables.logits.of(self.train.image_ids)
-        if not logits:
-            return None
-        labels = {
-            task.name: np.array(self.train.labels(task, self.run.age_edges)) for task in TASKS if task.name in logits
+                self._require_labelled(task, tables)
+                found[task.name] = tables.logits
+        return found
+
+    def _require_labelled(self, task: Task, tables: TaskTables) -> None:
+        """UserError unless the table has all photos with a label of the folds that it has, and no others."""
+        found, rows = set(tables.logits.image_ids), zip(self.train.image_ids, self.train_labels(task), strict=True)
+        fold_of = {
+            image_id: fold for (image_id, label), fold in zip(rows, self.folds(), strict=True) if label != UNKNOWN
         }
-        return OutOfFold(logits, labels, np.array(self.train.frame["person"], dtype=str), self.folds())
+        folds = {fold_of.get(image_id) for image_id in found}
+        expected = {image_id for image_id, fold in fold_of.items() if fold in folds}
+        require_same_ids(tables.path, tables.logits, expected, "the training part")
+
+    def out_of_fold(self, tasks: Collection[str]) -> OutOfFold | None:
+        """Averaged out-of-fold logits of these tasks, of the photos that all of them have, in the order of `train`.
+
+        None where a task has none, or where they share no photo.
+        """
+        if not tasks or not set(tasks) <= self.out_of_fold_logits.keys():
+            return None
+        logits = {task.name: self.out_of_fold_logits[task.name] for task in TASKS if task.name in tasks}
+        shared = set.intersection(*(set(table.image_ids) for table in logits.values()))
+        rows = [row for row, image_id in enumerate(self.train.image_ids) if image_id in shared]
+        image_ids = [self.train.image_ids[row] for row in rows]
+        labels = {name: np.array(self.train_labels(task_named(name)))[rows] for name in logits}
+        persons = np.array(self.train.frame["person"], dtype=str)[rows]
+        of_photos = {name: table.of(image_ids) for name, table in logits.items()}
+        return OutOfFold(of_photos, labels, persons, self.folds()[rows], tuple(image_ids)) if rows else None

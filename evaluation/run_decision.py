@@ -62,10 +62,11 @@ def read_predictions(results: RunResults, part: Part, decision: Decision) -> dic
     if decision.rule == RAW:
         return predictions
     if part is OUT_OF_FOLD:
-        oof = results.out_of_fold() if decision.rule not in RETIRED_RULES else None
-        if not oof or not oof.has_combined_class:
+        names = [task.name for task in combined_tasks()]
+        oof = results.out_of_fold(names) if decision.rule not in RETIRED_RULES else None
+        if not oof or len(set(oof.folds.tolist())) < 2:
             return predictions
-        return _relabelled(predictions, results.train.image_ids, predict_nested(rule_named(decision.rule), oof).labels)
+        return _relabelled(predictions, oof.image_ids, predict_nested(rule_named(decision.rule), oof).labels)
     return _decide_eval(predictions, {task.name: found for task, found in there.items()}, decision)
 
 

@@ -9,36 +9,78 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.tasks import Facts, Task, combined_class_count, combined_class_name, task_named
+from core.tasks import (
+    UNKNOWN,
+    Facts,
+    combined_class_count,
+    combined_class_name,
+    combined_tasks,
+    known_values,
+    task_named,
+)
 from evaluation.combined_class import COMBINED, combine_labels, has_combined_tasks
 from evaluation.logits import LogitTable
 from evaluation.metrics import Estimate, confusion_matrix, f1_per_class, format_estimate, mean_over_photos, scores
 from storage.folds import STRATA_TASKS
 
 Labels = Mapping[str, Sequence[int]]
-"""For each task one label a photo, all in the same order of photos."""
+"""For each task one label a photo, all in the same order of photos. Photos whose true label is UNKNOWN do not count."""
 FEWEST_PEOPLE = 10
 """A group of fewer people is listed, but never named the weakest: its score is mostly chance."""
 
 
 def score(truth: Labels, predicted: Labels, persons: Sequence[str]) -> dict:
-    """Scores with 95% intervals of every task that has predictions, and of the combined class with its classes."""
-    estimates = _estimates(truth, predicted, persons)
+    """Scores with 95% intervals of every task that has predictions, and of the combined class with its classes.
+
+    "counts" has the photos and people that each rests on.
+    """
+    scored = _scored(truth, predicted, persons)
+    estimates = _estimates(scored)
     combined = estimates.pop(COMBINED, None)
     record = {"photos": len(persons), "people": len(set(persons)), "tasks": estimates}
+    record["counts"] = {
+        name: {"photos": len(one.persons), "people": len(set(one.persons))} for name, one in scored.items()
+    }
     if combined:
         record[COMBINED] = combined
-        counts = confusion_matrix(combine_labels(truth), combine_labels(predicted), combined_class_count())
-        record["classes"] = _class_rows(counts)
+        one = scored[COMBINED]
+        record["classes"] = _class_rows(confusion_matrix(one.truth, one.predicted, one.classes))
     return record
 
 
-def _estimates(truth: Labels, predicted: Labels, persons: Sequence[str]) -> dict[str, dict[str, Estimate]]:
-    """Estimates of every metric: of the combined class if all of its tasks are predicted, and of each task."""
-    scored = {name: (truth[name], predicted[name], len(task_named(name).classes)) for name in predicted}
+@dataclass(frozen=True)
+class Scored:
+    """Labels and predictions (N,) of one task or of the combined class, of N photos whose label is known."""
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    persons: Sequence[str]
+    classes: int
+
+
+def _scored(truth: Labels, predicted: Labels, persons: Sequence[str]) -> dict[str, Scored]:
+    """The combined class if all of its tasks are predicted, and each task; those without a known label are left out."""
+    true, labels = ({name: np.asarray(of_all[name]) for name in predicted} for of_all in (truth, predicted))
+    known = {name: of_task != UNKNOWN for name, of_task in true.items()}
+    scored = {}
     if has_combined_tasks(predicted):
-        scored = {COMBINED: (combine_labels(truth), combine_labels(predicted), combined_class_count()), **scored}
-    return {name: scores(true, labels, persons, num_classes=n) for name, (true, labels, n) in scored.items()}
+        rows = np.logical_and.reduce([known[task.name] for task in combined_tasks()])
+        both = (combine_labels({name: of_task[rows] for name, of_task in of_all.items()}) for of_all in (true, labels))
+        scored[COMBINED] = Scored(*both, _at(persons, rows), combined_class_count())
+    for name, rows in known.items():
+        scored[name] = Scored(true[name][rows], labels[name][rows], _at(persons, rows), len(task_named(name).classes))
+    return {name: one for name, one in scored.items() if one.persons}
+
+
+def _at(persons: Sequence[str], rows: np.ndarray) -> list[str]:
+    return [persons[row] for row in np.flatnonzero(rows)]
+
+
+def _estimates(scored: Mapping[str, Scored]) -> dict[str, dict[str, Estimate]]:
+    """Estimates of every metric."""
+    return {
+        name: scores(one.truth, one.predicted, one.persons, num_classes=one.classes) for name, one in scored.items()
+    }
 
 
 def score_beside_majority(
@@ -48,7 +90,7 @@ def score_beside_majority(
     groups = score_groups(truth, predicted, persons, facts)
     return {
         "model": score(truth, predicted, persons),
-        "majority": score(truth, majority(learned_from, len(persons)), persons),
+        "majority": score(truth, majority({name: learned_from[name] for name in truth}, len(persons)), persons),
         "groups": groups,
         "weakest": weakest(groups),
     }
@@ -60,8 +102,9 @@ def majority(train_labels: Labels, photos: int) -> dict[str, list[int]]:
 
 
 def most_frequent(labels: Sequence[int]) -> int:
-    """The commonest label; of equally common ones the lowest."""
-    return min(Counter(labels).items(), key=lambda item: (-item[1], item[0]))[0]
+    """The commonest known label; of equally common ones the lowest."""
+    known = Counter(label for label in labels if label != UNKNOWN)
+    return min(known.items(), key=lambda item: (-item[1], item[0]))[0]
 
 
 def _class_rows(confusion: np.ndarray) -> list[dict]:
@@ -80,14 +123,21 @@ def _class_rows(confusion: np.ndarray) -> list[dict]:
 
 def format_scores(title: str, record: dict, baseline: dict) -> str:
     """Lines of one split: the combined class, each task, and the scores of always predicting the commonest class."""
-    rows = [(f"{combined_class_count()} classes", record[COMBINED], baseline[COMBINED])] if COMBINED in record else []
-    rows += [(name, record["tasks"][name], baseline["tasks"][name]) for name in record["tasks"]]
+    found_of, naive_of = ({COMBINED: of_all.get(COMBINED)} | of_all["tasks"] for of_all in (record, baseline))
+    rows = [(_row_title(name, record), found, naive_of[name]) for name, found in found_of.items() if found]
     head = f"{title}: {record['photos']} photos of {record['people']} people"
     lines = [f"{head:<44}{'macro-F1':<24}{'accuracy':<24}{'majority class: F1 / accuracy'}"]
     for name, found, naive in rows:
         cells = "".join(f"{format_estimate(found[metric]):<24}" for metric in ("macro_f1", "accuracy"))
         lines.append(f"  {name:<42}{cells}{naive['macro_f1']['value']:.4f} / {naive['accuracy']['value']:.4f}")
     return "\n".join(lines)
+
+
+def _row_title(name: str, record: dict) -> str:
+    """'mask', or 'mask (120 photos of 40 people)' where it rests on fewer than the whole record."""
+    title, counts = f"{combined_class_count()} classes" if name == COMBINED else name, record["counts"][name]
+    is_whole = counts["photos"] == record["photos"]
+    return title if is_whole else f"{title} ({counts['photos']} photos of {counts['people']} people)"
 
 
 def format_classes(record: dict) -> str:
@@ -116,7 +166,7 @@ def _race(facts: Facts, _: Mapping[str, int]) -> str | None:
 
 
 def _stratum(_: Facts, labels: Mapping[str, int]) -> str | None:
-    if not set(STRATA_TASKS) <= labels.keys():
+    if any(labels.get(name, UNKNOWN) == UNKNOWN for name in STRATA_TASKS):
         return None
     return " ".join(task_named(name).classes[labels[name]] for name in STRATA_TASKS)
 
@@ -142,7 +192,7 @@ def score_groups(truth: Labels, predicted: Labels, persons: Sequence[str], facts
         for group in sorted(rows_of.keys() - {""}):
             rows = rows_of[group]
             people = [persons[row] for row in rows]
-            found = _estimates(_of_rows(truth, rows), _of_rows(predicted, rows), people)
+            found = _estimates(_scored(_of_rows(truth, rows), _of_rows(predicted, rows), people))
             if grouping.from_labels:
                 found = {name: {"accuracy": estimate["accuracy"]} for name, estimate in found.items()}
             counts = {"photos": len(rows), "people": len(set(people))}
@@ -159,7 +209,8 @@ def weakest(records: Sequence[dict]) -> list[dict]:
     for by in dict.fromkeys(record["by"] for record in records):
         large = [record for record in records if record["by"] == by and record["people"] >= FEWEST_PEOPLE]
         for scored in _scored_names(large):
-            lowest = min(large, key=lambda record: record["scores"][scored]["accuracy"]["value"])
+            of_scored = [record for record in large if scored in record["scores"]]
+            lowest = min(of_scored, key=lambda record: record["scores"][scored]["accuracy"]["value"])
             found.append({"by": by, "scored": scored, "group": lowest["group"], "people": lowest["people"],
                           "accuracy": lowest["scores"][scored]["accuracy"]})  # fmt: skip
     return found
@@ -191,9 +242,7 @@ def _of_rows(labels: Labels, rows: Sequence[int]) -> Labels:
 
 def _scored_names(records: Sequence[dict]) -> list[str]:
     """The combined class where it is scored, else the tasks."""
-    if not records:
-        return []
-    names = list(records[0]["scores"])
+    names = list(dict.fromkeys(name for record in records for name in record["scores"]))
     return [COMBINED] if COMBINED in names else names
 
 
@@ -232,17 +281,6 @@ def value_errors(
             "always_median": mean_over_photos(np.abs(np.median(learned or truth) - truth), of_photos),
         }
     return found
-
-
-def known_values(task: Task, facts: Sequence[Facts]) -> dict[int, float]:
-    """The true value by row, where the facts have it."""
-    column = {}
-    for row, known in enumerate(facts):
-        try:
-            column[row] = task.value.read(known)
-        except (KeyError, ValueError):
-            continue
-    return column
 
 
 def format_values(values: Mapping[str, Mapping]) -> str:

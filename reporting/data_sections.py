@@ -10,8 +10,8 @@ import pandas as pd
 
 from core.cli import UserError
 from core.files import text_hash
-from core.tasks import combined_class_count, combined_tasks, decode, task_named
-from evaluation.combined_class import combine_labels
+from core.tasks import UNKNOWN, combined_class_count, combined_tasks, decode, task_named
+from evaluation.combined_class import combine_labels, has_combined_tasks
 from reporting.figures import column_chart, line_chart, round_range, thumbnail
 from reporting.load import RunData, TrainedFold
 from storage.crops import STATUSES, read_source
@@ -51,8 +51,8 @@ def _class_rows(data: RunData) -> list[Context]:
     rows = []
     for name, labels in data.train_labels.items():
         people = {pair for pair in zip(data.oof.crops.frame["person"], labels, strict=True)}
-        predictions = data.eval.answers.get(name)
-        truth = None if predictions is None or predictions.truth is None else predictions.truth.tolist()
+        predictions = data.eval.scored.get(name)
+        truth = None if predictions is None else predictions.truth.tolist()
         rows.append({"task": name, "classes": [
             {
                 "name": class_name,
@@ -67,13 +67,14 @@ def _class_rows(data: RunData) -> list[Context]:
 
 def _examples_of_classes(data: RunData) -> list[Context]:
     """Return every combined class with its number of training photos and some of them; empty without any."""
-    crops = data.oof.crops
-    if not crops.image_ids:
+    if not has_combined_tasks(data.train_labels):
         return []
-    labels = combine_labels(data.train_labels)
+    labels = {name: np.array(of_task) for name, of_task in data.train_labels.items()}
+    rows = np.flatnonzero(np.logical_and.reduce([labels[task.name] != UNKNOWN for task in combined_tasks()]))
+    numbers = combine_labels({name: of_task[rows] for name, of_task in labels.items()})
     members: dict[int, list[tuple[str, Path]]] = {number: [] for number in range(combined_class_count())}
-    for number, image_id, path in zip(labels, crops.image_ids, crops.paths, strict=True):
-        members[number].append((image_id, path))
+    for number, row in zip(numbers, rows, strict=True):
+        members[number].append((data.oof.crops.image_ids[row], data.oof.crops.paths[row]))
     return [{"number": number, "names": _names_of(number), "photos": len(of_class),
              "pictures": _evenly(of_class, EXAMPLES_PER_CLASS)} for number, of_class in members.items()]  # fmt: skip
 
@@ -91,7 +92,7 @@ def _evenly(photos: Sequence[tuple[str, Path]], count: int) -> list[Context]:
 
 
 def _counts(values: pd.Series) -> list[Context]:
-    counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    counted = sorted(Counter(filter(None, values)).items(), key=lambda item: (-item[1], item[0]))
     return [{"name": name, "count": count, "fraction": count / len(values)} for name, count in counted]
 
 
@@ -136,8 +137,12 @@ def folds_section(data: RunData) -> Context:
         return {"rows": [], "checks": []}
     frame = data.oof.crops.frame
     people = frame.drop_duplicates("person").assign(fold=lambda rows: rows["person"].map(data.fold_of))
-    labels = {name: dict(zip(frame["person"], data.train_labels[name], strict=True)) for name in STRATA_TASKS}
-    classes = [(name, label) for name in STRATA_TASKS for label in range(len(task_named(name).classes))]
+    labels = {
+        name: {person: label for person, label in zip(frame["person"], of_task, strict=True) if label != UNKNOWN}
+        for name, of_task in data.train_labels.items()
+        if name in STRATA_TASKS
+    }
+    classes = [(name, label) for name in labels for label in range(len(task_named(name).classes))]
     return {
         "columns": [task_named(name).classes[label] for name, label in classes],
         "rows": [_fold_row(people["person"][people["fold"] == fold], frame, labels, classes, fold)
@@ -153,7 +158,7 @@ def _fold_row(
     classes: Sequence[tuple[str, int]],
     fold: int,
 ) -> Context:
-    counts = [sum(labels[name][person] == label for person in persons) for name, label in classes]
+    counts = [sum(labels[name].get(person) == label for person in persons) for name, label in classes]
     return {"fold": fold, "people": len(persons), "photos": int(frame["person"].isin(persons).sum()), "counts": counts}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, name_some
-from core.tasks import TASKS, Facts, task_names
+from core.tasks import TASKS, UNKNOWN, Facts, task_names
 from evaluation.combined_class import has_combined_tasks
 from evaluation.decision_rules import Decision
 from evaluation.logits import LogitTable, read_table
@@ -39,7 +39,8 @@ class Split:
     @cached_property
     def scored(self) -> dict[str, TaskPredictions]:
         """The predictions whose labels are known."""
-        return {name: of_task for name, of_task in self.answers.items() if of_task.truth is not None}
+        labelled = {name: of_task.labelled for name, of_task in self.answers.items()}
+        return {name: of_task for name, of_task in labelled.items() if of_task.image_ids}
 
     @cached_property
     def shared(self) -> dict[str, TaskPredictions]:
@@ -90,9 +91,9 @@ class RunData:
 
     @cached_property
     def train_labels(self) -> dict[str, list[int]]:
-        """The label of every training photo, for the combined tasks and those that were trained."""
-        tasks = [task for task in TASKS if task.in_combined_class or task.name in self.oof.answers]
-        return {task.name: self.oof.crops.labels(task, self.run.age_edges) for task in tasks}
+        """The label of every training photo, UNKNOWN where it has none, for the tasks that have any."""
+        labels = {task.name: self.oof.crops.labels(task, self.run.age_edges) for task in TASKS}
+        return {name: of_task for name, of_task in labels.items() if set(of_task) - {UNKNOWN}}
 
     @property
     def scored_splits(self) -> list[Split]:

@@ -55,7 +55,7 @@ def _score_rows(data: RunData, split: Split) -> list[Context]:
 def _score_row(data: RunData, predictions: Mapping[str, TaskPredictions], name: str) -> Context:
     """Return the scores of one task or of the combined class, and those of always giving the commonest class."""
     found, naive = _record(predictions, _predicted(predictions)), None
-    if data.oof.crops.image_ids:
+    if predictions.keys() <= data.train_labels.keys():
         learned = {task: data.train_labels[task] for task in predictions}
         naive = _record(predictions, majority(learned, len(next(iter(predictions.values())).persons)))
     of_name = [record and (record[name] if name == COMBINED else record["tasks"][name]) for record in (found, naive)]

@@ -17,7 +17,7 @@ OUTPUTS = Path("outputs")
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """A trained run, the last one by default, or an exported model. No folds: all of them."""
+    """A trained run, `default_run` by default, or an exported model. No folds: all of them."""
 
     run_dir: Path | None = None
     folds: Sequence[int] = ()
@@ -36,8 +36,8 @@ class FaceOptions:
 
 
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
-    last = f"folder of a trained run (default: the one in {OUTPUTS}/ that was trained last)"
-    parser.add_argument("--run-dir", type=Path, help=last)
+    default = f"folder of a trained run (default: {OUTPUTS}/default, else the one trained last)"
+    parser.add_argument("--run-dir", type=Path, help=default)
     parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
     parser.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them, to use")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
@@ -85,14 +85,15 @@ def open_pipeline(
 def open_classifier(models: ModelOptions) -> Classifier:
     if models.onnx is None:
         # An exported model runs where torch is not installed, so torch is imported only here.
-        from serving.torch_model import load_run
-        from storage.run_dir import last_run
+        from serving.torch_model import describe_run, load_run
+        from storage.run_dir import default_run
         from training.device import prepare_process
 
-        run_dir = models.run_dir or last_run(OUTPUTS)
-        print(f"models of {run_dir}", file=sys.stderr)
+        run_dir = models.run_dir or default_run(OUTPUTS)
         prepare_process(cpu_count())
-        return load_run(run_dir, folds=models.folds, device=models.device)
+        classifier = load_run(run_dir, folds=models.folds, device=models.device)
+        print(describe_run(run_dir, classifier), file=sys.stderr)
+        return classifier
     if models.folds:
         raise UserError(f"--folds {','.join(map(str, models.folds))}: an exported model has all its folds in it")
     from serving.onnx_model import load_exported

@@ -11,7 +11,8 @@ from core.cli import UserError
 from core.cropping import CropSettings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
 from serving.types import BatchPrediction
-from storage.run_dir import CONFIG, finished_folds, read_run, trained_tasks
+from storage.folds import folds_path, read_folds
+from storage.run_dir import CONFIG, finished_folds, is_of_drawn_people, read_run, trained_tasks
 from training.inputs import PredictOptions
 from training.predictor import BackboneTensors, Predictor, load_predictor, predict_images
 
@@ -71,6 +72,22 @@ def load_run(
     predictors = {task: _load_folds(run_dir / task, folds, backbones) for task in chosen}
     averaging = {task: _averaging_of(run_dir, task) for task in chosen}
     return RunClassifier(predictors, averaging, _common_crop(predictors), device)
+
+
+def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
+    """Return lines that name the models and their folds, what they were trained on, and how good they are."""
+    run, scores_path, folds = read_run(run_dir), run_dir / "scores.json", folds_path(run_dir)
+    models = [f"{task} ({len(predictors)} of {run.folds} folds)" for task, predictors in classifier.folds.items()]
+    people = f", {len(read_folds(folds))} people" if folds.exists() else ""
+    drawn = ": drawn people, predictions mean nothing" if is_of_drawn_people(run_dir) else ""
+    oof = (files.read_json(scores_path).get("oof") or {}) if scores_path.exists() else {}
+    tasks = oof.get("model", {}).get("tasks", {})
+    right = [f"{task} {tasks[task]['accuracy']['value']:.1%}" for task in classifier.folds if task in tasks]
+    return "\n".join([
+        f"models of {run_dir}: {', '.join(models)}",
+        f"  trained on {Path(run.data_root).name}{people}{drawn}",
+        f"  right out of fold: {', '.join(right) or 'not scored yet; submission.py does'}",
+    ])  # fmt: skip
 
 
 def _averaging_of(run_dir: Path, task: str) -> Averaging:

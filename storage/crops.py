@@ -111,12 +111,12 @@ class Crops:
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
     def labels(self, task: Task, edges: AgeEdges) -> list[int]:
-        """Return one label per row; UserError naming the photo whose facts the task cannot read."""
+        """Return one label per row, UNKNOWN where it is not known; UserError naming a photo with unreadable facts."""
         return [self._label(row, task, edges) for row in self.frame.to_dict("records")]
 
     def _label(self, row: dict[str, str], task: Task, edges: AgeEdges) -> int:
         try:
-            return task.read_label(row, edges)
+            return task.label(row, edges)
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"photo {row['image_id']}: no {task.name} label can be read from its facts ({error})"

@@ -1,7 +1,10 @@
-"""Folds: whole persons, stratified over gender x age group, written once and checked at every use."""
+"""Folds: whole persons, stratified over gender x age group, written once and checked at every use.
+
+People whose gender or age is not known are stratified by what is: that of the two, and the labels of the other tasks.
+"""
 
 from collections.abc import Mapping, Sequence
-from itertools import permutations
+from itertools import islice, permutations
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,12 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, name_some
-from core.tasks import AgeEdges, task_named
+from core.tasks import TASKS, UNKNOWN, AgeEdges
 from storage.crops import Crops
 
 STRATA_TASKS = ("gender", "age")
+MOST_ORDERS = 720
+"""Orders of the strata that are tried: all of the six of gender x age group."""
 
 
 def folds_path(run_dir: Path) -> Path:
@@ -73,13 +78,25 @@ def audit_folds(path: Path, assignment: Mapping[str, int], persons: set[str], fo
 
 
 def person_strata(crops: Crops, age_edges: AgeEdges) -> dict[str, tuple[int, ...]]:
-    """Return gender and age group of every person; UserError for a person whose photos disagree."""
-    labels = [crops.labels(task_named(name), age_edges) for name in STRATA_TASKS]
-    strata: dict[str, tuple[int, ...]] = {}
-    for person, *stratum in zip(crops.frame["person"], *labels, strict=True):
-        if strata.setdefault(person, tuple(stratum)) != tuple(stratum):
-            raise UserError(f"person {person}: photos with different {' or '.join(STRATA_TASKS)}; one person has one")
-    return strata
+    """Return gender and age group of every person; UserError for a person whose photos disagree.
+
+    Where one is UNKNOWN, numbers that stand for the person's labels of the other tasks follow.
+    """
+    labels = {task.name: crops.labels(task, age_edges) for task in TASKS}
+    found: dict[str, dict[str, set[int]]] = {}
+    for person, *of_photo in zip(crops.frame["person"], *labels.values(), strict=True):
+        of_person = found.setdefault(person, {name: set() for name in labels})
+        for name, label in zip(labels, of_photo, strict=True):
+            of_person[name] |= {label} - {UNKNOWN}
+    return {person: _stratum(person, of_person) for person, of_person in found.items()}
+
+
+def _stratum(person: str, labels: Mapping[str, set[int]]) -> tuple[int, ...]:
+    if any(len(labels[name]) > 1 for name in STRATA_TASKS):
+        raise UserError(f"person {person}: photos with different {' or '.join(STRATA_TASKS)}; one person has one")
+    main = tuple(next(iter(labels[name]), UNKNOWN) for name in STRATA_TASKS)
+    others = tuple(sum(2**label for label in labels[name]) for name in labels if name not in STRATA_TASKS)
+    return main + others if UNKNOWN in main else main
 
 
 def make_folds(strata: Mapping[str, tuple[int, ...]], *, folds: int, seed: int) -> dict[str, int]:
@@ -91,7 +108,7 @@ def make_folds(strata: Mapping[str, tuple[int, ...]], *, folds: int, seed: int) 
     if len(strata) < folds:
         raise UserError(f"{len(strata)} persons are too few for --folds {folds}; give --folds {len(strata)} or less")
     shuffled = np.random.default_rng(seed).permutation(sorted(strata)).tolist()
-    orders = permutations(sorted(set(strata.values())))
+    orders = islice(permutations(sorted(set(strata.values()))), MOST_ORDERS)
     deals = (_deal(shuffled, strata, order, folds) for order in orders)
     first = next(deals)
     if covers(strata, first, folds):
@@ -112,6 +129,7 @@ def covers(strata: Mapping[str, tuple[int, ...]], assignment: Mapping[str, int],
         persons_of: dict[int, list[str]] = {}
         for person, stratum in strata.items():
             persons_of.setdefault(stratum[position], []).append(person)
+        persons_of.pop(UNKNOWN, None)
         enough = (persons for persons in persons_of.values() if len(persons) >= folds)
         if any(len({assignment[person] for person in persons}) < folds for persons in enough):
             return False

@@ -17,6 +17,7 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, name_some
+from core.tasks import TASKS
 from storage.crops import CROP_COLUMNS, FACE_COLUMNS, LABEL_COLUMNS, LANDMARKS, Crops, load_crops
 from storage.run_dir import run_path
 
@@ -129,11 +130,13 @@ def _changes_of(where: str, row: Mapping[str, str], frame: pd.DataFrame) -> dict
 
 
 def _refuse_foreign_value(where: str, column: str, value: str, frame: pd.DataFrame) -> None:
-    """UserError for text in a column of numbers, or a name that the training part does not have."""
-    known = sorted(set(frame[column]))
-    numeric = all(name.isdecimal() for name in known)
-    if not (value.isdecimal() if numeric else value in known):
-        raise UserError(f"{where}: {column} {value!r}; allowed are {'whole numbers' if numeric else name_some(known)}")
+    """UserError for text in a column of numbers, or for a name that is neither in the training part nor a class."""
+    classes = {name for task in TASKS if (task.fact or task.name) == column for name in task.classes}
+    known, numbers = set(frame[column]) - {""}, any(name.isdecimal() for name in frame[column])
+    allowed = sorted(known if numbers else known | classes)
+    if not (value in allowed or (numbers and value.isdecimal())):
+        names = [name for name in allowed if not name.isdecimal()]
+        raise UserError(f"{where}: {column} {value!r}; allowed are {name_some(['whole numbers'] * numbers + names)}")
 
 
 def _same(kept: Path, given: Path) -> bool:

@@ -27,6 +27,8 @@ FORMAT = 1
 CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, DONE = (
     *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv", "DONE"),
 )
+SAMPLE_RECORD = "sample.json"
+"""File in a data root of drawn people."""
 BACKBONES = "backbones"
 """Folder in a run folder for weights that folds share and none changes."""
 BACKBONE_FILE = "backbone_file"
@@ -108,12 +110,24 @@ def trained_tasks(run_dir: Path) -> list[str]:
     return [name for name in task_names() if finished_folds(run_dir / name)]
 
 
-def last_run(outputs: Path) -> Path:
-    """Return the run folder in `outputs` that finished a fold last; UserError if none has."""
-    markers = list(outputs.glob(f"*/*/fold*/{DONE}"))
-    if not markers:
-        raise UserError(f"{outputs}: no trained run in it yet; run train.py first, or give --run-dir")
-    return max(markers, key=lambda marker: marker.stat().st_mtime).parents[2]
+def default_run(outputs: Path) -> Path:
+    """Return the run `default` in `outputs` if it has a finished fold, else the run that finished one last.
+
+    Runs of drawn people are left out. UserError if there is no other.
+    """
+    markers = sorted(outputs.glob(f"*/*/fold*/{DONE}"), key=lambda marker: marker.stat().st_mtime)
+    trained = [marker.parents[2] for marker in markers]
+    usable = [run_dir for run_dir in trained if not is_of_drawn_people(run_dir)]
+    if not usable:
+        drawn = f" but {trained[-1]}, which learned from drawn people" if trained else ""
+        again = f"--run-dir {trained[-1]} to use it all the same" if trained else "--run-dir"
+        raise UserError(f"{outputs}: no trained run in it{drawn}; run train.py first, or give {again}")
+    return outputs / "default" if outputs / "default" in usable else usable[-1]
+
+
+def is_of_drawn_people(run_dir: Path) -> bool:
+    """Return whether a run learned from the sample that synthesis.drawn.sample draws."""
+    return run_path(run_dir).exists() and (Path(read_run(run_dir).data_root) / SAMPLE_RECORD).exists()
 
 
 def finished_folds(task_dir: Path) -> list[Path]:

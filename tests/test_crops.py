@@ -8,7 +8,7 @@ import pytest
 
 from core.cli import UserError
 from core.files import write_csv, write_json
-from core.tasks import task_named
+from core.tasks import UNKNOWN, task_named
 from storage.crops import (
     FACE_COLUMNS,
     Crops,
@@ -125,5 +125,7 @@ def test_taking_rows(toy_crops: ToyCrops) -> None:
 def test_labels_and_facts_that_cannot_be_read(toy_crops: ToyCrops) -> None:
     crops = toy_crops([{**row, "age": age} for row, age in zip(rows(), ("24", "25", "40"), strict=True)])
     assert crops.labels(task_named("age"), (25, 40)) == [0, 1, 2]
+    assert crops.labels(task_named("mask"), (25, 40)) == [UNKNOWN] * 3
+    crops.frame.loc[0, "mask"] = "half"
     with pytest.raises(UserError, match=r"photo a\.jpg: no mask label can be read from its facts"):
         crops.labels(task_named("mask"), (25, 40))

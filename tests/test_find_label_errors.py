@@ -18,7 +18,7 @@ pytest_plugins = ("toy_fixtures",)
 PEOPLE, PHOTOS = 120, 3
 
 
-def out_of_fold() -> tuple[OutOfFold, list[str], dict[str, set[str]]]:
+def out_of_fold() -> tuple[OutOfFold, dict[str, set[str]]]:
     """Confident and right models; the labels of 6 people's gender and of 6 photos' mask are wrong."""
     rng = np.random.default_rng(0)
     persons = np.repeat([f"p{number:03}" for number in range(PEOPLE)], PHOTOS)
@@ -34,16 +34,17 @@ def out_of_fold() -> tuple[OutOfFold, list[str], dict[str, set[str]]]:
         "mask": np.where(np.isin(np.arange(len(persons)), wrong_photos), (true["mask"] + 1) % 3, true["mask"]),
     }
     wrong = {"gender": set(wrong_people), "mask": {image_ids[row] for row in wrong_photos}}
-    return OutOfFold(logits, labels, persons, np.repeat(np.arange(PEOPLE) % 4, PHOTOS)), image_ids, wrong
+    folds = np.repeat(np.arange(PEOPLE) % 4, PHOTOS)
+    return OutOfFold(logits, labels, persons, folds, tuple(image_ids)), wrong
 
 
 def test_planted_errors_are_found_person_by_person_and_photo_by_photo() -> None:
     pytest.importorskip("cleanlab")
-    oof, image_ids, wrong = out_of_fold()
-    people = find_label_errors.find_suspects(oof, image_ids, task_named("gender"))
+    oof, wrong = out_of_fold()
+    people = find_label_errors.find_suspects(oof, task_named("gender"))
     assert set(people["person"]) == wrong["gender"]
     assert (people["photos"] == PHOTOS).all()
-    photos = find_label_errors.find_suspects(oof, image_ids, task_named("mask"))
+    photos = find_label_errors.find_suspects(oof, task_named("mask"))
     assert set(photos["image_id"]) == wrong["mask"]
     assert (photos["photos"] == 1).all()
     for found in (people, photos):
@@ -57,14 +58,14 @@ def test_planted_errors_are_found_person_by_person_and_photo_by_photo() -> None:
 
 def test_the_row_of_a_person_is_the_mean_of_the_photos_and_shows_the_clearest() -> None:
     pytest.importorskip("cleanlab")
-    oof, image_ids, _ = out_of_fold()
-    first = find_label_errors.find_suspects(oof, image_ids, task_named("gender")).iloc[0]
+    oof, _ = out_of_fold()
+    first = find_label_errors.find_suspects(oof, task_named("gender")).iloc[0]
     rows = np.flatnonzero(oof.persons == first["person"])
     probs = np.exp(oof.logits["gender"][rows])
     probs /= probs.sum(axis=1, keepdims=True)
     answer = ("male", "female").index(first["predicted"])
     assert first["prob_predicted"] == pytest.approx(probs[:, answer].mean())
-    assert first["image_id"] == image_ids[rows[probs[:, answer].argmax()]]
+    assert first["image_id"] == oof.image_ids[rows[probs[:, answer].argmax()]]
     assert first["score"] == pytest.approx((1 + first["prob_label"] - first["prob_predicted"]) / 2)
 
 

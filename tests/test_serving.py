@@ -24,7 +24,7 @@ from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
 from serving.torch_model import Averaging, load_run
 from serving.types import FacePrediction, TaskPrediction
-from storage.run_dir import last_run
+from storage.run_dir import default_run
 from synthesis.drawn.person import random_person
 from synthesis.drawn.portrait import draw_person
 
@@ -207,9 +207,9 @@ class TestRunClassifier:
         for place, name in enumerate(("b", "c", "a")):
             marker = make_run(tmp_path / name, ("mask",)) / "mask" / "fold1" / "DONE"
             os.utime(marker, (2e9 + place,) * 2)
-        assert last_run(tmp_path) == tmp_path / "a"
-        with pytest.raises(UserError, match=r"none: no trained run in it yet; run train\.py first"):
-            last_run(tmp_path / "none")
+        assert default_run(tmp_path) == tmp_path / "a"
+        with pytest.raises(UserError, match=r"none: no trained run in it; run train\.py first"):
+            default_run(tmp_path / "none")
 
 
 class TestRecords:

@@ -159,9 +159,9 @@ def read_pair(results: RunResults, runs: RunPair, task: Task, part: Part) -> Pai
         _refuse_other_photos(runs, paths[0][fold], paths[1][fold])
     tables = [read_fold_tables(run_dir, task, part, folds) for run_dir in runs]
     image_ids = sorted(set(tables[0].logits.image_ids) & set(tables[1].logits.image_ids))
-    if not image_ids:
-        raise UserError(f"{task.name}: {runs[0]} and {runs[1]} have predicted no photo in common")
-    baseline, run = (results.predictions(part, task, of_run, image_ids) for of_run in tables)
+    baseline, run = (results.predictions(part, task, of_run, image_ids).labelled for of_run in tables)
+    if not baseline.image_ids:
+        raise UserError(f"{task.name}: {runs[0]} and {runs[1]} have predicted no photo with a label in common")
     # Only values that both runs have can be compared.
     lacking = np.isnan(baseline.value_off) | np.isnan(run.value_off)
     sides = (replace(side, value_off=np.where(lacking, np.nan, side.value_off)) for side in (baseline, run))

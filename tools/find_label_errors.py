@@ -37,9 +37,8 @@ COLUMNS = (
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     results = RunResults(args.run_dir)
-    oof = results.out_of_fold()
-    tasks = chosen_tasks(args.task, oof, args.run_dir)
-    suspects = pd.concat([find_suspects(oof, results.train.image_ids, task)[: args.most] for task in tasks])
+    tasks = chosen_tasks(args.task, list(results.out_of_fold_logits), args.run_dir)
+    suspects = pd.concat([find_suspects(results.out_of_fold([task.name]), task)[: args.most] for task in tasks])
     path = args.run_dir / "label_suspects.csv"
     files.write_csv(path, suspects)
     for task in tasks:
@@ -56,9 +55,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def chosen_tasks(names: Sequence[str] | None, oof: OutOfFold | None, run_dir: Path) -> list[Task]:
+def chosen_tasks(names: Sequence[str] | None, there: Sequence[str], run_dir: Path) -> list[Task]:
     """UserError for a task that has no out-of-fold logits."""
-    there = list(oof.logits) if oof else []
     lacking = [name for name in names or there if name not in there]
     if lacking or not there:
         which = f"of {lacking[0]} " if lacking else ""
@@ -66,7 +64,7 @@ def chosen_tasks(names: Sequence[str] | None, oof: OutOfFold | None, run_dir: Pa
     return [task_named(name) for name in names or there]
 
 
-def find_suspects(oof: OutOfFold, image_ids: Sequence[str], task: Task) -> pd.DataFrame:
+def find_suspects(oof: OutOfFold, task: Task) -> pd.DataFrame:
     """Suspected labels of one task as a table of COLUMNS, the likeliest error first."""
     probs, labels = np.exp(log_softmax(oof.logits[task.name])), oof.labels[task.name]
     units = np.unique(oof.persons, return_inverse=True)[1]
@@ -86,7 +84,7 @@ def find_suspects(oof: OutOfFold, image_ids: Sequence[str], task: Task) -> pd.Da
     })  # fmt: skip
     frame["score"] = (1 + frame["prob_label"] - frame["prob_predicted"]) / 2
     clearest = clearest_photos(probs, units, mean.argmax(axis=1))
-    frame["image_id"] = [image_ids[row] for row in clearest]
+    frame["image_id"] = [oof.image_ids[row] for row in clearest]
     frame["person"] = oof.persons[clearest]
     frame["flagged"] = flagged(of_unit, mean).astype(int)
     found = frame[frame["label"] != frame["predicted"]].sort_values(["score", "image_id"])

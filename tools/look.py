@@ -22,7 +22,7 @@ import numpy as np
 from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
 from core.contact_sheet import Cell, add_sheet_flags, contact_sheet
 from core.images import UnreadablePhoto, read_photo, write_photo
-from core.tasks import TASKS, task_named, task_names
+from core.tasks import TASKS, UNKNOWN, task_named, task_names
 from evaluation.predictions import TaskPredictions, worst_mistakes
 from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults
 from evaluation.run_decision import read_decision, read_predictions
@@ -92,7 +92,7 @@ def read_crops(crop_dir: Path | None, split: str) -> KnownCrops:
     crops = load_crops(crop_dir or DEFAULT_CROP_DIR, split)
     labels = {name: [None] * len(crops.image_ids) for name in task_names()}
     if split == "train":
-        labels = {name: crops.labels(task_named(name), Config.age_edges) for name in task_names()}
+        labels = {name: _known(crops.labels(task_named(name), Config.age_edges)) for name in task_names()}
     return KnownCrops(crops, labels, {})
 
 
@@ -101,8 +101,15 @@ def read_run_crops(run_dir: Path, split: str) -> KnownCrops:
     results, part = RunResults(run_dir), SPLITS[split]
     crops = results.train if part is OUT_OF_FOLD else load_crops(Path(results.run.crop_dir), split)
     label_of = {task.name: results.labels(part, task) or {} for task in TASKS}
-    labels = {name: [of_task.get(image_id) for image_id in crops.image_ids] for name, of_task in label_of.items()}
+    labels = {
+        name: _known([of_task.get(image_id, UNKNOWN) for image_id in crops.image_ids])
+        for name, of_task in label_of.items()
+    }
     return KnownCrops(crops, labels, read_predictions(results, part, read_decision(run_dir)))
+
+
+def _known(labels: Sequence[int]) -> list[int | None]:
+    return [None if label == UNKNOWN else label for label in labels]
 
 
 def select_person(known: KnownCrops, wish: str, count: int) -> Selection:
@@ -141,7 +148,7 @@ def select_mistakes(known: KnownCrops, wish: str, count: int) -> Selection:
     found = known.predictions.get(task_named(wish).name)
     if found is None or found.truth is None:
         raise UserError(f"--mistakes {wish}: there are no predictions that can be compared with labels; see --run-dir")
-    row_of = {image_id: row for row, image_id in enumerate(known.crops.image_ids)}
+    found, row_of = found.labelled, {image_id: row for row, image_id in enumerate(known.crops.image_ids)}
     rows = [row_of[found.image_ids[row]] for row in worst_mistakes(found, count)]
     if not rows:
         raise UserError(f"--mistakes {wish}: no prediction is wrong")

@@ -62,7 +62,7 @@ def score_part(results: RunResults, task: Task, part: Part) -> dict | None:
     tables = read_fold_tables(results.run_dir, task, part)
     if not tables or results.labels(part, task) is None:
         return None
-    found, num_classes = results.predictions(part, task, tables), len(task.classes)
+    found, num_classes = results.predictions(part, task, tables).labelled, len(task.classes)
     return {
         "folds": list(tables.folds),
         "photos": len(found.image_ids),

@@ -32,8 +32,8 @@ RULES_TRIED = tuple(rule for rule in RULES if rule.name in (RAW, SHIFT))
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    oof = RunResults(args.run_dir).out_of_fold()
-    if not oof or not oof.has_combined_class:
+    oof = RunResults(args.run_dir).out_of_fold([task.name for task in combined_tasks()])
+    if not oof:
         raise UserError(f"{args.run_dir}: no out-of-fold logits of all tasks; run train.py and ensemble.py first")
     if len(np.unique(oof.folds)) < 2:
         raise UserError(f"{args.run_dir}: out-of-fold logits of one fold alone; at least two are needed")

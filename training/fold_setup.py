@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from core import distributed, files
-from core.tasks import Task
+from core.tasks import UNKNOWN, Task
 from dataset import PersonSampler, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights, loss_named, soften
 from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups
@@ -31,7 +31,10 @@ FUSED_ON = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class FoldData:
-    """Crops and labels of one fold of one task. Rows of `crops` whose person is in this fold are never learned from."""
+    """Crops and labels of one fold of one task. Rows of `crops` whose person is in this fold are never learned from.
+
+    Rows whose label is UNKNOWN are in no part of the fold.
+    """
 
     task: Task
     fold: int
@@ -40,9 +43,13 @@ class FoldData:
     fold_of: Mapping[str, int]
 
     def rows(self, *, out_of_fold: bool) -> list[int]:
-        """Return the rows of the people held out, or of all others."""
-        persons = self.crops.frame["person"]
-        return [row for row, person in enumerate(persons) if (self.fold_of[person] == self.fold) == out_of_fold]
+        """Return the rows with a label of the people held out, or of all others."""
+        labelled = enumerate(zip(self.crops.frame["person"], self.labels, strict=True))
+        return [
+            row
+            for row, (person, label) in labelled
+            if label != UNKNOWN and (self.fold_of[person] == self.fold) == out_of_fold
+        ]
 
     def part(self, *, out_of_fold: bool) -> tuple[Crops, list[int]]:
         """Return crops and labels of the people held out, or of all others."""

@@ -24,6 +24,7 @@ from core.cli import OneLineParser, UserError, command_parser, cpu_count, positi
 from core.files import write_json
 from core.images import write_photo
 from core.parallel import run_parallel
+from storage.run_dir import SAMPLE_RECORD
 from synthesis.camera import random_camera, take_photo
 from synthesis.drawn.person import OLDEST, YOUNGEST, Person, random_person
 from synthesis.drawn.portrait import draw_person
@@ -42,7 +43,6 @@ from synthesis.layout import (
 from synthesis.masks.masks import put_on_mask
 
 DRAWING_VERSION = 2
-RECORD_NAME = "sample.json"
 TRAIN_STREAM, EVAL_STREAM, DEAL_STREAM = 1, 2, 3
 LAYOUT = layout_named("competition")
 WEARS: tuple[tuple[str, ...], ...] = (("worn",), ("below_nose", "chin"), ())
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     settings = SampleSettings(args.train_people, args.eval_photos, args.seed, tuple(args.age_edges))
     _check(settings)
-    if already_made(args.out, RECORD_NAME, settings.record(), kind="drawn sample"):
+    if already_made(args.out, SAMPLE_RECORD, settings.record(), kind="drawn sample"):
         print(f"{args.out}: already drawn with these arguments, nothing to do")
         return
     with new_folder(args.out) as folder:
@@ -100,7 +100,7 @@ def draw_sample(root: Path, settings: SampleSettings, workers: int) -> None:
     train, evaluation = plan_train(settings), plan_eval(settings)
     _draw_photos(root, [*train, *evaluation], workers)
     _write_tables(root, train, evaluation, settings)
-    write_json(root / RECORD_NAME, settings.record())
+    write_json(root / SAMPLE_RECORD, settings.record())
 
 
 def plan_train(settings: SampleSettings) -> list[SamplePerson]:

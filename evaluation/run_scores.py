@@ -1,0 +1,96 @@
+"""Scores of a run, out of fold and on the eval photos, as scores.json has them, and their printed form."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from core.cli import UserError, name_some
+from core.tasks import UNKNOWN, combined_tasks
+from evaluation.calibration import calibration_record, format_calibration
+from evaluation.decision_rules import Trial, format_trials
+from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults, read_averaged_values
+from evaluation.scores import (
+    Labels,
+    format_classes,
+    format_groups,
+    format_scores,
+    format_values,
+    score_beside_majority,
+    value_errors,
+)
+
+
+def score_out_of_fold(results: RunResults, trials: Sequence[Trial], used: str) -> dict | None:
+    """Scores of the rule in use on people it was not fitted on, of all rules side by side, and of probabilities.
+
+    A task counts the photos that have its label; None without out-of-fold logits.
+    """
+    parts = {name: results.out_of_fold([name]) for name in results.out_of_fold_logits}
+    if not parts:
+        return None
+    ids = {image_id for part in parts.values() for image_id in part.image_ids}
+    rows = [row for row, image_id in enumerate(results.train.image_ids) if image_id in ids]
+    image_ids = [results.train.image_ids[row] for row in rows]
+    truth = {name: _spread(part.image_ids, part.labels[name], image_ids) for name, part in parts.items()}
+    predicted = {
+        name: _spread(part.image_ids, part.logits[name].argmax(axis=1), image_ids) for name, part in parts.items()
+    }
+    shared = results.out_of_fold([task.name for task in combined_tasks()])
+    for name, labels in next((trial.labels for trial in trials if trial.rule == used), {}).items():
+        decided = dict(zip(shared.image_ids, labels.tolist(), strict=True))
+        predicted[name] = [
+            decided.get(image_id, label) for image_id, label in zip(image_ids, predicted[name], strict=True)
+        ]
+    facts = [results.train_facts[row] for row in rows]
+    persons = list(results.train.frame["person"].iloc[rows])
+    record = score_beside_majority(truth, predicted, persons, learned_from=truth, facts=facts)
+    if trials:
+        record["decisions"] = {"used": used, "rules": [trial.as_json() for trial in trials]}
+    record["calibration"] = {
+        name: calibration_record(part.logits[name], part.labels[name], part.folds)
+        for name, part in parts.items()
+        if len(set(part.folds.tolist())) > 1
+    }
+    tables = read_averaged_values(results.run_dir, OUT_OF_FOLD)
+    record["values"] = value_errors(tables, image_ids, facts, persons=persons, learned_from=results.train_facts)
+    return record
+
+
+def _spread(own: Sequence[str], labels: np.ndarray, image_ids: Sequence[str]) -> list[int]:
+    """Labels of these photos from those of some of them; UNKNOWN for the others."""
+    label_of = dict(zip(own, labels.tolist(), strict=True))
+    return [label_of.get(image_id, UNKNOWN) for image_id in image_ids]
+
+
+def score_eval(results: RunResults, image_ids: Sequence[str], predicted: Labels, usual: Labels) -> dict | None:
+    """Scores of the predictions, every eval photo a person of its own; None where no label of their tasks is known."""
+    known = results.eval_labels
+    unknown = sorted(set(image_ids) - set(known.labels))
+    if unknown:
+        raise UserError(f"truth: no row for {name_some(unknown)}, which the eval part has")
+    facts = [known.facts.get(image_id, {}) for image_id in image_ids]
+    truth = {name: [known.labels[image_id].get(name, UNKNOWN) for image_id in image_ids] for name in predicted}
+    truth = {name: labels for name, labels in truth.items() if set(labels) - {UNKNOWN}}
+    if not truth:
+        return None
+    scored = {name: predicted[name] for name in truth}
+    record = score_beside_majority(truth, scored, image_ids, learned_from={**predicted, **usual}, facts=facts)
+    tables = read_averaged_values(results.run_dir, EVAL_PHOTOS)
+    record["values"] = value_errors(tables, image_ids, facts, persons=image_ids, learned_from=results.train_facts)
+    return record
+
+
+def print_report(report: Mapping[str, dict | None], trials: Sequence[Trial]) -> None:
+    parts = {title: part for title, part in (("out of fold", report["oof"]), ("eval", report["eval"])) if part}
+    blocks = []
+    for title, part in parts.items():
+        blocks += [format_scores(title, part["model"], part["majority"]), format_values(part["values"])]
+    blocks.append(format_groups({title: part["groups"] for title, part in parts.items()}) if parts else "")
+    if trials:
+        blocks.append(format_trials(trials, report["oof"]["decisions"]["used"]))
+    if report["oof"] and report["oof"]["calibration"]:
+        blocks.append(format_calibration(report["oof"]["calibration"]))
+    title, scored = next(iter(parts.items()), ("", {}))
+    if scored and "classes" in scored["model"]:
+        blocks.append(f"per class, {title}\n{format_classes(scored['model'])}")
+    print("".join(f"\n{block}\n" for block in blocks if block), end="")
