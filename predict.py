@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import core.environment  # noqa: F401  explains a missing package
+
 import cv2
 import numpy as np
 import pandas as pd

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from core.environment import _is_this_machine
+
 import pytest
 from toy_data import FAST, Toy
 
 import model
 from core.cli import EXIT_BAD_INPUT, UserError
-from core.environment import _is_this_machine
 from preprocessing import detectors
 
 pytest_plugins = ("toy_fixtures",)

@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 import pandas as pd
 
