@@ -21,7 +21,6 @@ import argparse
 import csv
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -37,10 +36,8 @@ from core.tasks import task_names
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-INPUTS = ("data_dir", "photos", "label_fixes")
+INPUTS = ("data_dir", "label_fixes")
 """Flags with a path that is meant from where the command was typed. Results lie in the folder of the project."""
-NOT_FIT = 1
-"""Exit code of check_data for a data set that cannot be trained on."""
 ADVICE = {
     "settings": "nothing has been done yet",
     "check data": "put that right, or set CHECK=0 to go on without this check",
@@ -130,9 +127,7 @@ def make_plan(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Plan:
     """Read flags and variables; a flag wins over its variable. UserError for a flag that ends the work early."""
     args, for_training = parser().parse_known_args(argv)
     if "--show-settings" in for_training:
-        raise UserError(
-            f"--show-settings: no training; give it to train.py: python {shlex.join(['train.py', *for_training])}"
-        )
+        raise UserError("--show-settings: it trains nothing; give it to train.py with your other flags")
     for name in INPUTS:
         if getattr(args, name):
             setattr(args, name, Path.cwd() / getattr(args, name))
@@ -140,7 +135,6 @@ def make_plan(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Plan:
     data_dir = args.data_dir or (given["DATA_DIR"] and Path.cwd() / given["DATA_DIR"])
     is_sample = data_dir is None
     args.profile = args.profile or given["PROFILE"] or ("smoke" if is_sample else None)
-    args.task = args.task or list(task_names())
     run_dir = args.run_dir or Path("outputs", given["RUN"] or ("sample" if is_sample else "default"))
     crop_dir = args.crop_dir or Path(given["CROP_DIR"] or ("crop_images_sample" if is_sample else "crop_images"))
     return Plan(args, for_training, data_dir or Path("sample_data"), crop_dir, run_dir, is_sample)
@@ -153,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--run-dir", type=Path, help="folder of the results, in place of outputs/RUN")
     found.add_argument("--crop-dir", type=Path, help="as CROP_DIR")
     found.add_argument("--profile", help="as PROFILE")
-    found.add_argument("--photos", type=Path, metavar="FILE", help="table of the photos, for the layout table")
+    found.add_argument("--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, for --data-dir")
     found.add_argument("--layout", help="layout of the photos; detected by default")
     found.add_argument("--task", nargs="+", choices=task_names(), help="what to learn (default: all)")
     found.add_argument("--fold", nargs="+", type=int, metavar="K", help="train these folds only (default: all)")
@@ -173,7 +167,7 @@ def as_flag(name: str, value: object) -> list[str]:
 
 def steps_before_training(plan: Plan) -> Iterator[Step]:
     """Yield the steps up to the crops. A mistyped flag ends the first of them, before any work."""
-    data = ["--data-dir", str(plan.data_dir), "--crop-dir", str(plan.crop_dir), *plan.flags("photos", "layout")]
+    data = ["--data-dir", str(plan.data_dir), "--crop-dir", str(plan.crop_dir), *plan.flags("layout")]
     yield Step("settings", [*plan.train, "--show-settings"])
     if plan.is_sample:
         flags = ["--out", str(plan.data_dir), *plan.flags("age_edges"), *plan.pool]
@@ -234,11 +228,12 @@ def run_command(command: Sequence[str], progress: Mapping[str, float], stdout: i
 
 def missing_folds(run_dir: Path) -> dict[str, list[int]]:
     """Return the folds that are not trained, of each task that has a trained one."""
-    folds = range(json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["folds"])
-    done = {
-        task: [fold for fold in folds if (run_dir / task / f"fold{fold}" / "DONE").exists()] for task in task_names()
+    folds = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["folds"]
+    found = {
+        task: [fold for fold in range(folds) if not (run_dir / task / f"fold{fold}" / "DONE").exists()]
+        for task in task_names()
     }
-    return {task: [fold for fold in folds if fold not in done[task]] for task in done if done[task]}
+    return {task: missing for task, missing in found.items() if len(missing) < folds}
 
 
 def has_eval_photos(crop_dir: Path) -> bool:
@@ -252,10 +247,9 @@ def left_out(missing: Mapping[str, Sequence[int]], *, has_eval: bool) -> Iterato
         yield "no eval photos: inference is left out, and the scores are of the training photos, out of fold"
     for task, folds in missing.items():
         if folds:
-            yield (
-                f"{task}: fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))} not trained yet, so that it is "
-                f"left out of ensemble and submission; train them by the same command without --fold"
-            )
+            yield f"{task}: left out of ensemble and submission; folds not trained: {', '.join(map(str, folds))}"
+    if any(missing.values()):
+        yield "the same command without --fold trains them and goes on"
 
 
 def result_lines(plan: Plan) -> Iterator[str]:
@@ -268,8 +262,9 @@ def result_lines(plan: Plan) -> Iterator[str]:
     if (run_dir / "report" / "index.html").exists():
         yield f"report    {where / 'report' / 'index.html'}"
     if Path(sys.prefix) == VENV and os.environ.get("VIRTUAL_ENV") != str(VENV):
-        script = Path(*((".venv", "Scripts", "activate") if os.name == "nt" else (".venv", "bin", "activate")))
-        yield f"activate  {'' if os.name == 'nt' else '. '}{script if at_home else ROOT / script}   (once, before other commands)"
+        windows = os.name == "nt"
+        script = (Path() if at_home else ROOT) / ".venv" / ("Scripts" if windows else "bin") / "activate"
+        yield f"activate  {'' if windows else '. '}{script}   (once, before other commands)"
     if plan.is_sample:
         yield "next      DATA_DIR=/my/photos bash run_all.sh   (scores of drawn people mean nothing)"
     else:
@@ -279,9 +274,8 @@ def result_lines(plan: Plan) -> Iterator[str]:
 def score_lines(run_dir: Path) -> Iterator[str]:
     path = run_dir / "scores.json"
     parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    models = {
-        title: parts[name]["model"] for name, title in (("oof", "out of fold"), ("eval", "eval")) if parts.get(name)
-    }
+    titles = (("oof", "out of fold"), ("eval", "eval"))
+    models = {title: parts[name]["model"] for name, title in titles if parts.get(name)}
     combined = [f"{title} {in_words(model['combined'])}" for title, model in models.items() if "combined" in model]
     if combined:
         yield f"score     macro-F1 {', '.join(combined)}"
