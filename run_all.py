@@ -266,7 +266,7 @@ def result_lines(plan: Plan) -> Iterator[str]:
         script = (Path() if at_home else ROOT) / ".venv" / ("Scripts" if windows else "bin") / "activate"
         yield f"activate  {'' if windows else '. '}{script}   (once, before other commands)"
     if plan.is_sample:
-        yield "next      DATA_DIR=/my/photos bash run_all.sh   (scores of drawn people mean nothing)"
+        yield "next      DATA_DIR=/my/photos bash run_all.sh   (these were drawn people)"
     else:
         yield f"next      python predict.py PHOTO --run-dir {where}"
 

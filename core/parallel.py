@@ -19,7 +19,8 @@ from typing import TypeVar
 import cv2
 
 from core.cli import UserError
-from core.progress import relayed, report_to_parent
+from core.progress import advance
+from core.reports import relayed, report_to_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,7 +58,7 @@ def run_parallel(
         yield from map(work, items)
         return
     chunks = [items[first : first + chunk] for first in range(0, len(items), chunk)]
-    with relayed() as reports:
+    with relayed(advance) as reports:
         yield from _in_pool(start, chunks, workers, reports)
 
 

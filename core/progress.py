@@ -1,21 +1,18 @@
 """Progress of a command: a bar for its step and, inside run_all.py, one for all steps with the time that is left.
 
 On a terminal rich draws them on standard error, below whatever is printed meanwhile, and removes them at their end.
-Elsewhere there is a plain line on standard error now and then. Child processes draw nothing: what they print, and how
-far they are, goes to their parent through a pipe (`relayed`, `report_to_parent`).
+Elsewhere there is a plain line on standard error now and then. Child processes draw nothing: they report to their
+parent (core.reports).
 """
 
-import io
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Self, TextIO
+
+from core.reports import is_child, send
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -25,16 +22,12 @@ IN_RUN_ALL = "RUN_ALL_PROGRESS"
 and that of this one; `seconds_after` an estimate for the steps that follow, 0 if there is none yet."""
 LINE_SECONDS = 30.0
 REPORT_SECONDS = 0.2
-PIECE = 900
-"""Characters of a message. Whole messages stay below the 4,096 bytes that several processes can write to a pipe at
-once without a lock."""
 
 _began = time.monotonic()
 _outermost: "Bar | None" = None
 """The bar of this process. Bars that begin while it is there move it, and have no line of their own."""
 _step_done = 0.0
 """Fraction of the command's work that its earlier bars stand for."""
-_to_parent: Connection | None = None
 
 
 class Bar:
@@ -44,7 +37,9 @@ class Bar:
     `part` is the fraction of the rest of the command's work that it stands for.
     """
 
-    def __init__(self, items: Iterable | None, title: str, total: float | None, unit: str, worth: float, part: float):
+    def __init__(
+        self, items: Iterable | None, title: str, *, total: float | None, unit: str, worth: float, part: float
+    ) -> None:
         self.items, self.title, self.total, self.unit, self.worth, self.part = items, title, total, unit, worth, part
         self.done, self.note, self.began = 0.0, "", time.monotonic()
         self._view: _Hidden = _Hidden()
@@ -108,7 +103,7 @@ def progress(
     part: float = 1.0,
 ) -> Bar:
     """Return the project's progress bar over `items`, or over what is given to its `update`."""
-    bar = Bar(items, title, total, unit, worth, part)
+    bar = Bar(items, title, total=total, unit=unit, worth=worth, part=part)
     # Many short bars inside another one have no title.
     if shown and total != 0 and title:
         bar._view = _view()
@@ -126,7 +121,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def _view() -> "_Hidden":
-    if _to_parent is not None:
+    if is_child():
         return _InParent()
     if _outermost is not None:
         return _InOuter()
@@ -215,7 +210,7 @@ class _InOuter(_Nested):
 
 class _InParent(_Nested):
     def hand_on(self, bar: Bar, amount: float) -> None:
-        _send("moved", amount)
+        send("moved", amount)
 
 
 class _Terminal(_Outermost):
@@ -282,61 +277,7 @@ def _left(seconds: float | None) -> str:
     return f"{hours} h {minutes:02} min left" if hours else f"{minutes} min left"
 
 
-@contextmanager
-def relayed() -> Iterator[Connection]:
-    """Yield the end of a pipe for child processes; what they report through it is shown until the block ends."""
-    reader, writer = Pipe(duplex=False)
-    thread = threading.Thread(target=_relay, args=(reader,), daemon=True)
-    thread.start()
-    try:
-        yield writer
-    finally:
-        # All children have ended: nothing can come after this.
-        writer.send_bytes(json.dumps(["end", None]).encode())
-        thread.join(timeout=5)
-        writer.close()
-        reader.close()
-
-
-def _relay(reader: Connection) -> None:
-    with suppress(EOFError, OSError):
-        while True:
-            kind, value = json.loads(reader.recv_bytes())
-            if kind == "end":
-                return
-            if kind != "moved":
-                print(value, file=getattr(sys, kind), flush=True)
-            elif _outermost is not None:
-                _outermost.update(value)
-
-
-def report_to_parent(connection: Connection) -> None:
-    """Send from now on all printed lines and all progress of this process to its parent."""
-    global _to_parent
-    _to_parent = connection
-    sys.stdout, sys.stderr = _LinesToParent("stdout"), _LinesToParent("stderr")
-
-
-def _send(kind: str, value: object) -> None:
-    # A parent that has ended needs no report; this process ends with it.
-    with suppress(OSError):
-        _to_parent.send_bytes(json.dumps([kind, value], ensure_ascii=False).encode("utf-8", "backslashreplace"))
-
-
-class _LinesToParent(io.TextIOBase):
-    """Standard output or error of a child process, as whole lines for the parent to print."""
-
-    encoding = "utf-8"
-
-    def __init__(self, kind: str) -> None:
-        self.kind, self.rest = kind, ""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        *lines, self.rest = (self.rest + text).split("\n")
-        for line in lines:
-            for start in range(0, max(1, len(line)), PIECE):
-                _send(self.kind, line[start : start + PIECE])
-        return len(text)
+def advance(amount: float) -> None:
+    """Move the bar of this process, if there is one, by work that its child processes have done."""
+    if _outermost is not None:
+        _outermost.update(amount)

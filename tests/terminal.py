@@ -8,6 +8,7 @@ import struct
 import subprocess
 import termios
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 TOKEN = re.compile(r"\x1b\[(?P<number>[?\d;]*)(?P<command>[A-Za-z])|(?P<control>[\r\n])|(?P<text>[^\x1b\r\n])")
 
@@ -50,12 +51,10 @@ def run_in_terminal(command: Sequence[str], columns: int, **options: object) -> 
     )
     os.close(follower)
     written = b""
-    try:
+    # Linux says with an error that the last process has closed the terminal.
+    with suppress(OSError):
         while piece := os.read(leader, 65536):
             written += piece
-    except OSError:
-        # Linux says so when the last process has closed the terminal.
-        pass
     os.close(leader)
     process.wait(timeout=60)
     text, screen = written.decode(), Screen(columns)

@@ -1,5 +1,6 @@
 """Inference over several processes: as many as pay, and the same logits."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
