@@ -107,16 +107,15 @@ class Pace:
 def main(argv: Sequence[str] | None = None) -> None:
     plan = make_plan(argv, os.environ)
     steps = [*steps_before_training(plan), Step("train", plan.train, 75)]
-    later = sum(step.weight for step in steps_after_training(plan, list(task_names()), has_eval=True))
+    later = sum(step.weight for step in steps_after_training(plan, has_eval=True, all_folds=True))
     pace = Pace(sum(step.weight for step in steps) + later)
     for step in steps:
         run_step(step, pace)
     missing = missing_folds(ROOT / plan.run_dir)
-    whole = [task for task, folds in missing.items() if not folds]
     has_eval = has_eval_photos(ROOT / plan.crop_dir)
     for line in left_out(missing, has_eval=has_eval):
         print(line, flush=True)
-    for step in steps_after_training(plan, whole, has_eval=has_eval, partial=len(whole) < len(missing)):
+    for step in steps_after_training(plan, has_eval=has_eval, all_folds=not any(missing.values())):
         run_step(step, pace)
     minutes, seconds = divmod(round(time.monotonic() - pace.began), 60)
     print(f"\ndone in {minutes} min {seconds} s\n")
@@ -179,15 +178,13 @@ def steps_before_training(plan: Plan) -> Iterator[Step]:
     yield Step("crop faces", ["preprocessing/crop_faces.py", "--crop-dir", str(plan.crop_dir), *plan.pool], 3)
 
 
-def steps_after_training(plan: Plan, tasks: Sequence[str], *, has_eval: bool, partial: bool = False) -> Iterator[Step]:
-    """Yield the steps that can be done with the tasks of which every fold is trained; `partial`: there are others."""
+def steps_after_training(plan: Plan, *, has_eval: bool, all_folds: bool) -> Iterator[Step]:
+    """Yield the steps from the trained folds to the report."""
     run = ["--run-dir", str(plan.run_dir)]
     if has_eval:
         yield Step("inference", ["inference.py", *run, *plan.flags("device", "jobs")], 12)
-    if tasks:
-        named = [part for task in tasks for part in (f"--{task}", str(plan.run_dir / task))] if partial else []
-        yield Step("ensemble", ["ensemble.py", *run, *named])
-        yield Step("submission", ["submission.py", *run], 1)
+    yield Step("ensemble", ["ensemble.py", *run, *([] if all_folds else ["--folds", "trained"])])
+    yield Step("submission", ["submission.py", *run], 1)
     if os.environ.get("REPORT") != "0":
         yield Step("report", ["-m", "reporting", *run], 2)
 
@@ -242,14 +239,15 @@ def has_eval_photos(crop_dir: Path) -> bool:
 
 
 def left_out(missing: Mapping[str, Sequence[int]], *, has_eval: bool) -> Iterator[str]:
-    """Yield a line for each thing that cannot be done, and why."""
+    """Yield a line for each thing that is left out, and why."""
     if not has_eval:
         yield "no eval photos: inference is left out, and the scores are of the training photos, out of fold"
     for task, folds in missing.items():
         if folds:
-            yield f"{task}: left out of ensemble and submission; folds not trained: {', '.join(map(str, folds))}"
+            numbers = ", ".join(map(str, folds))
+            yield f"{task}: fold {numbers} not trained, scores and predictions are of the others"
     if any(missing.values()):
-        yield "the same command without --fold trains them and goes on"
+        yield "the same command without --fold trains the other folds and goes on"
 
 
 def result_lines(plan: Plan) -> Iterator[str]:
