@@ -9,12 +9,13 @@ Works from the fold folders alone: architecture and settings are those of traini
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from core import files
-from core.cli import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, run_cli
+from core.cli import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, progress, run_cli
 from core.files import holding, require_room
 from core.tasks import task_named, task_names
 from storage.crops import Crops, load_crops
@@ -30,7 +31,7 @@ from storage.run_dir import (
     trained_tasks,
 )
 from training.config import from_dict
-from training.launchers import LOCAL, add_launcher_flags, launch_all, resources_of
+from training.launchers import LOCAL, add_launcher_flags, launch, resources_of
 
 STAMP = "eval.json"
 ROW_BYTES = 200
@@ -105,7 +106,11 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
     resources = resources_of(args, processes=min(at_once, len(left) or 1))
     shards = make_caches(left, crops)
     make_features(shards, device=args.device, threads=threads, at_once=at_once, resources=resources)
-    launch_all(resources, partial(job_predictor, crops, threads), left)
+    launched = launch(resources, partial(job_predictor, crops, threads), left)
+    with closing(launched), progress(None, title="predicting", total=len(left), unit="model") as bar:
+        for line in launched:
+            bar.write(line)
+            bar.update()
 
 
 def make_caches(jobs: Sequence[PredictionJob], crops: Crops) -> list:
@@ -137,7 +142,7 @@ def jobs_at_once(device: str, models: int, photos: int) -> int:
     return max(1, min(cpu_count(), models, models * photos // WORTH_A_PROCESS))
 
 
-def job_predictor(crops: Crops, threads: int) -> Callable[[PredictionJob], None]:
+def job_predictor(crops: Crops, threads: int) -> Callable[[PredictionJob], str]:
     """Prepare this process with a number of threads, and return the function that does jobs in it."""
     from training.device import prepare_process
 
@@ -146,8 +151,8 @@ def job_predictor(crops: Crops, threads: int) -> Callable[[PredictionJob], None]
     return partial(predict_fold, crops=crops, backbones={})
 
 
-def predict_fold(job: PredictionJob, *, crops: Crops, backbones: dict) -> None:
-    """Write eval.csv of one fold."""
+def predict_fold(job: PredictionJob, *, crops: Crops, backbones: dict) -> str:
+    """Write eval.csv of one fold, and return a line that says so."""
     from training.inputs import PredictOptions
     from training.predictor import load_predictor, predict_crops, write_prediction
 
@@ -161,7 +166,7 @@ def predict_fold(job: PredictionJob, *, crops: Crops, backbones: dict) -> None:
     if job.output_dir != job.fold_dir:
         files.write_json(job.output_dir / CONFIG, predictor.identity)
     files.write_json(stamp_path, stamp)
-    print(f"{job.title}: {len(crops.image_ids)} eval photos")
+    return f"{job.title}: {len(crops.image_ids)} eval photos"
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import core.environment  # noqa: F401  explains a missing package
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -122,6 +124,7 @@ def prepare(out_dir: Path, targets: Sequence[Path], overwrite: bool) -> None:
         raise UserError(f"--out {out_dir}: {there[0].name} is there already; give another --out, or --overwrite")
     if out_dir.is_dir():
         files.remove_stale(out_dir)
+    files.keep_out_of_git(out_dir)
 
 
 def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> Results:

@@ -2,7 +2,9 @@
 # Run the tests:  bash run_tests.sh [pytest arguments]
 # Makes .venv and installs requirements-dev.txt into it if the active Python lacks any of it. Nothing is downloaded beyond that.
 set -euo pipefail
-cd "$(dirname "$0")"
+unset CDPATH
+ROOT=$(cd "$(dirname "$0")" && pwd)
+cd "$ROOT"
 . scripts/environment.sh
-ensure_python requirements-dev.txt
+ensure_python "$ROOT/requirements-dev.txt"
 exec "$PYTHON" -m pytest "$@"

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 import pandas as pd
 

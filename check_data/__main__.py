@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 from check_data.checks import as_json, as_text, is_fit, run_checks
 from check_data.scan import DataScan, scan_photos
 from core.cli import add_crop_dir, command_parser, cpu_count, positive_int, run_cli

@@ -1,27 +1,24 @@
-"""Start and end of every command: its parser, progress bars, one-line errors with exit code 2, Ctrl-C with code 130.
+"""Start and end of every command: its parser, one-line errors with exit code 2, Ctrl-C with code 130.
 
 Imports nothing heavy: a command's --help and its complaint about a mistyped flag wait for this module alone.
 """
 
 import argparse
 import errno
-import multiprocessing
+import io
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from tqdm import tqdm
+from core.environment import EXIT_BAD_INPUT, go_offline
 
-from core.environment import go_offline
 from core.errors import UserError
+from core.progress import Bar as Bar
+from core.progress import progress as progress
+from core.progress import working as working
 
-# A bar's own lock is a semaphore between processes, of which one that is killed leaves a warning. Ours need none.
-tqdm.set_lock(threading.RLock())
-
-EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 _ADVICE = {
@@ -44,6 +41,7 @@ def one_line(error: OSError, path: object = None) -> str:
 
 def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run an entry point and turn its failures into exit codes a script can rely on."""
+    show_any_text()
     try:
         main(None)
     except UserError as error:
@@ -59,6 +57,13 @@ def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted: finished work is kept, the same command goes on from there", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def show_any_text() -> None:
+    """Print what the console has no character for as an escape: a name must not end a command whose work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -122,19 +127,6 @@ def not_negative(text: str) -> int:
 def cpu_count() -> int:
     """Return the number of cores this process may use, taskset included."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def progress(
-    items: Iterable | None, *, title: str, total: int | None = None, unit: str = "photo", shown: bool = True
-) -> tqdm:
-    """Return the project's progress bar over `items`; hidden unless standard error is a terminal and `shown` is true.
-
-    Processes that work side by side have a line each, by the number at the end of their name.
-    """
-    number = multiprocessing.current_process().name.rpartition("-")[2]
-    line = int(number) - 1 if number.isdigit() else None
-    hidden = not (shown and sys.stderr.isatty())
-    return tqdm(items, desc=title, total=total, unit=unit, dynamic_ncols=True, disable=hidden, position=line)
 
 
 def name_some(names: Sequence[str], at_most: int = 5) -> str:

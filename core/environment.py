@@ -11,10 +11,13 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from types import MappingProxyType
+from pathlib import Path
+from types import MappingProxyType, TracebackType
 
 from core.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[1]
+EXIT_BAD_INPUT = 2
 OFFLINE = "OFFLINE"
 _NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
     # From 1.29 on, onnxruntime uploads usage data and keeps a file of it under HOME.
@@ -43,8 +46,10 @@ arguments."""
 def prepare_environment() -> None:
     """Switch off telemetry and update checks of all libraries, and connections where OFFLINE is set.
 
-    `core/__init__.py` calls it. A variable that the user has set is left as it is.
+    `core/__init__.py` calls it. A variable that the user has set is left as it is. From then on a missing package ends
+    a command with one line.
     """
+    sys.excepthook = _explain_missing_package
     for name, value in _NO_TELEMETRY.items():
         os.environ.setdefault(name, value)
     # Waiting OpenMP threads sleep instead of spinning: a few percent slower on an idle machine, many times faster on
@@ -52,6 +57,31 @@ def prepare_environment() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.environ.get(OFFLINE, "") not in ("", "0"):
         go_offline()
+
+
+def _explain_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say in one line how to go on where this Python lacks a package; print a traceback for any other error."""
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if not issubclass(kind, ModuleNotFoundError) or not package or _is_of_the_project(package):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"error: this Python lacks the package {package}; {_way_to_packages()}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def _is_of_the_project(module: str) -> bool:
+    return (ROOT / module).is_dir() or (ROOT / f"{module}.py").exists()
+
+
+def _way_to_packages() -> str:
+    windows = os.name == "nt"
+    venv, scripts = ROOT / ".venv", Path(".venv", "Scripts" if windows else "bin")
+    python = scripts / ("python.exe" if windows else "python")
+    if Path(sys.prefix) == venv or not (ROOT / python).exists():
+        return f"install them: {Path(sys.executable).name} -m pip install -r requirements.txt, or: bash run_all.sh"
+    command = " ".join(sys.orig_argv[1:3] if sys.orig_argv[1:2] == ["-m"] else sys.orig_argv[1:2])
+    activate = f"{'' if windows else '. '}{scripts / 'activate'}"
+    return f"activate the environment that run_all.sh made: {activate} (or run {python} {command} ...)"
 
 
 def go_offline() -> None:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from core.cli import UserError, one_line
 
-LOCK_NAME = ".lock"
+LOCK_NAME, GIT_IGNORE = ".lock", ".gitignore"
 LOCK_SECONDS = 0.2
 """Time for a lock file that its last holder is removing; nobody waits for a holder."""
 RESERVE = 32 << 20
@@ -93,9 +93,9 @@ def _is_alive(pid: int) -> bool:
 def holding(folder: Path, flag: str) -> Iterator[None]:
     """Hold a folder, made if it is not there, against all other processes; `flag` is the one that names another folder.
 
-    Also removes temporary files of killed processes in it. UserError names the process that holds it. The lock, on
-    `<folder>/.lock`, ends with its process, killed or not; child processes do not inherit it. Over NFS it holds
-    between machines where the server's lock manager runs. A file system without locks gets a warning.
+    Also removes temporary files of killed processes in it, and keeps it out of git. UserError names its holder.
+    The lock, on `<folder>/.lock`, ends with its process, killed or not; child processes do not inherit it. Over NFS it
+    holds between machines where the server's lock manager runs. A file system without locks gets a warning.
     """
     made = [level for level in (folder, *folder.parents) if not level.exists()]
     # No soft lock where the file system has none: a killed process would leave it behind.
@@ -105,10 +105,14 @@ def holding(folder: Path, flag: str) -> Iterator[None]:
         _acquire(lock, folder, flag)
     except OSError as error:
         raise UserError(f"cannot write {one_line(error, error.filename or folder)}") from error
+    is_new = False
     try:
         remove_stale(folder)
+        is_new = keep_out_of_git(folder)
         yield
     finally:
+        if is_new and _names(folder) <= {LOCK_NAME, GIT_IGNORE}:
+            (folder / GIT_IGNORE).unlink(missing_ok=True)
         # Processes of this one that were ended in the middle of a write.
         remove_stale(folder)
         # Before the lock is released: a process that opens the file after that makes a new one. Windows refuses.
@@ -116,6 +120,21 @@ def holding(folder: Path, flag: str) -> Iterator[None]:
             (folder / LOCK_NAME).unlink()
         lock.release()
         _remove_empty(made)
+
+
+def keep_out_of_git(folder: Path) -> bool:
+    """Write a .gitignore into a folder that is still empty, so that no photo or prediction in it is added to git.
+
+    Return whether it was written. A folder with something in it, perhaps a repository, is left as it is.
+    """
+    if folder.exists() and _names(folder) - {LOCK_NAME}:
+        return False
+    write_text(folder / GIT_IGNORE, "*\n")
+    return True
+
+
+def _names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
 
 
 def _acquire(lock: FileLock, folder: Path, flag: str) -> None:

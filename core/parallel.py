@@ -13,11 +13,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import cv2
 
 from core.cli import UserError
+from core.progress import advance
+from core.reports import relayed, report_to_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,11 +57,19 @@ def run_parallel(
         work = start()
         yield from map(work, items)
         return
+    chunks = [items[first : first + chunk] for first in range(0, len(items), chunk)]
+    with relayed(advance) as reports:
+        yield from _in_pool(start, chunks, workers, reports)
+
+
+def _in_pool(
+    start: Callable[[], Callable[[Item], Result]], chunks: Sequence[Sequence[Item]], workers: int, reports: Connection
+) -> Iterator[Result]:
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_set_up, initargs=(start,))
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_set_up, initargs=(start, reports))
     unfinished = True
     try:
-        yield from _flow(pool, [items[first : first + chunk] for first in range(0, len(items), chunk)], workers)
+        yield from _flow(pool, chunks, workers)
         unfinished = False
     except BrokenProcessPool:
         hint = "run again with fewer processes at once (--jobs or --workers)"
@@ -109,8 +120,9 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _set_up(start: Callable[[], Callable]) -> None:
+def _set_up(start: Callable[[], Callable], reports: Connection) -> None:
     global _work
+    report_to_parent(reports)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     _work = start()

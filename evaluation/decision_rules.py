@@ -234,12 +234,12 @@ def choose(wanted: str, trials: Sequence[Trial]) -> str:
 def format_trials(trials: Sequence[Trial], used: str) -> str:
     """The table of the rules; the one in use is marked."""
     lines = ["decisions out of fold, each fitted on the other folds' people (* in use)"]
-    lines += [f"  {'':<2}{'decision':<20}{'macro-F1':<24}{'above raw':<30}{'-log p':<9}pays"]
+    lines += [f"  {'decision':<13}{'macro-F1':<23}{'above raw':<29}{'-log p':<8}pays"]
     for trial in trials:
         interval, gain = format_estimate(trial.combined["macro_f1"]), format_difference(trial.over_raw)
         mark = "*" if trial.rule == used else ""
         pays = "yes" if trial.pays else "no"
-        lines.append(f"  {mark:<2}{trial.rule:<20}{interval:<24}{gain:<30}{trial.nll:<9.4f}{pays}")
+        lines.append(f"{mark:<2}{trial.rule:<13}{interval:<23}{gain:<29}{trial.nll:<8.4f}{pays}")
     return "\n".join(lines)
 
 

@@ -126,10 +126,11 @@ def format_scores(title: str, record: dict, baseline: dict) -> str:
     found_of, naive_of = ({COMBINED: of_all.get(COMBINED)} | of_all["tasks"] for of_all in (record, baseline))
     rows = [(_row_title(name, record), found, naive_of[name]) for name, found in found_of.items() if found]
     head = f"{title}: {record['photos']} photos of {record['people']} people"
-    lines = [f"{head:<44}{'macro-F1':<24}{'accuracy':<24}{'majority class: F1 / accuracy'}"]
+    lines = [head, f"{'':<16}{'macro-F1':<24}{'accuracy':<24}majority class"]
     for name, found, naive in rows:
         cells = "".join(f"{format_estimate(found[metric]):<24}" for metric in ("macro_f1", "accuracy"))
-        lines.append(f"  {name:<42}{cells}{naive['macro_f1']['value']:.4f} / {naive['accuracy']['value']:.4f}")
+        start = f"  {name:<14}" if len(name) < 14 else f"  {name}\n{'':<16}"
+        lines.append(f"{start}{cells}{naive['macro_f1']['value']:.4f} / {naive['accuracy']['value']:.4f}")
     return "\n".join(lines)
 
 
@@ -219,17 +220,18 @@ def weakest(records: Sequence[dict]) -> list[dict]:
 def format_groups(splits: Mapping[str, Sequence[dict]]) -> str:
     """The accuracy of every group, splits side by side, and a line for each group that is the weakest."""
     found = {
-        (record["by"], record["group"], scored, split): f"{record['people']:>6}  {_accuracy(record['scores'][scored])}"
+        (record["by"], record["group"], scored, split): f"{record['people']:>6} {_accuracy(record['scores'][scored])}"
         for split, records in splits.items()
         for record in records
         for scored in _scored_names([record])
     }
     rows = dict.fromkeys(key[:3] for key in found)
-    lines = [f"  {'accuracy of groups':<42}" + "".join(f"{split + ' (people first)':<32}" for split in splits)]
-    for row in rows:
-        by, group, scored = row
-        cells = "".join(f"{found.get((*row, split), ''):<32}" for split in splits)
-        lines.append(f"  {f'{by}: {group}, {scored}':<42}{cells}")
+    lines = [f"  {'accuracy of groups':<24}" + "".join(f"{split + ' (people first)':<27}" for split in splits)]
+    for by, scored in dict.fromkeys((by, scored) for by, _, scored in rows):
+        lines.append(f"  by {by}, {scored}")
+        for group in (group for by_, group, scored_ in rows if (by_, scored_) == (by, scored)):
+            cells = "".join(f"{found.get((by, group, scored, split), ''):<27}" for split in splits)
+            lines.append(f"    {group:<22}{cells}")
     for split, records in splits.items():
         for row in weakest(records):
             lines.append(f"  weakest {split} by {row['by']}: {row['group']}, {row['scored']} {_accuracy(row)}")
@@ -286,7 +288,7 @@ def value_errors(
 def format_values(values: Mapping[str, Mapping]) -> str:
     """One line a task: its mean absolute error, and that of always predicting the median of the training photos."""
     return "\n".join(
-        f"  {name} in {entry['unit']}: mean absolute error {format_estimate(entry['mean_absolute_error'], digits=2)}, "
-        f"always the median {format_estimate(entry['always_median'], digits=2)}"
+        f"  {name} in {entry['unit']}: mean absolute error {format_estimate(entry['mean_absolute_error'], digits=2)},\n"
+        f"    always the median {format_estimate(entry['always_median'], digits=2)}"
         for name, entry in values.items()
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import files
-from core.cli import add_run_dir, command_parser, positive_int, run_cli
+from core.cli import add_run_dir, command_parser, positive_int, run_cli, working
 from reporting.i18n import CHOICES, INSTALL_GRADCAM, translator_for
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from reporting.load import gather
     from reporting.page import render
 
-    data = gather(args.run_dir, args.truth)
-    page = render(data, translator_for(args.language), mistakes=args.mistakes, heat_maps=_heat_maps(wanted=args.heat))
+    heat_maps = _heat_maps(wanted=args.heat)
+    with working("writing the page"):
+        data = gather(args.run_dir, args.truth)
+        page = render(data, translator_for(args.language), mistakes=args.mistakes, heat_maps=heat_maps)
     path = args.run_dir / "report" / "index.html"
     files.write_text(path, page)
     print(f"{path}: {len(page.encode()) / 1e6:.1f} MB, opens in any browser")

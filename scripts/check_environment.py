@@ -2,14 +2,18 @@
 
 python scripts/check_environment.py requirements.txt
 
-Uses the standard library alone but for pip's own copy of `packaging`, since nothing may be installed yet.
+Uses the standard library and `packaging`, or pip's own copy of it, since nothing may be installed yet.
 """
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pip._vendor.packaging.requirements import Requirement
+try:
+    from packaging.requirements import Requirement
+except ModuleNotFoundError:
+    # An environment that uv made has no pip either: it lacks everything, and the exit code is 1.
+    from pip._vendor.packaging.requirements import Requirement
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 
 from core.cli import UserError, add_run_dir, command_parser, cpu_count, positive_int, run_cli

@@ -95,7 +95,7 @@ def _build(path: Path, paths: Sequence[Path], size: tuple[int, int]) -> None:
         # Written, not mapped: a page that a full disk cannot take would end the process without a word (SIGBUS).
         np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
         shrunk = threads.map(lambda crop: shrink(_read(crop), size), paths)
-        for image in progress(shrunk, title=f"crops at {size[0]}x{size[1]}", total=len(paths)):
+        for image in progress(shrunk, title=f"crops at {size[0]}x{size[1]}", total=len(paths), part=0.05):
             stream.write(image.tobytes())
 
 

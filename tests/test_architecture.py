@@ -20,7 +20,7 @@ FLOORS = (
     ("synthesis",),
     ("check_data", "serving"),
     ("reporting",),
-    ("train", "inference", "ensemble", "submission", "predict", "tools"),
+    ("train", "inference", "ensemble", "submission", "predict", "run_all", "tools"),
     ("dev",),
 )
 """The rooms from the ground up. A file imports from its own room and from lower floors, never from beside or above."""

@@ -72,6 +72,13 @@ def flags_of(path: Path) -> set[str]:
     return {flag for line in listed for flag in FLAG.findall(line)}
 
 
+def is_read(variable: str) -> bool:
+    """Whether run_all.py or a shell script reads the variable of the environment."""
+    shell = "".join(script.read_text(encoding="utf-8") for script in SHELL_SCRIPTS)
+    in_python = re.search(rf'"{variable}"', (ROOT / "run_all.py").read_text(encoding="utf-8"))
+    return bool(in_python or re.search(rf"\$\{{?{variable}\b", shell))
+
+
 def target_of(line: str) -> Path:
     """The file that a typed command runs."""
     words = shlex.split(re.split(r"\b(?:python|bash) ", line, maxsplit=1)[1].replace("<", "").replace(">", ""))
@@ -85,12 +92,13 @@ def target_of(line: str) -> Path:
 def test_a_command_to_type_exists_with_its_flags_and_variables(document: str, line: str) -> None:
     target = target_of(line)
     assert target.is_file(), f"{document}: {line}"
-    shell = "".join(script.read_text(encoding="utf-8") for script in SHELL_SCRIPTS)
     for variable in re.findall(r"(?:^| )([A-Z_]+)=", line.split("bash ")[0].split("python ")[0]):
-        assert re.search(rf"\$\{{?{variable}\b", shell), f"{document}: {variable}"
-    runs = ROOT / "train.py" if target.name == "run_all.sh" else target
+        assert is_read(variable), f"{document}: {variable}"
+    is_run_all = target.name in ("run_all.sh", "run_all.py")
+    runs = ROOT / "run_all.py" if is_run_all else target
     if runs in COMMANDS:
-        unknown = set(FLAG.findall(line.split("  ")[0])) - flags_of(runs) - {"--help"}
+        known = flags_of(runs) | (flags_of(ROOT / "train.py") if is_run_all else set())
+        unknown = set(FLAG.findall(line.split("  ")[0])) - known - {"--help"}
         assert not unknown, f"{document}: {line}"
 
 
@@ -104,9 +112,8 @@ def test_flags_named_in_the_text_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_variables_in_tables_exist(path: Path) -> None:
-    shell = "".join(script.read_text(encoding="utf-8") for script in SHELL_SCRIPTS)
     for variable in re.findall(r"^\| `([A-Z][A-Z_]+)` \|", path.read_text(encoding="utf-8"), re.MULTILINE):
-        assert re.search(rf"\$\{{?{variable}\b", shell), variable
+        assert is_read(variable), variable
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)

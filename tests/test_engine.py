@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from core.cli import UserError
+from core.cli import Bar, UserError, progress
 from training.device import Precision, give_back_memory, prepare_process, to_device
 from training.engine import Mixup, Trainer, predict, steps_per_epoch, warmup_cosine
 
@@ -20,8 +19,8 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 @pytest.fixture
-def bar() -> tqdm:
-    return tqdm(disable=True)
+def bar() -> Bar:
+    return progress(None, title="", shown=False)
 
 
 def data(photos: int = 12) -> tuple[Tensor, Tensor]:
@@ -57,7 +56,7 @@ def train(
 
     optimizer = torch.optim.SGD(model.parameters(), lr=123.0)
     trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, learning_rate, CPU, channels_last=False, **options)
-    result = trainer.train_one_epoch(batches, first_step=0, bar=tqdm(disable=True))
+    result = trainer.train_one_epoch(batches, first_step=0, bar=progress(None, title="", shown=False))
     assert result.images_per_second == pytest.approx(sum(len(batch[1]) for batch in batches) / result.seconds)
     return result.loss, asked
 
@@ -112,7 +111,7 @@ def test_the_learning_rate_of_each_step_is_used() -> None:
     assert torch.equal(model[1].weight, before)
 
 
-def test_a_group_has_its_share_of_the_learning_rate(bar: tqdm) -> None:
+def test_a_group_has_its_share_of_the_learning_rate(bar: Bar) -> None:
     model, (pictures, labels) = linear_model(), data()
     layer = model[1]
     nn.functional.cross_entropy(model(as_fed(pictures)), labels).backward()
@@ -191,7 +190,7 @@ def test_a_diverged_loss_is_an_error() -> None:
         train(model, batches_of(*data(), 4))
 
 
-def test_training_turns_training_mode_on_and_prediction_off(bar: tqdm) -> None:
+def test_training_turns_training_mode_on_and_prediction_off(bar: Bar) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 3))
     batches = batches_of(*data(), 4)
     first = predict(model, batches, precision=CPU, channels_last=False, bar=bar)
@@ -201,7 +200,7 @@ def test_training_turns_training_mode_on_and_prediction_off(bar: tqdm) -> None:
     assert model.training
 
 
-def test_predictions_are_in_the_order_of_the_indices(bar: tqdm) -> None:
+def test_predictions_are_in_the_order_of_the_indices(bar: Bar) -> None:
     images, labels = data(11)
     model = linear_model()
     in_order = predict(model, batches_of(images, labels, 4), precision=CPU, channels_last=False, bar=bar)
@@ -214,7 +213,7 @@ def test_predictions_are_in_the_order_of_the_indices(bar: tqdm) -> None:
     torch.testing.assert_close(in_order, model(as_fed(images)).detach())
 
 
-def test_flip_tta_is_the_mean_of_a_photo_and_its_mirror_image(bar: tqdm) -> None:
+def test_flip_tta_is_the_mean_of_a_photo_and_its_mirror_image(bar: Bar) -> None:
     left_column = nn.Sequential(nn.Conv2d(3, 1, (1, 2), bias=False), nn.Flatten())
     with torch.no_grad():
         left_column[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]).reshape(1, 3, 1, 2))

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from core.environment import _is_this_machine
+
 import pytest
 from toy_data import FAST, Toy
 
 import model
+from core import environment
 from core.cli import EXIT_BAD_INPUT, UserError
-from core.environment import _is_this_machine
 from preprocessing import detectors
 
 pytest_plugins = ("toy_fixtures",)
@@ -193,3 +196,37 @@ def test_the_command_line_loads_no_heavy_library() -> None:
     heavy = ("albumentations", "cv2", "numpy", "pandas", "timm", "torch")
     show = f"import core.cli, core.tasks, sys; print([name for name in {heavy} if name in sys.modules])"
     assert run("-c", show).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_python_without_the_packages_is_told_how_to_go_on(path: Path) -> None:
+    """-S leaves out the folder of installed packages; run_all.py alone needs none of them."""
+    is_script = path.parent == ROOT or path.parent.name == "preprocessing"
+    name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__main__")
+    words = [str(path.relative_to(ROOT))] if is_script else ["-m", name]
+    done = subprocess.run(
+        [sys.executable, "-S", *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    if path.name == "run_all.py":
+        assert done.returncode == 0
+        return
+    assert done.returncode == EXIT_BAD_INPUT
+    assert re.fullmatch(r"error: this Python lacks the package \w+; .*run_all\.sh.*\n", done.stderr)
+
+
+def test_the_environment_that_run_all_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").touch()
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", "--task", "age"])
+    assert environment._way_to_packages() == (
+        "activate the environment that run_all.sh made: . .venv/bin/activate (or run .venv/bin/python train.py ...)"
+    )
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "reporting", "--help"])
+    assert "(or run .venv/bin/python -m reporting ...)" in environment._way_to_packages()
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    script = "import core, core.no_such_file"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr

@@ -1,5 +1,6 @@
 """Inference over several processes: as many as pay, and the same logits."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -33,10 +34,11 @@ def test_threads_of_a_model_do_not_depend_on_how_many_are_left(
     """Others would change the last digits of what was interrupted."""
     launched = []
 
-    def record(resources: Resources, start: partial, left: list) -> None:
+    def record(resources: Resources, start: partial, left: list) -> Iterator[str]:
         launched.append((resources.processes, start.args[-1], len(left)))
+        yield from ()
 
-    monkeypatch.setattr(inference, "launch_all", record)
+    monkeypatch.setattr(inference, "launch", record)
     monkeypatch.setattr(inference, "cpu_count", lambda: 4)
     monkeypatch.setattr(inference, "WORTH_A_PROCESS", 1)
     tables = sorted(run_copy.run_dir.glob("*/fold*/eval.csv"))

@@ -71,7 +71,7 @@ def test_people_of_the_same_folder_name_stay_two(
     run(built, mine, "--out", out)
     people = (f"a-{ANNA}", "a-000002_male_White_60", f"b-{ANNA}", f"b-{BORIS}")
     assert files_of(out) == sorted(
-        [*train_files(*people), *(f"images/eval/{name}" for name in EVAL_NAMES), "join.json"]
+        [*train_files(*people), *(f"images/eval/{name}" for name in EVAL_NAMES), "join.json", ".gitignore"]
     )
     for root, prefix in ((built, "a-"), (mine, "b-")):
         text = (out / "images" / "train" / f"{prefix}{ANNA}" / "mask3.jpg").read_text(encoding="utf-8")

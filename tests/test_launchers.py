@@ -21,7 +21,6 @@ from training.launchers import (
     Resources,
     add_launcher_flags,
     launch,
-    launch_all,
     launcher_named,
     resources_of,
 )
@@ -134,7 +133,6 @@ def typed(*words: str) -> Resources:
 def test_the_default_works_here_in_order() -> None:
     with closing(launch(typed(), lambda: str, [3, 1, 2])) as results:
         assert list(results) == ["3", "1", "2"]
-    assert launch_all(typed(), lambda: str, [3, 1, 2]) == ["3", "1", "2"]
 
 
 def test_an_unknown_launcher_is_refused_by_name() -> None:

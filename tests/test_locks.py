@@ -18,7 +18,7 @@ import inference
 import train
 from core import files
 from core.cli import UserError
-from core.files import LOCK_NAME, holding
+from core.files import GIT_IGNORE, LOCK_NAME, holding
 from preprocessing import crop_faces, detect_faces
 
 pytest_plugins = ("toy_fixtures",)
@@ -84,7 +84,7 @@ def test_the_lock_of_a_killed_process_holds_nobody_back(
     assert (tmp_path / LOCK_NAME).exists()
     with holding(tmp_path, "--run-dir"):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [GIT_IGNORE]
 
 
 def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
@@ -111,7 +111,15 @@ def test_nothing_is_left_of_a_lock_nor_of_the_folders_made_for_it(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
     with holding(tmp_path / "a" / "b", "--run-dir"):
         (tmp_path / "a" / "b" / "result").touch()
-    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["result"]
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"result", GIT_IGNORE}
+    assert (tmp_path / "a" / "b" / GIT_IGNORE).read_text() == "*\n"
+
+
+def test_a_folder_with_something_in_it_gets_no_gitignore(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with holding(tmp_path, "--run-dir"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_file_system_without_locks_gets_a_warning(

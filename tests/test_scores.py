@@ -134,11 +134,12 @@ def test_the_printed_table_has_the_splits_side_by_side() -> None:
     records = score_groups(*part())
     lines = format_groups({"out of fold": records, "eval": records[1:]}).splitlines()
     assert lines[0].split("  ")[1].strip() == "accuracy of groups"
-    asian, black = lines[1:3]
-    assert asian.split() == ["race:", "Asian,", "combined", "10", "1.000", "(1.000-1.000)"]
+    title, asian, black = lines[1:4]
+    assert title == "  by race, combined"
+    assert asian.split() == ["Asian", "10", "1.000", "(1.000-1.000)"]
     assert black.split()[-6:] == ["10", "0.000", "(0.000-0.000)"] * 2
     assert "weakest eval by race: Black, combined 0.000 (0.000-0.000)" in lines[-2]
-    assert all(len(line) <= 120 for line in lines)
+    assert all(len(line) <= 80 for line in lines)
 
 
 class CountedId(str):

@@ -33,7 +33,7 @@ def test_run_all_stops_at_the_first_failing_step_with_its_name(tmp_path: Path) -
     done = run_all(DATA_DIR=str(tmp_path / "nowhere"), CROP_DIR=str(tmp_path / "crops"))
     assert done.returncode == 2
     assert f"error: data folder {tmp_path / 'nowhere'}: no such folder" in done.stderr
-    assert "run_all.sh stopped at step 'check data' (exit code 2)" in done.stderr
+    assert "run_all stopped at step 'check data' (exit code 2)" in done.stderr
     assert "== crop faces" not in done.stdout
 
 

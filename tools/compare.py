@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 
 from core import files

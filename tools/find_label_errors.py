@@ -17,6 +17,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 import pandas as pd
 

@@ -28,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.cli import UserError, command_parser, progress, run_cli
-from core.files import LOCK_NAME, holding, read_json, replacing, require_room, write_json
+from core.files import GIT_IGNORE, LOCK_NAME, holding, read_json, replacing, require_room, write_json
 from storage.layouts import Dataset, Photo, parse_person, scan
 from synthesis.layout import UNKNOWN_RACE, already_made, layout_named, refuse_other
 
@@ -225,7 +225,7 @@ def begin(unfinished: Path, record: dict) -> None:
     """Write the record, or find it there from a join that was ended; UserError if another's or something else is."""
     if (unfinished / RECORD_NAME).is_file():
         refuse_other(unfinished, read_json(unfinished / RECORD_NAME), record)
-    elif any(entry.name != LOCK_NAME for entry in unfinished.iterdir()):
+    elif any(entry.name not in (LOCK_NAME, GIT_IGNORE) for entry in unfinished.iterdir()):
         raise UserError(f"{unfinished} is in the way and holds something else; name another --out, or remove it")
     write_json(unfinished / RECORD_NAME, record)
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 
 from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli

@@ -16,6 +16,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 
 from core import files

@@ -15,6 +15,8 @@ if not __package__:
 import argparse
 from collections.abc import Mapping, Sequence
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 
 from core.cli import UserError, add_run_dir, command_parser, positive_int, progress, run_cli

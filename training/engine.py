@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from core import distributed
-from core.cli import UserError
+from core.cli import Bar, UserError
 from training.device import Precision, to_device
 
 LOSS_READ_EVERY = 20
@@ -60,7 +59,7 @@ class Trainer:
     channels_last: bool = True
     mixup: Mixup = Mixup()
 
-    def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: tqdm) -> EpochResult:
+    def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: Bar) -> EpochResult:
         """Train on batches of (images, targets, indices). UserError if the loss is no longer finite."""
         self.model.train()
         began, photos, loss_sum, unread, step = time.perf_counter(), 0, 0.0, [], first_step
@@ -77,7 +76,7 @@ class Trainer:
             if (position + 1) % LOSS_READ_EVERY == 0 or position + 1 == number:
                 loss_sum += torch.stack(unread).cpu().double().sum().item()
                 unread.clear()
-                bar.set_postfix_str(f"loss {loss_sum / photos:.3f}", refresh=False)
+                bar.set_note(f"loss {loss_sum / photos:.3f}")
             bar.update(len(targets))
         photos, loss_sum = (sum(distributed.gathered([part])) for part in (photos, loss_sum))
         if not math.isfinite(loss_sum):
@@ -135,7 +134,7 @@ def predict(
     precision: Precision,
     channels_last: bool = True,
     tta: str = "none",
-    bar: tqdm,
+    bar: Bar,
 ) -> Tensor:
     """Return outputs (N, K) float32 for batches of (images, targets, indices): row i is that of index i.
 

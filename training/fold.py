@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from core import distributed, files
+from core.cli import Bar
 from core.cli import progress as progress_bar
 from evaluation.metrics import accuracy, confusion_matrix, macro_f1
 from storage.run_dir import DONE, HISTORY, MODEL, OOF, STATE, begin_fold, fold_dir_of, is_done, refuse_other_identity
@@ -22,7 +22,7 @@ from training import checkpoints
 from training.config import Config
 from training.device import seed_everything
 from training.engine import predict, steps_per_epoch
-from training.fold_setup import FoldData, FoldTraining, prepare_fold
+from training.fold_setup import FoldData, FoldTraining, prepare_fold, training_cost
 from training.inputs import PredictOptions
 from training.predictor import load_predictor, predict_cached, write_prediction
 from training.tracking import NONE, open_tracker
@@ -65,9 +65,8 @@ def run_epochs(fold_dir: Path, training: FoldTraining, progress: Progress) -> No
     """Train until the last epoch, or until the out-of-fold macro-F1 has not risen for `patience` epochs."""
     data, config = training.data, training.config
     tracker = open_tracker(fold_dir, config.tracker if distributed.is_first() else NONE, config.learned())
-    with progress_bar(
-        None, title=data.title, total=photos_left(training, progress), shown=distributed.is_first()
-    ) as bar:
+    shown = {"shown": distributed.is_first(), "worth": training_cost(data, config)}
+    with progress_bar(None, title=data.title, total=photos_left(training, progress), **shown) as bar:
         while not progress.is_over(config):
             row = run_epoch(training, progress, bar)
             record(fold_dir, training, progress, row)
@@ -76,7 +75,7 @@ def run_epochs(fold_dir: Path, training: FoldTraining, progress: Progress) -> No
     tracker.close()
 
 
-def run_epoch(training: FoldTraining, progress: Progress, bar: tqdm) -> dict:
+def run_epoch(training: FoldTraining, progress: Progress, bar: Bar) -> dict:
     """Train one epoch and score the people held out; return the row of history.csv."""
     data, config, epoch = training.data, training.config, progress.epoch
     best = f", best F1 {progress.best_macro_f1:.3f}" if progress.best_epoch else ""
@@ -151,7 +150,7 @@ def photos_left(training: FoldTraining, progress: Progress) -> int:
     return sum(len(training.sampler) + is_scored(epoch, training.config) * scored for epoch in left)
 
 
-def out_of_fold_scores(training: FoldTraining, bar: tqdm) -> dict[str, float]:
+def out_of_fold_scores(training: FoldTraining, bar: Bar) -> dict[str, float]:
     """Score the plain crops of the people held out: mean cross-entropy, macro-F1 and accuracy."""
     labels, options = training.out_of_fold_labels, {"channels_last": training.config.channels_last, "bar": bar}
     outputs = predict(training.learner, training.out_of_fold_loader, precision=training.precision, **options)
@@ -163,8 +162,8 @@ def out_of_fold_scores(training: FoldTraining, bar: tqdm) -> dict[str, float]:
 
 def epoch_line(title: str, row: Mapping[str, float], epochs: int) -> str:
     """Return the printed line of an epoch, from its row of history.csv."""
-    scores = f"held out macro-F1 {row['macro_f1']:.4f} accuracy {row['accuracy']:.4f}, " if "macro_f1" in row else ""
+    scores = f"out-of-fold F1 {row['macro_f1']:.4f}, " if "macro_f1" in row else ""
     return (
         f"{title} epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, {scores}"
-        f"{row['images_per_second']:.0f} img/s, {row['seconds']:.0f} s"
+        f"{row['images_per_second']:.0f} photos/s"
     )

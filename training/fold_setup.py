@@ -25,6 +25,7 @@ from training.heads import Head, build_head
 from training.inputs import TrainingInput, eval_batch_size, input_size, training_input
 from training.tracking import tracker_named
 
+LEAST_PIXELS = 500
 FUSED_ON = ("cpu", "cuda")
 """Devices on which a step of the optimiser is one operation over a tensor, instead of a dozen."""
 
@@ -185,6 +186,12 @@ def epoch_sampler(data: FoldData, config: Config) -> PersonSampler:
         seed=(config.seed, data.fold),
         times=data.input_for(config).views_per_epoch,
     )
+
+
+def training_cost(data: FoldData, config: Config) -> int:
+    """Return how much a training has to do: the pixels that it sees. A photo of a head on features costs a little."""
+    pixels = max(LEAST_PIXELS, data.input_for(config).pixels)
+    return config.epochs * len(epoch_sampler(data, config)) * pixels
 
 
 def refuse_unusable(task: Task, config: Config) -> None:

@@ -20,7 +20,7 @@ from training.config import Config
 from training.device import pick_device, prepare_process
 from training.feature_cache import Shard, shard_maker
 from training.fold import train_fold
-from training.fold_setup import FoldData, epoch_sampler, weight_bytes
+from training.fold_setup import FoldData, training_cost, weight_bytes
 from training.launcher_types import Resources
 from training.launchers import LOCAL, launch
 
@@ -72,19 +72,17 @@ def train_jobs(jobs: Sequence[FoldJob], *, at_once: int, resources: Resources) -
     make_features(shards, device=jobs[0].config.device, threads=threads, at_once=at_once, resources=resources)
     distributed.wait_for_all()
     start = partial(job_trainer, threads=threads if resources.launcher == LOCAL else resources.cpus)
-    with closing(launch(replace(resources, processes=min(at_once, len(left) or 1)), start, left)) as finished:
-        for title in finished:
-            print(f"{title}: done", flush=True)
+    cost = sum(training_cost(job.data, job.config) for job in left)
+    launched = launch(replace(resources, processes=min(at_once, len(left) or 1)), start, left)
+    # Each job moves the bar itself, from the process that does it.
+    with progress(None, title="training", total=cost, unit="", shown=distributed.is_first()) as bar, closing(launched):
+        for title in launched:
+            bar.write(f"{title}: done")
 
 
 def longest_first(jobs: Sequence[FoldJob]) -> list[FoldJob]:
-    """Sort by the pixels that each will see, so that few cores are idle at the end."""
-
-    def pixels(job: FoldJob) -> int:
-        photos = job.config.epochs * len(epoch_sampler(job.data, job.config))
-        return photos * job.data.input_for(job.config).pixels
-
-    return sorted(jobs, key=pixels, reverse=True)
+    """Sort so that few cores are idle at the end."""
+    return sorted(jobs, key=lambda job: training_cost(job.data, job.config), reverse=True)
 
 
 def jobs_at_once(configs: Sequence[Config]) -> int:
@@ -110,7 +108,8 @@ def make_features(shards: Sequence[Shard], *, device: str, threads: int, at_once
     print(f"features of {photos} photos, for all folds", flush=True)
     start = partial(shard_maker, threads, device)
     launched = launch(replace(resources, processes=min(at_once, len(shards))), start, shards)
-    with closing(launched) as made, progress(None, title="features", total=photos, shown=distributed.is_first()) as bar:
+    shown = {"shown": distributed.is_first(), "part": 0.4}
+    with closing(launched) as made, progress(None, title="features", total=photos, **shown) as bar:
         for number in made:
             bar.update(number)
 

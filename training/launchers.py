@@ -7,7 +7,6 @@ its last whole epoch, a search is a row of a table.
 
 import argparse
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 from core import parallel
@@ -61,9 +60,3 @@ def resources_of(args: argparse.Namespace, *, processes: int = 1, shard: int = 1
 def launch(resources: Resources, start: Start, items: Sequence[Item]) -> Generator[Result, None, None]:
     """Yield the results of all items. Use it with `closing`, so that Ctrl-C ends the work."""
     return launcher_named(resources.launcher).spread(start, items, resources)
-
-
-def launch_all(resources: Resources, start: Start, items: Sequence[Item]) -> list[Result]:
-    """Return all results of `launch`, in whatever order they finish."""
-    with closing(launch(resources, start, items)) as results:
-        return list(results)

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 import numpy as np
 
 from core import tasks
 from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
-from core.files import write_json
+from core.files import keep_out_of_git, write_json
 from core.images import write_photo
 from core.parallel import run_parallel
 from storage.run_dir import SAMPLE_RECORD
@@ -97,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def draw_sample(root: Path, settings: SampleSettings, workers: int) -> None:
     """Draw all photos and write all tables of the sample into `root`."""
+    keep_out_of_git(root)
     train, evaluation = plan_train(settings), plan_eval(settings)
     _draw_photos(root, [*train, *evaluation], workers)
     _write_tables(root, train, evaluation, settings)

@@ -1,0 +1,293 @@
+"""From photos to submission.csv, a score table and a page about the run.
+
+    bash run_all.sh                                       drawn sample people; their scores mean nothing
+    DATA_DIR=/my/data bash run_all.sh                     your photos, in any of the layouts of README.md
+    DATA_DIR=/my/data PROFILE=quick RUN=first bash run_all.sh --loss focal
+
+DATA_DIR  folder of photos; only read (default: sample_data, drawn when missing)
+PROFILE   smoke | quick | full (default: smoke for the sample; else full with a GPU, quick without)
+RUN       name of the run: results go to outputs/RUN (default: default, or sample)
+CROP_DIR  folder for the crops (default: crop_images, or crop_images_sample)
+CHECK     0 leaves out the check of a data set whose faces are not searched yet
+REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
+OFFLINE   1 refuses connections to other machines
+PYTHON    interpreter that run_all.sh uses; TORCH_INDEX_URL  index to ask for torch as well
+
+Flags that are not listed here go to train.py. Run it again after a stop: finished work is kept. Where the packages are
+installed already, `python run_all.py` does the same as `bash run_all.sh`.
+"""
+
+import argparse
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from core.cli import UserError, command_parser, run_cli
+from core.progress import IN_RUN_ALL
+from core.tasks import task_names
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+INPUTS = ("data_dir", "label_fixes")
+"""Flags with a path that is meant from where the command was typed. Results lie in the folder of the project."""
+ADVICE = {
+    "settings": "nothing has been done yet",
+    "check data": "put that right, or set CHECK=0 to go on without this check",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of the pipeline. `weight` is its usual part of the time of all steps."""
+
+    name: str
+    command: Sequence[str]
+    weight: float = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Folders and flags that all steps share. Paths are absolute or relative to the folder of the project."""
+
+    args: argparse.Namespace
+    for_training: Sequence[str]
+    data_dir: Path
+    crop_dir: Path
+    run_dir: Path
+    is_sample: bool
+
+    def flags(self, *names: str) -> list[str]:
+        """Return those flags of these names that were typed, with their values, as a command line."""
+        typed = {name: getattr(self.args, name) for name in names}
+        return [part for name, value in typed.items() if value is not None for part in as_flag(name, value)]
+
+    @property
+    def train(self) -> list[str]:
+        folders = ["--crop-dir", str(self.crop_dir), "--run-dir", str(self.run_dir)]
+        names = ("task", "profile", "fold", "device", "jobs", "workers", "folds", "age_edges", "label_fixes")
+        return ["train.py", *self.flags(*names), *folders, *self.for_training]
+
+    @property
+    def pool(self) -> list[str]:
+        """Return `--workers` for the steps to which it is a number of processes. In train.py it may be 0."""
+        return self.flags("workers") if self.args.workers is not None and self.args.workers > 0 else []
+
+
+@dataclass
+class Pace:
+    """Time that the steps took so far, from which a step estimates the time that is left."""
+
+    total: float
+    done: float = 0
+    seconds_per_weight: float = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def before(self, step: Step) -> dict[str, float]:
+        """Return what core.progress draws the bar of all steps from."""
+        after = max(0.0, self.total - self.done - step.weight)
+        return {
+            **{"done": self.done / self.total, "part": step.weight / self.total},
+            "seconds_after": after * self.seconds_per_weight,
+        }
+
+    def after(self, step: Step, seconds: float) -> None:
+        self.done += step.weight
+        if step.weight:
+            self.seconds_per_weight = max(self.seconds_per_weight, seconds / step.weight)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    plan = make_plan(argv, os.environ)
+    steps = [*steps_before_training(plan), Step("train", plan.train, 75)]
+    later = sum(step.weight for step in steps_after_training(plan, has_eval=True, all_folds=True))
+    pace = Pace(sum(step.weight for step in steps) + later)
+    for step in steps:
+        run_step(step, pace)
+    missing = missing_folds(ROOT / plan.run_dir)
+    has_eval = has_eval_photos(ROOT / plan.crop_dir)
+    for line in left_out(missing, has_eval=has_eval):
+        print(line, flush=True)
+    for step in steps_after_training(plan, has_eval=has_eval, all_folds=not any(missing.values())):
+        run_step(step, pace)
+    minutes, seconds = divmod(round(time.monotonic() - pace.began), 60)
+    print(f"\ndone in {minutes} min {seconds} s\n")
+    print("\n".join(result_lines(plan)))
+
+
+def make_plan(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Plan:
+    """Read flags and variables; a flag wins over its variable. UserError for a flag that ends the work early."""
+    args, for_training = parser().parse_known_args(argv)
+    if "--show-settings" in for_training:
+        raise UserError("--show-settings: it trains nothing; give it to train.py with your other flags")
+    for name in INPUTS:
+        if getattr(args, name):
+            setattr(args, name, Path.cwd() / getattr(args, name))
+    given = {name: environ.get(name) or None for name in ("DATA_DIR", "PROFILE", "RUN", "CROP_DIR")}
+    data_dir = args.data_dir or (given["DATA_DIR"] and Path.cwd() / given["DATA_DIR"])
+    is_sample = data_dir is None
+    args.profile = args.profile or given["PROFILE"] or ("smoke" if is_sample else None)
+    run_dir = args.run_dir or Path("outputs", given["RUN"] or ("sample" if is_sample else "default"))
+    crop_dir = args.crop_dir or Path(given["CROP_DIR"] or ("crop_images_sample" if is_sample else "crop_images"))
+    return Plan(args, for_training, data_dir or Path("sample_data"), crop_dir, run_dir, is_sample)
+
+
+def parser() -> argparse.ArgumentParser:
+    found = command_parser(__doc__)
+    found.prog = "run_all"
+    found.add_argument("--data-dir", type=Path, help="as DATA_DIR")
+    found.add_argument("--run-dir", type=Path, help="folder of the results, in place of outputs/RUN")
+    found.add_argument("--crop-dir", type=Path, help="as CROP_DIR")
+    found.add_argument("--profile", help="as PROFILE")
+    found.add_argument("--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, for --data-dir")
+    found.add_argument("--layout", help="layout of the photos; detected by default")
+    found.add_argument("--task", nargs="+", choices=task_names(), help="what to learn (default: all)")
+    found.add_argument("--fold", nargs="+", type=int, metavar="K", help="train these folds only (default: all)")
+    found.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps ...")
+    found.add_argument("--jobs", type=int, help="folds at once in training and inference")
+    found.add_argument("--workers", type=int, help="processes for photos, and of each loader in training")
+    found.add_argument("--folds", type=int, metavar="N", help="number of folds")
+    found.add_argument("--age-edges", type=int, nargs=2, metavar="N", help="first ages of the middle and the old group")
+    found.add_argument("--label-fixes", type=Path, metavar="FILE", help="corrections of training labels")
+    return found
+
+
+def as_flag(name: str, value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [f"--{name.replace('_', '-')}", *map(str, values)]
+
+
+def steps_before_training(plan: Plan) -> Iterator[Step]:
+    """Yield the steps up to the crops. A mistyped flag ends the first of them, before any work."""
+    data = ["--data-dir", str(plan.data_dir), "--crop-dir", str(plan.crop_dir), *plan.flags("layout")]
+    yield Step("settings", [*plan.train, "--show-settings"])
+    if plan.is_sample:
+        flags = ["--out", str(plan.data_dir), *plan.flags("age_edges"), *plan.pool]
+        yield Step("sample people", ["-m", "synthesis.drawn.sample", *flags], 1)
+    # A data set is checked once: later runs have its faces already.
+    elif os.environ.get("CHECK") != "0" and not (ROOT / plan.crop_dir / "faces.csv").exists():
+        yield Step("check data", ["-m", "check_data", *data, *plan.flags("folds", "age_edges"), *plan.pool], 2)
+    yield Step("detect faces", ["preprocessing/detect_faces.py", *data, *plan.pool], 5)
+    yield Step("crop faces", ["preprocessing/crop_faces.py", "--crop-dir", str(plan.crop_dir), *plan.pool], 3)
+
+
+def steps_after_training(plan: Plan, *, has_eval: bool, all_folds: bool) -> Iterator[Step]:
+    """Yield the steps from the trained folds to the report."""
+    run = ["--run-dir", str(plan.run_dir)]
+    if has_eval:
+        yield Step("inference", ["inference.py", *run, *plan.flags("device", "jobs")], 12)
+    yield Step("ensemble", ["ensemble.py", *run, *([] if all_folds else ["--folds", "trained"])])
+    yield Step("submission", ["submission.py", *run], 1)
+    if os.environ.get("REPORT") != "0":
+        yield Step("report", ["-m", "reporting", *run], 2)
+
+
+def run_step(step: Step, pace: Pace) -> None:
+    """Run the command; exit with its code if it fails."""
+    print(f"\n== {step.name}", flush=True)
+    began = time.monotonic()
+    # Only its errors are of interest.
+    stdout = subprocess.DEVNULL if step.name == "settings" else None
+    code = run_command(step.command, pace.before(step), stdout)
+    if code:
+        advice = ADVICE.get(step.name, "finished work is kept, the same command goes on from there")
+        print(f"run_all stopped at step {step.name!r} (exit code {code}); {advice}", file=sys.stderr)
+        sys.exit(code)
+    seconds = time.monotonic() - began
+    pace.after(step, seconds)
+    print(f"-- {step.name}: {seconds:.0f} s", flush=True)
+
+
+def run_command(command: Sequence[str], progress: Mapping[str, float], stdout: int | None = None) -> int:
+    """Return the exit code of a command of the project. Ctrl-C, which a terminal sends to both, is left to it."""
+    environment = {**os.environ, IN_RUN_ALL: json.dumps(progress)}
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=stdout)
+
+    def end(_: int, __: FrameType | None) -> None:
+        process.terminate()
+
+    # Not SIG_IGN, which the command would inherit.
+    before = signal.signal(signal.SIGINT, lambda *_: None), signal.signal(signal.SIGTERM, end)
+    try:
+        code = process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    return code if code >= 0 else 128 - code
+
+
+def missing_folds(run_dir: Path) -> dict[str, list[int]]:
+    """Return the folds that are not trained, of each task that has a trained one."""
+    folds = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["folds"]
+    found = {
+        task: [fold for fold in range(folds) if not (run_dir / task / f"fold{fold}" / "DONE").exists()]
+        for task in task_names()
+    }
+    return {task: missing for task, missing in found.items() if len(missing) < folds}
+
+
+def has_eval_photos(crop_dir: Path) -> bool:
+    with (crop_dir / "faces.csv").open(encoding="utf-8", newline="") as stream:
+        return any(row["split"] == "eval" for row in csv.DictReader(stream))
+
+
+def left_out(missing: Mapping[str, Sequence[int]], *, has_eval: bool) -> Iterator[str]:
+    """Yield a line for each thing that is left out, and why."""
+    if not has_eval:
+        yield "no eval photos: inference is left out, and the scores are of the training photos, out of fold"
+    for task, folds in missing.items():
+        if folds:
+            numbers = ", ".join(map(str, folds))
+            yield f"{task}: fold {numbers} not trained, scores and predictions are of the others"
+    if any(missing.values()):
+        yield "the same command without --fold trains the other folds and goes on"
+
+
+def result_lines(plan: Plan) -> Iterator[str]:
+    """Yield the last lines of a run: score, tasks, files, report, what to do next."""
+    run_dir, at_home = ROOT / plan.run_dir, Path.cwd() == ROOT
+    where = plan.run_dir if at_home else run_dir
+    yield from score_lines(run_dir)
+    names = [name for name in ("submission.csv", "predictions.csv", "scores.json") if (run_dir / name).exists()]
+    yield f"files     {where}: {', '.join(names) or 'trained folds'}"
+    if (run_dir / "report" / "index.html").exists():
+        yield f"report    {where / 'report' / 'index.html'}"
+    if Path(sys.prefix) == VENV and os.environ.get("VIRTUAL_ENV") != str(VENV):
+        windows = os.name == "nt"
+        script = (Path() if at_home else ROOT) / ".venv" / ("Scripts" if windows else "bin") / "activate"
+        yield f"activate  {'' if windows else '. '}{script}   (once, before other commands)"
+    if plan.is_sample:
+        yield "next      DATA_DIR=/my/photos bash run_all.sh   (these were drawn people)"
+    else:
+        yield f"next      python predict.py PHOTO --run-dir {where}"
+
+
+def score_lines(run_dir: Path) -> Iterator[str]:
+    path = run_dir / "scores.json"
+    parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    titles = (("oof", "out of fold"), ("eval", "eval"))
+    models = {title: parts[name]["model"] for name, title in titles if parts.get(name)}
+    combined = [f"{title} {in_words(model['combined'])}" for title, model in models.items() if "combined" in model]
+    if combined:
+        yield f"score     macro-F1 {', '.join(combined)}"
+    for title, model in list(models.items())[:1]:
+        many = len(model["tasks"]) > 2
+        tasks = [f"{name} {in_words(of_task, interval=not many)}" for name, of_task in model["tasks"].items()]
+        yield f"tasks     macro-F1 {title}: {', '.join(tasks)}"
+
+
+def in_words(estimates: Mapping[str, Mapping[str, float]], *, interval: bool = True) -> str:
+    """Return a macro-F1 as '0.352 (0.232-0.452)'."""
+    found = estimates["macro_f1"]
+    return f"{found['value']:.3f}" + (f" ({found['low']:.3f}-{found['high']:.3f})" if interval else "")
+
+
+if __name__ == "__main__":
+    run_cli(main)
