@@ -69,10 +69,11 @@ def test_the_printed_tables() -> None:
     naive = score(TRUTH, majority(TRUTH, 4), PERSONS)
     lines = format_scores("out of fold", record, naive).splitlines()
     assert lines[0].startswith("out of fold: 4 photos of 3 people")
-    assert [line.split()[0] for line in lines[1:]] == ["18", "mask", "gender", "age"]
-    assert "0.7500 (" in lines[3]
-    assert lines[1].endswith("0.0000 / 0.0000")
-    assert lines[2].endswith("/ 0.5000")
+    assert [line.split()[0] for line in lines[2:]] == ["18", "mask", "gender", "age"]
+    assert "0.7500 (" in lines[4]
+    assert lines[2].endswith("0.0000 / 0.0000")
+    assert lines[3].endswith("/ 0.5000")
+    assert max(map(len, lines)) <= 80
     table = format_classes(record).splitlines()
     assert len(table) == 19
     assert table[11].split() == ["10", "incorrect", "female", "middle", "1", "1", "1.0000"]
