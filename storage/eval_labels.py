@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.cli import UserError
 from core.files import read_csv, require_unique
-from core.tasks import TASKS, AgeEdges, Facts, combined_class_count, combined_tasks, decode
+from core.tasks import AgeEdges, Facts, combined_class_count, combined_tasks, decode, known_labels
 from storage.folders import Photo, Search, refuse_outside
 from storage.layouts import (
     MASK_OF_TYPE_PREFIX,
@@ -53,11 +53,13 @@ def eval_facts(dataset: Dataset) -> dict[str, Facts]:
 
 
 def _of_facts(facts: dict[str, Facts], edges: AgeEdges) -> EvalLabels | None:
-    """Return the labels that the facts have; None where no photo has any."""
-    labels = {
-        image_id: {task.name: task.read_label(of_photo, edges) for task in TASKS if of_photo.get(task.name)}
-        for image_id, of_photo in facts.items()
-    }
+    """Return the labels that the facts have; None where no photo has any. UserError for a fact that cannot be read."""
+    labels = {}
+    for image_id, of_photo in facts.items():
+        try:
+            labels[image_id] = known_labels(of_photo, edges)
+        except ValueError as error:
+            raise UserError(f"eval photo {image_id}: a label cannot be read from its facts ({error})") from None
     return EvalLabels(labels, facts) if any(labels.values()) else None
 
 

@@ -248,7 +248,7 @@ def test_ages(age: str, label: int) -> None:
 class TestCheckData:
     def scanned(self, *facts: dict[str, str]) -> DataScan:
         photos = tuple(Photo(f"{n}.jpg", "train", f"p{n}", f"{n}.jpg", known) for n, known in enumerate(facts))
-        return DataScan(Dataset(Path("data"), "competition", photos, ()), (), {}, EDGES, 2, Path("none"))
+        return DataScan(Dataset(Path("data"), "competition", photos, (), Path("data")), (), {}, EDGES, 2, Path("none"))
 
     def test_missing_labels_are_counted_by_task(self) -> None:
         found = data_checks.labels(self.scanned({"mask": "wear", "age": "31"}, {"mask": "wear", "age": ""}))

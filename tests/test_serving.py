@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from serving_toys import CROP, GivenFaces, MeanColour, crowd, face_at, make_run, random_crops
+from toy_data import ToyRun
 
 from core.boxes import Box, iou
 from core.cli import UserError
@@ -22,12 +25,13 @@ from serving.drawing import COLOURS, annotated
 from serving.faces import COARSE, VIDEO_ATTEMPTS, FaceFinder, Pipeline, without_parts
 from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
-from serving.torch_model import Averaging, load_run
+from serving.torch_model import Averaging, describe_run, load_run
 from serving.types import FacePrediction, TaskPrediction
 from storage.run_dir import default_run
 from synthesis.drawn.person import random_person
 from synthesis.drawn.portrait import draw_person
 
+pytest_plugins = ("toy_fixtures",)
 BOX = Box(20, 30, 60, 80)
 CROWD = ((80, 100, 110), (240, 160, 160), (400, 110, 60))
 
@@ -210,6 +214,30 @@ class TestRunClassifier:
         assert default_run(tmp_path) == tmp_path / "a"
         with pytest.raises(UserError, match=r"none: no trained run in it; run train\.py first"):
             default_run(tmp_path / "none")
+
+    def test_the_default_run_goes_first_and_drawn_people_are_never_meant(self, tmp_path: Path) -> None:
+        outputs = tmp_path / "outputs"
+        write_json(tmp_path / "drawn" / "sample.json", {})
+        for name, root in (("sample", tmp_path / "drawn"), ("default", tmp_path), ("later", tmp_path)):
+            make_run(outputs / name, ("mask",))
+            path = outputs / name / "run.json"
+            write_json(path, read_json(path) | {"data_root": str(root)})
+        os.utime(outputs / "later" / "mask" / "fold0" / "DONE", (2e9,) * 2)
+        assert default_run(outputs) == outputs / "default"
+        shutil.rmtree(outputs / "default")
+        assert default_run(outputs) == outputs / "later"
+        shutil.rmtree(outputs / "later")
+        with pytest.raises(UserError, match=r"sample, which learned from drawn people; .* give --run-dir .*sample to"):
+            default_run(outputs)
+        assert "drawn people, predictions mean nothing" in describe_run(
+            outputs / "sample", load_run(outputs / "sample")
+        )
+
+    def test_a_run_is_described(self, toy_run: ToyRun) -> None:
+        told = describe_run(toy_run.run_dir, load_run(toy_run.run_dir, folds=(1,)))
+        assert f"models of {toy_run.run_dir}: mask (1 of 2 folds), gender (1 of 2 folds)" in told
+        assert "trained on data, 12 people\n" in told
+        assert re.search(r"right out of fold: mask \d+\.\d%, gender \d+\.\d%, age", told)
 
 
 class TestRecords:
