@@ -59,7 +59,7 @@ def write_sources(root: Path, sources: Mapping[str, SourceFace]) -> None:
 
 
 def of_same_source(photos: Iterable[Photo], sources: Mapping[str, SourceFace]) -> list[list[Photo]]:
-    """Return the groups of photos of different people that were made from one face."""
+    """Return the groups of people that were made from one face, by a photo of each."""
     faces = sorted(set(sources.values()))
     first: dict[str, int] = {}
     pairs = [(first.setdefault(face.measures, place), place) for place, face in enumerate(faces)]
@@ -67,11 +67,11 @@ def of_same_source(photos: Iterable[Photo], sources: Mapping[str, SourceFace]) -
     alike = find_near_duplicates([faces[place].image_hash for place in hashed], COPY_BITS)
     pairs += [(hashed[one], hashed[other]) for one, other in alike]
     group_of = dict(zip(faces, groups(len(faces), pairs), strict=True))
-    found: dict[int, list[Photo]] = {}
+    found: dict[int, dict[str, Photo]] = {}
     for photo in photos:
         if photo.path in sources:
-            found.setdefault(group_of[sources[photo.path]], []).append(photo)
-    return [group for group in found.values() if len({photo.person for photo in group}) > 1]
+            found.setdefault(group_of[sources[photo.path]], {}).setdefault(photo.person, photo)
+    return [list(people.values()) for people in found.values() if len(people) > 1]
 
 
 def shared_faces(root: Path, photos: Iterable[Photo]) -> str:
@@ -83,7 +83,7 @@ def shared_faces(root: Path, photos: Iterable[Photo]) -> str:
     if shared:
         people = len({photo.person for group in shared for photo in group})
         split = sum(len({photo.split for photo in group}) > 1 for group in shared)
-        return f"{people} people are made from {len(shared)} source faces, {split} of them in train and eval at once"
+        return f"{people} people share source faces ({len(shared)}, {split} of them in train and eval at once)"
     with suppress(UserError):
         return str(read_json(root / JOIN_RECORD).get("shared", ""))
     return ""

@@ -123,7 +123,7 @@ def test_people_of_one_source_face_are_told_by_every_step(tmp_path: Path, capsys
     code, found = examined(root, capsys)
     assert (code, found["same faces"]["severity"]) == (1, PROBLEM)
     assert "1 eval photo also in the training part" in found["same faces"]["summary"]
-    sentence = "2 people are made from 1 source faces, 1 of them in train and eval at once: scores will be too good"
+    sentence = "2 people share source faces (1, 1 of them in train and eval at once): scores will be too good"
     detect_by_hand(root, tmp_path / "crops")
     assert f"warning: {sentence}\n" in capsys.readouterr().out
     crop(tmp_path / "crops")

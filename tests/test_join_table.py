@@ -152,14 +152,14 @@ def test_sets_built_from_the_same_faces_are_refused(
     # The same face in another picture, as another seed draws it.
     write_photo(other / "images/train/000003_female_Asian_31/normal.jpg", scene(99))
     path = "images/train/{}-000003_female_Asian_31/normal.jpg"
-    words = f"1 groups of photos made from the same source faces ({path.format('a')} = {path.format('b')})"
+    words = f"1 group of photos made from the same source faces ({path.format('a')} = {path.format('b')})"
     refusal(join.main, [one, other, "--out", out], words, "0 in train and eval", "--allow-shared")
     assert not out.exists() and not out.with_name("joined.unfinished").exists()
     run(one, other, "--out", out, "--allow-shared")
-    assert "warning: the data sets share 1 groups" in capsys.readouterr().out
+    assert "warning: the data sets share 1 group" in capsys.readouterr().out
     assert words in read_json(out / "join.json")["shared"]
     assert set(read_sources(out)) == {photo.path for photo in scan(out).photos}
-    assert shared_faces(out, scan(out).photos).startswith("2 people are made from 1 source faces, 0 of them in train")
+    assert shared_faces(out, scan(out).photos).startswith("2 people share source faces (1, 0 of them in train")
 
 
 @pytest.mark.parametrize("change", ["same", "smaller"])
@@ -172,7 +172,7 @@ def test_the_same_picture_in_two_sets_is_refused(tmp_path: Path, out: Path, chan
     else:
         write_photo(target, read_photo(shared)[::2, ::-2], quality=80)
     touch(other / "photos.csv", "path,split\nimages/train/000003_female_Asian_31/normal.jpg,train\nx.jpg,eval\n")
-    words = "1 groups of photos that show the same picture (a/images/train/000002_female_Asian_31/normal.jpg = b/x.jpg)"
+    words = "1 group of photos that show the same picture (a/images/train/000002_female_Asian_31/normal.jpg = b/x.jpg)"
     refusal(join.main, [one, other / "photos.csv", "--out", out], words, "1 in train and eval at once")
     run(one, other / "photos.csv", "--out", out, "--no-eval")
     run(one, other / "photos.csv", "--out", out.with_name("both"), "--allow-shared")

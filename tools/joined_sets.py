@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from check_data.findings import counted
 from check_data.picture_checks import same_files, same_pictures
 from check_data.scan import scan_photos
 from core.cli import UserError, cpu_count, name_some
@@ -137,7 +138,9 @@ def shared_between(joined: Sequence[JoinedPhoto], sources: Mapping[str, SourceFa
         split = sum(len({photo.split for photo in group}) > 1 for group in across)
         names = name_some([" = ".join(_one_of_each(group, member_of)) for group in across], at_most=3)
         if across:
-            sentences.append(f"{len(across)} groups of photos {what} ({names}), {split} in train and eval at once")
+            sentences.append(
+                f"{counted(len(across), 'group')} of photos {what} ({names}), {split} in train and eval at once"
+            )
     return "; ".join(sentences)
 
 
