@@ -102,6 +102,8 @@ def training_crops(args: argparse.Namespace) -> Crops:
     crops = crops_to_train(args.run_dir, load_crops(args.crop_dir, "train"), args.label_fixes)
     if not crops.image_ids:
         raise UserError(f"crop folder {args.crop_dir}: no training photos in it (layout {crops.source['layout']})")
+    if crops.source.get("shared"):
+        print(f"warning: {crops.source['shared']}: scores will be too good")
     if crops.missing:
         print(f"{len(crops.missing)} unreadable photos are left out of training: {name_some(crops.missing)}")
     return crops

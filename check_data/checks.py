@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from check_data import data_checks, environment_checks, picture_checks
+from check_data import data_checks, environment_checks, picture_checks, table_checks
 from check_data.findings import PROBLEM, WARNING, Finding, counted
 from check_data.scan import DataScan
 
@@ -28,6 +28,7 @@ CHECKS = (
     Check("other files", DATA, data_checks.ignored),
     Check("labels", DATA, data_checks.labels),
     Check("people", DATA, data_checks.photos_per_person),
+    Check("ages apart", DATA, table_checks.ages_of_a_person),
     Check("ids", DATA, data_checks.ids),
     Check("classes", DATA, data_checks.classes),
     Check("balance", DATA, data_checks.balance),
@@ -37,6 +38,7 @@ CHECKS = (
     Check("sizes", PICTURES, picture_checks.sizes),
     Check("copies", PICTURES, picture_checks.copies),
     Check("near copies", PICTURES, picture_checks.near_copies),
+    Check("same faces", PICTURES, picture_checks.same_faces),
     Check("two labels", PICTURES, picture_checks.contradictions),
     Check("python", ENVIRONMENT, environment_checks.python),
     Check("torch", ENVIRONMENT, environment_checks.torch_pair),

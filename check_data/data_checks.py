@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median_low
 
+from check_data import table_checks
 from check_data.findings import OK, PROBLEM, WARNING, Finding, counted
 from check_data.scan import DataScan
 from core.cli import name_some
 from core.images import is_photo_name
 from core.tasks import TASKS, UNKNOWN, Facts, Task, known_values, task_named
 from storage.folds import STRATA_TASKS
-from storage.layouts import MASK_OF_STEM, detect_layout
+from storage.layouts import MASK_OF_STEM, TABLE, detect_layout
 
 RARE_FRACTION = 0.05
 """Fraction of the people below which a class is learned badly and its score is unstable."""
@@ -24,17 +25,18 @@ SEVEN_PHOTOS = ", ".join(MASK_OF_STEM)
 
 
 def layout(data: DataScan) -> Finding:
-    """Report the layout and its counts. Nothing to train on is a problem unless the layout was forced."""
+    """Report the layout, how a table was read, and counts. Nothing to train on is a problem unless it was forced."""
     train, eval_photos, people = data.train, data.eval, data.facts_of
     numbers = {"train_photos": len(train), "people": len(people), "eval_photos": len(eval_photos)}
     training = f"{counted(len(train), 'training photo')} of {counted(len(people), 'person', 'people')}"
     summary = f"{data.dataset.layout}: {training}, {counted(len(eval_photos), 'eval photo')}"
     if not train:
         severity = WARNING if data.layout_is_forced else PROBLEM
-        return Finding(severity, f"{summary}; nothing to train on", _layout_hints(data.dataset.root), numbers)
+        hints = data.dataset.notes or _layout_hints(data.dataset.root)
+        return Finding(severity, f"{summary}; nothing to train on", hints, numbers)
     if not eval_photos:
-        return Finding(WARNING, f"{summary}; nothing to predict", (), numbers)
-    return Finding(OK, summary, (), numbers)
+        return Finding(WARNING, f"{summary}; nothing to predict", data.dataset.notes, numbers)
+    return Finding(OK, summary, data.dataset.notes, numbers)
 
 
 def _layout_hints(root: Path) -> tuple[str, ...]:
@@ -44,7 +46,8 @@ def _layout_hints(root: Path) -> tuple[str, ...]:
     if found:
         return looked_for, f"give --data-dir {found[0]}, which has the layout {detect_layout(found[0])}"
     predict = "for photos without labels, which a trained run can predict, give --layout photos"
-    return looked_for, f"{SEVEN_PHOTOS} in a folder id_gender_race_age for each person; {predict}"
+    seven = f"{SEVEN_PHOTOS} in a folder id_gender_race_age for each person"
+    return looked_for, f"{seven}, or a table photos.csv, or a folder for each mask class (docs/data.md); {predict}"
 
 
 def _near(root: Path) -> Iterator[Path]:
@@ -66,13 +69,19 @@ def ignored(data: DataScan) -> Finding:
     pictures = tuple(path for path in ignored_paths if is_photo_name(Path(path).name))
     numbers = {"files": len(ignored_paths), "pictures": len(pictures)}
     if pictures:
-        known = ", ".join(MASK_OF_STEM)
-        summary = f"{counted(len(pictures), 'picture')} not used: named none of {known}, or no file"
+        known = "in no row of the table or class folder" if _is_table(data) else f"named none of {SEVEN_PHOTOS}"
+        summary = f"{counted(len(pictures), 'picture')} not used: {known}, or no file"
         return Finding(WARNING, summary, pictures, numbers)
     return Finding(OK, f"{counted(len(ignored_paths), 'other file')} ignored", ignored_paths, numbers)
 
 
+def _is_table(data: DataScan) -> bool:
+    return data.dataset.layout == TABLE
+
+
 def photos_per_person(data: DataScan) -> Finding:
+    if _is_table(data):
+        return table_checks.people(data)
     stems: dict[str, set[str]] = {}
     for photo in data.train:
         stems.setdefault(photo.person, set()).add(Path(photo.path).stem)
@@ -90,11 +99,11 @@ def photos_per_person(data: DataScan) -> Finding:
 def ids(data: DataScan) -> Finding:
     """Report ids in several folders. Folds treat these as different people: a leak if they are one person."""
     folders: dict[str, list[str]] = {}
-    for person in data.facts_of:
+    for person in () if _is_table(data) else data.facts_of:
         folders.setdefault(person.split("_")[0], []).append(person)
     twice = tuple(", ".join(persons) for persons in folders.values() if len(persons) > 1)
     if not twice:
-        return Finding(OK, "every id has one folder")
+        return Finding(OK, "no folders with ids in this layout" if _is_table(data) else "every id has one folder")
     return Finding(WARNING, f"{counted(len(twice), 'id')} in more than one folder, taken for different people", twice)
 
 
@@ -136,12 +145,18 @@ def balance(data: DataScan) -> Finding:
 
 def ages(data: DataScan) -> Finding:
     """Report the range of ages and the people near an edge, where an error of one year is a wrong class."""
-    years = sorted(map(int, known_values(task_named("age"), list(data.facts_of.values())).values()))
+    task, people = task_named("age"), list(data.facts_of)
+    known = known_values(task, list(data.facts_of.values()))
+    years = sorted(map(int, known.values()))
     if not years:
         return Finding(OK, "no training person has an age in years")
     near = sum(any(-NEAR_EDGE <= age - edge < NEAR_EDGE for edge in data.age_edges) for age in years)
     summary = f"{years[0]} to {years[-1]} years, median {median_low(years)}; {near / len(years):.0%} of the people"
     numbers = {"years": dict(sorted(Counter(map(str, years)).items())), "near_edge": near}
+    beyond = tuple(f"{people[row]}: {age:g} years" for row, age in known.items() if age > task.value.high)
+    if beyond:
+        summary = f"{summary} are near an edge; {len(beyond)} above {task.value.high:g} years"
+        return Finding(WARNING, summary, beyond, numbers)
     return Finding(OK, f"{summary} are within {NEAR_EDGE} years of an edge", (), numbers)
 
 
@@ -153,6 +168,8 @@ def folds(data: DataScan) -> Finding:
         return Finding(
             PROBLEM, f"{counted(people, 'person', 'people')} for {wanted} folds; give --folds {people} or less"
         )
+    if _is_table(data):
+        return _folds_of_table(data)
     tasks = [task_named(name) for name in STRATA_TASKS]
     groups = Counter(" ".join(_class_of(task, facts, data) for task in tasks) for facts in data.facts_of.values())
     smallest = min(groups, key=groups.__getitem__)
@@ -161,6 +178,19 @@ def folds(data: DataScan) -> Finding:
     if groups[smallest] < wanted:
         return Finding(WARNING, f"{smallest_group}: not in each of {wanted} folds", details, dict(groups))
     return Finding(OK, f"{wanted} folds are possible; {smallest_group}", (), dict(groups))
+
+
+def _folds_of_table(data: DataScan) -> Finding:
+    """Judge each task by the people who have its label."""
+    people = {task: _people_per_class(task, data) for task in _labelled_tasks(data)}
+    sizes = {f"{task.name} {name}": people[task][name] for task in people for name in task.classes}
+    rare = [f"{name} {counted(size, 'person', 'people')}" for name, size in sizes.items() if size < data.folds]
+    few = [task.name for task in people if sum(people[task][name] for name in task.classes) < data.folds]
+    if few:
+        return Finding(PROBLEM, f"fewer labelled people than {data.folds} folds: {', '.join(few)}", tuple(rare), sizes)
+    if rare:
+        return Finding(WARNING, f"not in each of {data.folds} folds: {', '.join(rare)}", (), sizes)
+    return Finding(OK, f"{data.folds} folds are possible; every class has as many people or more", (), sizes)
 
 
 def _class_of(task: Task, facts: Facts, data: DataScan) -> str:

@@ -5,18 +5,16 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from check_data.findings import OK, PROBLEM, WARNING, Finding, counted, severity_of
-from check_data.scan import DataScan
-from core.near_duplicates import find_near_duplicates
+from check_data.scan import DataScan, PhotoScan
+from core.near_duplicates import COPY_BITS, find_near_duplicates
 from storage.crops import LABEL_COLUMNS
 from storage.layouts import Photo
+from storage.sources import of_same_source, read_sources
 
-COPY_BITS = 32
-"""Number of differing hash bits (of 256) up to which two photos show the same picture. A photo re-encoded, resized or
-brightened differs in up to 23 bits, one cropped by 1% at the edges in up to 28; among 19,500 photos of 5,000 people no
-two photos of different people came as close."""
 SMALL_SIDE = 64
 """Shorter side in pixels below which a photo is reported: an age cannot be read from so few pixels."""
 Group = Sequence[Photo]
+Scanned = tuple[Photo, PhotoScan]
 
 
 def readable(data: DataScan) -> Finding:
@@ -48,24 +46,38 @@ def sizes(data: DataScan) -> Finding:
 
 def copies(data: DataScan) -> Finding:
     """Find files with the same bytes."""
-    return _sharing(data, [group for group in _by_digest(data).values() if len(group) > 1], "the same file")
+    return _sharing(data, same_files(data.readable), "the same file")
 
 
 def near_copies(data: DataScan) -> Finding:
     """Find other files of the same picture: re-encoded, resized, mirrored. Reported only between people."""
+    return _sharing(data, same_pictures(data.readable), "the same picture")
+
+
+def same_files(readable: Sequence[Scanned]) -> list[Group]:
+    """Return the groups of photos with the same bytes."""
+    return [group for group in _by_digest(readable).values() if len(group) > 1]
+
+
+def same_pictures(readable: Sequence[Scanned]) -> list[Group]:
+    """Return the groups of photos of different people that show the same picture in different files."""
     by_hash: dict[str, dict[str, Photo]] = {}
-    for photo, scanned in data.readable:
+    for photo, scanned in readable:
         by_hash.setdefault(scanned.image_hash, {}).setdefault(scanned.digest, photo)
     alike = [list(photos.values()) for photos in by_hash.values()]
     pairs = [[*alike[one], *alike[other]] for one, other in find_near_duplicates(list(by_hash), COPY_BITS)]
-    groups = [group for group in (*alike, *pairs) if len({photo.person for photo in group}) > 1]
-    return _sharing(data, groups, "the same picture")
+    return [group for group in (*alike, *pairs) if len({photo.person for photo in group}) > 1]
+
+
+def same_faces(data: DataScan) -> Finding:
+    """Find people of a built data set, or of several joined ones, that were made from one photo of a face."""
+    return _sharing(data, of_same_source(data.dataset.photos, read_sources(data.dataset.root)), "the same source face")
 
 
 def contradictions(data: DataScan) -> Finding:
     """Find files with the same bytes under different labels."""
     found = []
-    for group in _by_digest(data).values():
+    for group in _by_digest(data.readable).values():
         labels = {
             tuple(photo.facts.get(fact, "") for fact in LABEL_COLUMNS) for photo in group if photo.split == "train"
         }
@@ -77,9 +89,9 @@ def contradictions(data: DataScan) -> Finding:
     return Finding(severity_of(len(found), len(data.train)), summary, tuple(found), {"pictures": len(found)})
 
 
-def _by_digest(data: DataScan) -> dict[str, list[Photo]]:
+def _by_digest(readable: Sequence[Scanned]) -> dict[str, list[Photo]]:
     groups: dict[str, list[Photo]] = {}
-    for photo, scanned in data.readable:
+    for photo, scanned in readable:
         groups.setdefault(scanned.digest, []).append(photo)
     return groups
 

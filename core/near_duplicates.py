@@ -14,6 +14,9 @@ FREQUENCIES = 16
 SAME_BITS = 44
 """Most of the 256 bits that differ in two copies of an image. Other images, even face crops, differ in more; the rare
 pair (one in millions) that does not costs a photo."""
+COPY_BITS = 32
+"""The same with hardly an error. A photo re-encoded, resized or brightened differs in up to 23 bits, one cropped
+by 1% at the edges in up to 28; among 19,500 photos of 5,000 people no two photos of different people came as close."""
 ROWS_AT_ONCE = 256
 _MIRROR = np.packbits(np.tile(np.arange(FREQUENCIES) % 2, FREQUENCIES).astype(np.uint8)).view(np.uint64)
 """Bits that mirroring inverts: the signs of odd horizontal frequencies."""

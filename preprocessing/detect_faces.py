@@ -33,6 +33,7 @@ from preprocessing.fallback_boxes import fill, manual_outcomes, review
 from preprocessing.find_face import DEFAULT_THRESHOLD
 from storage import crops
 from storage.layouts import LAYOUTS, Dataset, Photo, scan
+from storage.sources import shared_faces
 from training.launchers import add_launcher_flags, launch, resources_of
 
 ROW_BYTES = 3 * 300
@@ -59,6 +60,9 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     print(f"{dataset.root}: {len(dataset.photos)} photos, {len(known)} already done, {len(todo)} to search for faces")
     for note in dataset.notes:
         print(note)
+    shared = shared_faces(dataset.root, dataset.photos)
+    if shared:
+        print(f"warning: {shared}: scores will be too good")
     name_dropped(before, todo)
     if todo:
         require_room(args.crop_dir, ROW_BYTES * len(dataset.photos), "detection")
@@ -66,6 +70,8 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
         spread = partial(launch, resources_of(args, processes=args.workers, shard=PHOTOS_OF_A_JOB))
         known = search(dataset, todo, known, SearchOptions(settings, spread, unfinished_path))
     outcomes = fill(dataset.photos, known)
+    if shared != crops.read_source(args.crop_dir).get("shared", ""):
+        remember(args.crop_dir, shared=shared)
     save(args.crop_dir, dataset, before, outcomes, settings)
     unfinished_path.unlink(missing_ok=True)
     print_summary(args.crop_dir, dataset, outcomes)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.cli import UserError
 from core.files import read_csv, require_unique
-from core.tasks import AgeEdges, Facts, combined_class_count, combined_tasks, decode, known_labels
+from core.tasks import AgeEdges, Facts, combined_class_count, combined_tasks, decode, known_labels, task_named
 from storage.folders import Photo, Search, refuse_outside
 from storage.layouts import (
     MASK_OF_TYPE_PREFIX,
@@ -47,9 +47,20 @@ def find_eval_labels(path: Path | None, run: Run) -> EvalLabels | None:
 
 
 def eval_facts(dataset: Dataset) -> dict[str, Facts]:
-    """Return the facts of the eval photos of a table or of class folders by image id."""
-    search = Search(dataset.root, [], table_path=dataset.source if dataset.source != dataset.root else None)
-    return {photo.image_id: facts for photo, facts in photos_and_facts(search) if photo.split == "eval"}
+    """Return the known facts of the eval photos by image id, labels among them, as the words of a table."""
+    if dataset.layout == TABLE:
+        search = Search(dataset.root, [], table_path=dataset.source if dataset.source != dataset.root else None)
+        return {photo.image_id: facts for photo, facts in photos_and_facts(search) if photo.split == "eval"}
+    if dataset.layout == "remade":
+        return {photo.image_id: _facts_of_name(photo) for photo in dataset.of_split("eval")}
+    path = dataset.root / "truth.csv"
+    labels = read_eval_labels(dataset, (0, 0)) or {}
+    further = _facts_of_csv(path) if labels else {}
+    words = {
+        image_id: {name: task_named(name).classes[label] for name, label in of_photo.items()}
+        for image_id, of_photo in labels.items()
+    }
+    return {image_id: further[image_id] | of_photo for image_id, of_photo in words.items()}
 
 
 def _of_facts(facts: dict[str, Facts], edges: AgeEdges) -> EvalLabels | None:
@@ -83,9 +94,13 @@ def read_eval_labels_csv(path: Path) -> dict[str, dict[str, int]]:
     return {image_id: decode(int(ans)) for image_id, ans in zip(frame["ImageID"], frame["ans"], strict=True)}
 
 
-def _labels_of_name(photo: Photo, edges: AgeEdges) -> dict[str, int]:
+def _facts_of_name(photo: Photo) -> dict[str, str]:
     match = SCORED_NAME.fullmatch(photo.person)
-    facts = facts_of_match(match) | {"mask": MASK_OF_TYPE_PREFIX[match["type"].lower()]}
+    return facts_of_match(match) | {"mask": MASK_OF_TYPE_PREFIX[match["type"].lower()]}
+
+
+def _labels_of_name(photo: Photo, edges: AgeEdges) -> dict[str, int]:
+    facts = _facts_of_name(photo)
     return {task.name: task.read_label(facts, edges) for task in combined_tasks()}
 
 

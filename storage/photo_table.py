@@ -147,6 +147,7 @@ def _photos_of_folders(search: Search) -> Iterator[tuple[Photo, dict[str, str]]]
         raise UserError(f"data folder {search.root}: neither {names} nor folders named after mask classes in it")
     for folder, split in folders:
         labels = _class_folders(folder)
+        search.notes.append(f"{split}: folders " + ", ".join(f"{name} as {label}" for name, label in labels.items()))
         for entry in search.entries(folder):
             if entry.name not in labels:
                 search.ignored.append(Path(entry.path).relative_to(search.root).as_posix())

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from picture_toys import scene
 from toy_data import draw_train, edit_csv, make_competition, make_photos, refusal, snapshot
 
 from check_data import __main__ as check_data
@@ -36,12 +37,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(sound: Path, tmp_path: Path) -> Path:
     """A copy of it, to be hurt."""
     return shutil.copytree(sound, tmp_path / "data")
-
-
-def scene(number: int, height: int = 80, width: int = 64) -> np.ndarray:
-    """A random landscape of its own, (height, width, 3) uint8."""
-    coarse = np.random.default_rng(number).integers(40, 200, (16, 16, 3), dtype=np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def examined(root: Path, capsys: pytest.CaptureFixture[str], *flags: object) -> tuple[int, dict[str, dict]]:
@@ -202,14 +197,14 @@ def test_photos_alone_are_fit_to_predict_where_that_layout_is_asked_for(
     assert capsys.readouterr().out.splitlines()[-1].startswith("fit to predict, not to train on: 0 problems")
 
 
-def test_class_folders_are_not_fit_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number, name in enumerate(("with_mask", "without_mask")):
+def test_folders_of_no_known_class_are_not_fit_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("holiday", "office")):
         write_photo(tmp_path / "data" / name / "a.jpg", scene(number))
     code, found = examined(tmp_path / "data", capsys)
     assert (code, found["layout"]["severity"]) == (1, PROBLEM)
     looked_for, hint = found["layout"]["details"]
     assert f"{tmp_path / 'data'}/train/images (layout competition)" in looked_for
-    assert "id_gender_race_age" in hint and "--layout photos" in hint
+    assert "id_gender_race_age" in hint and "photos.csv" in hint and "--layout photos" in hint
 
 
 @pytest.mark.parametrize("given", ["..", "../..", "train", "train/images"])
@@ -231,7 +226,9 @@ def test_no_data_set_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     refusal(check_data.main, ["--data-dir", tmp_path / "nowhere"], "nowhere", "no such folder")
     refusal(check_data.main, ["--data-dir", tmp_path], "no photos in the photos layout")
     refusal(check_data.main, [], "--data-dir")
-    refusal(check_data.main, ["--data-dir", tmp_path, "--layout", "flat"], "'flat'", "competition, remade, photos")
+    refusal(
+        check_data.main, ["--data-dir", tmp_path, "--layout", "flat"], "'flat'", "competition, remade, table, photos"
+    )
     refusal(check_data.main, ["--data-dir", tmp_path, "--folds", "1"], "--folds 1", "2 to 100")
     monkeypatch.setattr("sys.argv", ["check_data.py", "--data-dir", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:

@@ -1,10 +1,14 @@
 """Put several data sets into one, to be trained on together: built people beside real ones.
 
     python -m tools.join built /my/data --out joined --eval /my/data
+    python -m tools.join /my/data /my/masks/photos.csv --out joined
 
-Result: the folder `joined` in the remade layout, ready for DATA_DIR=joined bash run_all.sh, with the people of all data
-sets and the eval photos of one. Each set's people get its name in front (a-, b- ... or --names), so that two of the
-same folder name stay two people: images/train/a-000849_female_Black_40/mask1.jpg. join.json says what was joined.
+Result: the folder `joined`, ready for DATA_DIR=joined bash run_all.sh, with the people of all data sets and the eval
+photos of one. Each set's people get its name in front (a-, b- ... or --names), so that two of the same name stay two
+people. Folders of people give the remade layout: images/train/a-000849_female_Black_40/mask1.jpg. If one set is a
+table (or class folders), all become a table: photos.csv, with labels empty where they are unknown, beside a/ and b/.
+join.json says what was joined. Data sets that share pictures, or the faces that synthesis.builder made them from, are
+refused.
 
 The data sets are only read. Photos are hard links where the disk allows it, and copies elsewhere. A hard link takes no
 room: it is a second name of the same file, so a photo that is edited in place changes in both folders; one that is
@@ -22,46 +26,49 @@ import re
 import shutil
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
 from core.cli import UserError, command_parser, progress, run_cli
-from core.files import GIT_IGNORE, LOCK_NAME, holding, read_json, replacing, require_room, write_json
-from storage.layouts import Dataset, Photo, parse_person, scan
-from synthesis.layout import UNKNOWN_RACE, already_made, layout_named, refuse_other
+from core.files import (
+    GIT_IGNORE,
+    LOCK_NAME,
+    holding,
+    read_json,
+    replacing,
+    require_room,
+    text_hash,
+    write_csv,
+    write_json,
+)
+from storage.layouts import TABLE, photo_root, scan
+from storage.photo_table import TABLE_NAMES
+from storage.sources import JOIN_RECORD, write_sources
+from synthesis.layout import already_made, refuse_other
+from tools.joined_sets import (
+    REMADE,
+    JoinedPhoto,
+    Member,
+    has_place,
+    joined_photos,
+    joined_sources,
+    makes_table,
+    refuse_shared,
+    table_of,
+)
 
 JOIN_VERSION = 1
-RECORD_NAME = "join.json"
-LAYOUT = layout_named("remade")
 NAMED_FACTS = {"gender", "race", "age", "mask"}
 """Facts that the name of a photo in that layout holds."""
 
+OTHER_LAYOUTS = ("train", "eval", "images")
+"""Folders by which other layouts are told."""
 _NAME = re.compile(r"[A-Za-z0-9]{1,20}")
 """Without the hyphen that ends it, so that a- with b-7 and a-b- with 7 are not both a-b-7."""
 _NO_LINKS_HERE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-@dataclass(frozen=True)
-class Member:
-    """One of the data sets that are joined, with the prefix of its people's folder names."""
-
-    name: str
-    dataset: Dataset
-
-    @property
-    def root(self) -> Path:
-        return self.dataset.root
-
-    @cached_property
-    def train(self) -> list[Photo]:
-        return self.dataset.of_split("train")
-
-    @cached_property
-    def people(self) -> dict[str, str]:
-        """Folder name in the joined data set by folder name here."""
-        return {photo.person: folder_name(f"{self.name}-", photo.person, photo.facts) for photo in self.train}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -70,12 +77,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_nested(args.roots, out)
     members = read_members(args.roots, args.names)
     evaluation = None if args.no_eval else choose_eval(members, args.eval)
-    record = record_of(members, evaluation, copies=args.copy)
-    if already_made(out, RECORD_NAME, record, kind="joined data set"):
+    joined = joined_photos(members, evaluation)
+    table = table_of(joined) if makes_table(members) else None
+    record = record_of(members, evaluation, table, copies=args.copy)
+    if already_made(out, JOIN_RECORD, record, kind="joined data set"):
         print(f"{out}: already joined from these data sets, nothing to do")
         return
-    say_left_out(members)
-    placed = join(plan(members, evaluation), out, record, copies=args.copy)
+    say_left_out(members, evaluation)
+    photos, sources = files_of(joined), joined_sources(joined)
+    shared = refuse_shared(joined, sources, allowed=args.allow_shared)
+    with unfinished_folder(out, record | ({"shared": shared} if shared else {})) as unfinished:
+        placed = place_all(photos, unfinished, copies=args.copy)
+        if sources:
+            write_sources(unfinished, sources)
+        if table is not None:
+            write_csv(unfinished / TABLE_NAMES[0], table)
+    unfinished.replace(out)
     print(summary(out, members, evaluation, placed))
 
 
@@ -89,6 +106,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     which.add_argument("--eval", type=Path, metavar="ROOT",
                        help="the root whose eval photos are taken (default: the only one that has any)")  # fmt: skip
     which.add_argument("--no-eval", action="store_true", help="take no eval photos")
+    parser.add_argument("--allow-shared", action="store_true", help="join data sets that share pictures or faces")
     parser.add_argument("--copy", action="store_true", help="copy all photos, make no hard links")
     return parser.parse_args(argv)
 
@@ -102,13 +120,14 @@ def refuse_nested(roots: Sequence[Path], out: Path) -> None:
     """UserError for a root given twice or inside another, for a single one, and for an --out inside a root."""
     if len(roots) < 2:
         raise UserError(f"only {roots[0]} is given; name two data sets or more to join")
-    for place, root in enumerate(roots):
-        if out.is_relative_to(real(root)):
+    folders = [real(photo_root(root)) for root in roots]
+    for place, (root, folder) in enumerate(zip(roots, folders, strict=True)):
+        if out.is_relative_to(folder):
             raise UserError(f"--out {out} is inside the data set {root}, which is only read; name another folder")
-        for other in roots[:place]:
-            if real(root) == real(other):
+        for other, before in zip(roots[:place], folders, strict=False):
+            if folder == before:
                 raise UserError(f"data set {root} is given twice{'' if root == other else f', also as {other}'}")
-            if real(root).is_relative_to(real(other)) or real(other).is_relative_to(real(root)):
+            if folder.is_relative_to(before) or before.is_relative_to(folder):
                 raise UserError(f"data sets {other} and {root}: one is inside the other; give folders apart")
 
 
@@ -127,6 +146,11 @@ def read_members(roots: Sequence[Path], names: Sequence[str] | None) -> list[Mem
     for member in members:
         if not member.train:
             raise UserError(f"data set {member.root}: {member.dataset.layout} layout, no people to train on")
+    if makes_table(members):
+        for name in (name for name in names if name.lower() in OTHER_LAYOUTS):
+            raise UserError(f"--names {name!r}: beside photos.csv, {', '.join(OTHER_LAYOUTS)} show another layout")
+        return members
+    for member in members:
         refuse_same_folder(member)
     return members
 
@@ -144,90 +168,90 @@ def refuse_same_folder(member: Member) -> None:
 def choose_eval(members: Sequence[Member], asked: Path | None) -> Member | None:
     """The member whose eval photos are taken: the one asked for, or the only one that has any."""
     having = [member for member in members if member.dataset.of_split("eval")]
-    chosen = having if asked is None else [member for member in members if real(member.root) == real(asked)]
+    chosen = having if asked is None else [member for member in members if real(member.dataset.source) == real(asked)]
     if asked is not None and not chosen:
-        raise UserError(f"--eval {asked} is none of the data sets: {', '.join(str(each.root) for each in members)}")
+        sources = ", ".join(str(each.dataset.source) for each in members)
+        raise UserError(f"--eval {asked} is none of the data sets: {sources}")
     if len(chosen) > 1:
         raise UserError(f"{', '.join(str(each.root) for each in chosen)} all have eval photos; choose with --eval ROOT")
     if not chosen:
         return None
     if chosen[0] not in having:
         raise UserError(f"--eval {asked}: no eval photos in it")
-    if chosen[0].dataset.layout != LAYOUT.name:
+    if chosen[0].dataset.layout != REMADE.name and not makes_table(members):
         raise UserError(
             f"eval photos of {chosen[0].root}: {chosen[0].dataset.layout} layout, whose names lack the labels that the "
-            f"{LAYOUT.name} layout has there; give another --eval, or --no-eval"
+            f"{REMADE.name} layout has there; give another --eval, or --no-eval"
         )
     return chosen[0]
 
 
-def record_of(members: Sequence[Member], evaluation: Member | None, *, copies: bool) -> dict:
+def record_of(
+    members: Sequence[Member], evaluation: Member | None, table: pd.DataFrame | None, *, copies: bool
+) -> dict:
     """All that determines the joined data set, as JSON."""
-    return {
+    as_table = {} if table is None else {"layout": TABLE, "table": text_hash([table.to_csv()])}
+    return as_table | {
         "join_version": JOIN_VERSION,
-        "roots": [str(real(member.root)) for member in members],
+        "roots": [str(real(member.dataset.source)) for member in members],
         "names": [member.name for member in members],
         "listings": [member.dataset.listing_hash for member in members],
-        "eval": str(real(evaluation.root)) if evaluation else None,
+        "eval": str(real(evaluation.dataset.source)) if evaluation else None,
         "copy": copies,
     }
 
 
-def say_left_out(members: Sequence[Member]) -> None:
-    """Name the columns of train.csv that folder names have no place for."""
+def say_left_out(members: Sequence[Member], evaluation: Member | None) -> None:
+    """Name the facts that the joined data set has no place for, and count the eval photos that are not taken."""
     for member in members:
         further = sorted({fact for photo in member.train for fact in photo.facts} - NAMED_FACTS)
+        if makes_table(members):
+            further = [fact for fact in further if not has_place(fact)]
         if further:
-            print(f"{member.root}: left out from train.csv, since folder names cannot say it: {', '.join(further)}")
+            why = "columns that mean something else" if makes_table(members) else "folder names cannot say it"
+            print(f"{member.root}: left out from train.csv, since {why}: {', '.join(further)}")
+        others = len(member.dataset.of_split("eval"))
+        if others and member is not evaluation:
+            print(f"{member.root}: its {others} eval photos are not taken")
 
 
-def plan(members: Sequence[Member], evaluation: Member | None) -> dict[str, Path]:
+def files_of(joined: Sequence[JoinedPhoto]) -> dict[str, Path]:
     """The file of each photo, links followed, by its path in the joined data set. UserError for what is no file."""
-    photos = {
-        f"{LAYOUT.train_folder}/{member.people[photo.person]}/{Path(photo.path).name}": real(member.root / photo.path)
-        for member in members
-        for photo in member.train
-    }
-    if evaluation:
-        for photo in evaluation.dataset.of_split("eval"):
-            photos[f"{LAYOUT.eval_folder}/{Path(photo.path).name}"] = real(evaluation.root / photo.path)
+    photos = {each.photo.path: real(each.member.root / each.before.path) for each in joined}
     for source in photos.values():
         if not source.is_file():
             raise UserError(f"{source} is not a file (a pipe, a device, or a link to nothing); remove it")
     return photos
 
 
-def folder_name(prefix: str, person: str, facts: Mapping[str, str]) -> str:
-    """The person's name with `prefix`; where it does not say gender, race and age, with these at its end."""
-    if parse_person(person):
-        return prefix + person
-    race = "-".join(re.findall(r"[^\W_]+", facts["race"])) or UNKNOWN_RACE
-    return f"{prefix}{person}_{facts['gender']}_{race}_{int(facts['age'])}"
-
-
-def join(photos: Mapping[str, Path], out: Path, record: dict, *, copies: bool) -> Counter:
-    """Put all photos below `out`, which appears when all are there. Returns how many were linked and copied."""
+@contextmanager
+def unfinished_folder(out: Path, record: dict) -> Iterator[Path]:
+    """Hold and yield the folder beside `out` that becomes it, with the record in it."""
     unfinished = out.with_name(f"{out.name}.unfinished")
-    placed: Counter = Counter()
     with holding(unfinished, "--out"):
         begin(unfinished, record)
-        todo = {unfinished / target: source for target, source in photos.items()}
-        placed["there before"] = sum(target.exists() for target in todo)
-        require_room(unfinished, bytes_to_copy(todo, unfinished, copies=copies), "copies of the photos")
-        for target, source in progress(todo.items(), title="photos"):
-            if not target.exists():
-                placed[place(source, target, copies=copies)] += 1
-    unfinished.replace(out)
+        yield unfinished
+
+
+def place_all(photos: Mapping[str, Path], folder: Path, *, copies: bool) -> Counter:
+    """Put all photos below a folder. Returns how many were linked and copied."""
+    placed: Counter = Counter()
+    todo = {folder / target: source for target, source in photos.items()}
+    placed["there before"] = sum(target.exists() for target in todo)
+    require_room(folder, bytes_to_copy(todo, folder, copies=copies), "copies of the photos")
+    for target, source in progress(todo.items(), title="photos"):
+        if not target.exists():
+            placed[place(source, target, copies=copies)] += 1
     return placed
 
 
 def begin(unfinished: Path, record: dict) -> None:
     """Write the record, or find it there from a join that was ended; UserError if another's or something else is."""
-    if (unfinished / RECORD_NAME).is_file():
-        refuse_other(unfinished, read_json(unfinished / RECORD_NAME), record)
+    if (unfinished / JOIN_RECORD).is_file():
+        refuse_other(unfinished, read_json(unfinished / JOIN_RECORD), record)
     elif any(entry.name not in (LOCK_NAME, GIT_IGNORE) for entry in unfinished.iterdir()):
         raise UserError(f"{unfinished} is in the way and holds something else; name another --out, or remove it")
-    write_json(unfinished / RECORD_NAME, record)
+    write_json(unfinished / JOIN_RECORD, record)
 
 
 def bytes_to_copy(todo: Mapping[Path, Path], folder: Path, *, copies: bool) -> int:
@@ -260,7 +284,7 @@ def summary(out: Path, members: Sequence[Member], evaluation: Member | None, pla
     parts = []
     for member in members:
         to_score = f", {len(member.dataset.of_split('eval'))} photos to score" if member is evaluation else ""
-        people = f"{len(member.people)} people with {len(member.train)} photos"
+        people = f"{len({photo.person for photo in member.train})} people with {len(member.train)} photos"
         parts.append(f"{member.name}- {people}{to_score} ({member.root})")
     ways = ", ".join(f"{count} {way}" for way, count in sorted(placed.items()) if count)
     return f"{out}: {'; '.join(parts)}; photos: {ways}"

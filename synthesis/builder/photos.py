@@ -118,6 +118,7 @@ def manifest_rows(person: PersonPlan) -> list[dict[str, object]]:
         "split": person.split,
         "person": identity.name,
         "source": face.file,
+        "source_hash": face.looks,
         "gender": label.gender,
         "race": label.race,
         "age": label.age,
