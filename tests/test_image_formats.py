@@ -219,12 +219,11 @@ def test_heic_without_its_package_is_named_with_the_package(tmp_path: Path, monk
     assert "HEIC" in reason(tmp_path, heic) and "pip install pillow-heif" in reason(tmp_path, heic)
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: data[:40], lambda data: data[:12]]
-)
+@pytest.mark.parametrize("kept", [40, 0.3, 0.9])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_damaged_files_have_a_reason(tmp_path: Path, kind: str, damage: Callable[[bytes], bytes]) -> None:
-    found = reason(tmp_path, damage(encoded(Image.fromarray(noise()), kind)))
+def test_damaged_files_have_a_reason(tmp_path: Path, kind: str, kept: float) -> None:
+    data = encoded(Image.fromarray(noise()), kind)
+    found = reason(tmp_path, data[: kept if kept > 1 else int(kept * len(data))])
     assert "not a picture" not in found and "\n" not in found
 
 
