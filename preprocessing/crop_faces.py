@@ -180,7 +180,7 @@ def crop_all(
         for result in progress(results, title="crops", total=len(todo)):
             job = result.job
             if result.reason:
-                unreadable.append(f"{job.photo_path} ({result.reason})")
+                unreadable.append(f"{job.image_id} ({result.reason})")
             else:
                 table[job.image_id] = CropRow(job.key, result.content, job.file)
     return unreadable
