@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from training.device import pick_device
     from training.fold_setup import FoldData, refuse_unusable
     from training.jobs import FoldJob, require_room_for, train_jobs
+    from training.memory import refuse_beyond_memory
 
     tasks = [task_named(name) for name in args.task or task_names()]
     on_cpu = pick_device(getattr(args, "device", "auto")).type == "cpu"
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if distributed.is_first():
             stack.enter_context(holding(args.run_dir, "--run-dir"))
         crops = training_crops(args)
+        for config in configs.values():
+            refuse_beyond_memory(config, crops.source)
         labels_of = {task.name: crops.labels(task, configs[task.name].age_edges) for task in tasks}
         tasks = labelled_tasks(tasks, labels_of, typed=args.task is not None)
         run, fold_of = plan_run(args.run_dir, crops, configs[tasks[0].name])

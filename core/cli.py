@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from core.environment import EXIT_BAD_INPUT, go_offline
-
+from core.environment import DEFAULT_MAX_PIXELS, EXIT_BAD_INPUT, MAX_PIXELS, go_offline
 from core.errors import UserError
 from core.progress import Bar as Bar
 from core.progress import progress as progress
@@ -81,6 +80,8 @@ def command_parser(doc: str) -> OneLineParser:
     )
     unset = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
     parser.add_argument("--offline", action=GoOffline, nargs=0, **unset, help="refuse connections to other machines")
+    most = f"pixels of the largest photo or video frame that is read (default: {DEFAULT_MAX_PIXELS})"
+    parser.add_argument("--max-pixels", action=SetMaxPixels, type=positive_int, metavar="N", **unset, help=most)
     return parser
 
 
@@ -89,6 +90,13 @@ class GoOffline(argparse.Action):
 
     def __call__(self, *_: object) -> None:
         go_offline()
+
+
+class SetMaxPixels(argparse.Action):
+    """Action of `--max-pixels`: sets the variable that this process and those it starts read."""
+
+    def __call__(self, _: object, __: object, value: int, *___: object) -> None:
+        os.environ[MAX_PIXELS] = str(value)
 
 
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from core.cli import positive_int
-from core.images import EXTENSIONS, read_photo
+from core.images import WRITTEN, read_photo
 
 ACROSS = 8
 CELL_WIDTH, CELL_HEIGHT = 192, 224
@@ -60,8 +60,8 @@ def add_sheet_flags(parser: argparse.ArgumentParser, out: str) -> None:
 
 def _image_path(text: str) -> Path:
     path = Path(text)
-    if path.suffix.lower() not in EXTENSIONS:
-        raise argparse.ArgumentTypeError(f"{text}: allowed endings are {', '.join(EXTENSIONS)}")
+    if path.suffix.lower() not in WRITTEN:
+        raise argparse.ArgumentTypeError(f"{text}: allowed endings are {', '.join(WRITTEN)}")
     return path
 
 

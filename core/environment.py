@@ -18,7 +18,9 @@ from core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_BAD_INPUT = 2
-OFFLINE = "OFFLINE"
+OFFLINE, MAX_PIXELS = "OFFLINE", "MAX_PIXELS"
+DEFAULT_MAX_PIXELS = 128_000_000
+"""Photos of 108 megapixels are read. The largest takes 400 MB, and while it is decoded 1 GB, in each process."""
 _NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
     # From 1.29 on, onnxruntime uploads usage data and keeps a file of it under HOME.
     "ORT_DISABLE_TELEMETRY": "1",
@@ -92,6 +94,15 @@ def go_offline() -> None:
     if "huggingface_hub.constants" in sys.modules:
         sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE = True
     sys.addaudithook(_refuse_connection)
+
+
+def max_pixels() -> int:
+    """Return the most pixels of a photo or frame: --max-pixels, or MAX_PIXELS in the environment. UserError for no
+    number."""
+    text = os.environ.get(MAX_PIXELS, "") or str(DEFAULT_MAX_PIXELS)
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise UserError(f"MAX_PIXELS {text!r}: must be a whole number of at least 1")
+    return int(text)
 
 
 def _refuse_connection(event: str, arguments: tuple) -> None:

@@ -8,6 +8,7 @@ crop_images/crops.csv. Run again, it makes only what is new or changed, and remo
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -119,8 +120,11 @@ def plan(crop_dir: Path, root: Path, outcomes: Mapping[str, Outcome], settings: 
             changed.append(outcome.path)
         made_from = (outcome.path, stamp, *map(repr, (*outcome.box, *outcome.landmarks)), repr(settings))
         key = files.text_hash(made_from)
-        crop_path = crop_dir / outcome.path
-        jobs.append(CropJob(outcome.image_id, photo_path, crop_path, outcome.path, outcome.box, key, outcome.landmarks))
+        file = crops.crop_file(outcome.path)
+        jobs.append(CropJob(outcome.image_id, photo_path, crop_dir / file, file, outcome.box, key, outcome.landmarks))
+    twins = [file for file, count in Counter(job.file for job in jobs).items() if count > 1]
+    if twins:
+        raise UserError(f"{root}: two photos would have the crop {name_some(twins)}; rename one")
     if changed:
         print(f"{len(changed)} photos have changed since detect_faces, which should run again: {name_some(changed)}")
     return jobs
@@ -176,7 +180,7 @@ def crop_all(
         for result in progress(results, title="crops", total=len(todo)):
             job = result.job
             if result.reason:
-                unreadable.append(f"{job.file} ({result.reason})")
+                unreadable.append(f"{job.image_id} ({result.reason})")
             else:
                 table[job.image_id] = CropRow(job.key, result.content, job.file)
     return unreadable

@@ -14,7 +14,7 @@ from core.tasks import UNKNOWN, combined_class_count, combined_tasks, decode, ta
 from evaluation.combined_class import combine_labels, has_combined_tasks
 from reporting.figures import column_chart, line_chart, round_range, thumbnail
 from reporting.load import RunData, TrainedFold
-from storage.crops import STATUSES, read_source
+from storage.crops import STATUSES, crop_file, read_source
 from storage.folds import STRATA_TASKS, audit_folds, folds_path
 
 Context = dict[str, Any]
@@ -126,7 +126,7 @@ def _count(faces: pd.DataFrame, split: str, status: str) -> int:
 
 
 def _doubt(data: RunData, row: Mapping[str, str]) -> Context:
-    picture = None if row["status"] == "missing" else thumbnail(Path(data.run.crop_dir) / row["path"])
+    picture = None if row["status"] == "missing" else thumbnail(Path(data.run.crop_dir) / crop_file(row["path"]))
     why = data.doubts.get(row["image_id"], row["reason"])
     return {"image_id": row["image_id"], "status": row["status"], "score": row["score"], "why": why, "picture": picture}
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.cli import UserError
-from core.images import EXTENSIONS, format_of
+from core.image_formats import EXTENSIONS, format_of
+from core.images import WRITTEN
 from serving.video import SUFFIXES, is_video
 
 HEAD_BYTES = 512
@@ -22,7 +23,7 @@ class PhotoSources:
 
     def add(self, path: Path, target: Path) -> None:
         """Add a photo. UserError if the copy of another one has the same path."""
-        if path.suffix.lower() not in EXTENSIONS:
+        if path.suffix.lower() not in WRITTEN:
             target = target.with_name(f"{target.name}.png")
         twin = next((other for other, taken in self.targets.items() if taken == target and other != path), None)
         if twin:
@@ -75,7 +76,7 @@ def _among_photos(out_dir: Path) -> UserError:
 
 
 def _add_folder(found: PhotoSources, folder: Path, target_dir: Path, made: Path) -> None:
-    for path in _files_below(folder, made):
+    for path in _files_below(folder, found, made):
         shown, target = str(path), target_dir / path.relative_to(folder)
         if not shown.isprintable():
             found.unusable[ascii(shown)] = "its name has control characters or is not UTF-8; rename it"
@@ -91,11 +92,13 @@ def _add_folder(found: PhotoSources, folder: Path, target_dir: Path, made: Path)
             found.foreign.append(shown)
 
 
-def _files_below(folder: Path, made: Path) -> Iterator[Path]:
-    """Yield the files of a folder, its own first, without hidden and linked folders and the folder `made`."""
+def _files_below(folder: Path, found: PhotoSources, made: Path) -> Iterator[Path]:
+    """Yield the files of a folder, its own first, without the folder `made`. Hidden and linked folders are foreign."""
     for parent, folders, names in os.walk(folder):
-        shown = (name for name in folders if not name.startswith("."))
-        folders[:] = sorted(name for name in shown if Path(parent, name).resolve() != made)
+        below = [Path(parent, name) for name in sorted(folders)]
+        closed = [path for path in below if path.name.startswith(".") or path.is_symlink()]
+        found.foreign += [str(path) if str(path).isprintable() else ascii(str(path)) for path in closed]
+        folders[:] = [path.name for path in below if path not in closed and path.resolve() != made]
         yield from (Path(parent, name) for name in sorted(names))
 
 

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from core.cli import UserError
+from core.environment import max_pixels
 from core.files import replacing
-from core.images import MAX_PIXELS
+from core.images import allowed_pixels
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 USUAL_FPS = 25.0
@@ -86,9 +87,8 @@ def open_clip(source: Path | int) -> Iterator[Clip]:
         if not capture.isOpened():
             raise UserError(f"{name}: cannot be opened as a video")
         width, height = (_number(capture, side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        if width * height > MAX_PIXELS:
-            limit = f"more than the {MAX_PIXELS // 10**6} million allowed"
-            raise UserError(f"{name}: frames of {width:.0f} x {height:.0f} pixels, {limit}")
+        if width * height > max_pixels():
+            raise UserError(f"{name}: frames of {width:.0f} x {height:.0f} pixels, more than {allowed_pixels()}")
         fps = _number(capture, cv2.CAP_PROP_FPS)
         fps = fps if 0 < fps <= 1000 else USUAL_FPS
         promised = 0.0 if live else max(0.0, _number(capture, cv2.CAP_PROP_FRAME_COUNT)) / fps

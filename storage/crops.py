@@ -14,6 +14,7 @@ import pandas as pd
 from core import files
 from core.cli import UserError, name_some
 from core.files import require_unique
+from core.images import WRITTEN
 from core.tasks import AgeEdges, Task
 from storage.layouts import Dataset
 
@@ -44,6 +45,11 @@ def crops_path(crop_dir: Path) -> Path:
 
 def source_path(crop_dir: Path) -> Path:
     return crop_dir / "source.json"
+
+
+def crop_file(path: str) -> str:
+    """Return the name of a photo's crop in the crop folder: that of the photo, with .png added for other formats."""
+    return path if path.lower().endswith(WRITTEN) else f"{path}.png"
 
 
 def read_faces(crop_dir: Path) -> pd.DataFrame:
@@ -82,7 +88,7 @@ def refuse_other_data(crop_dir: Path, dataset: Dataset) -> None:
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops of one split: a table of facts by image id, with the path of each crop.
+    """Crops of one split: a table of facts by image id, with the `path` of each crop in the crop folder.
 
     `missing` names the photos of the split that could not be read and have no crop.
     """
@@ -132,6 +138,7 @@ def load_crops(crop_dir: Path, split: str) -> Crops:
     missing = tuple(faces["image_id"][faces["status"] == "missing"])
     found, keys = faces[faces["status"] != "missing"], crops[list(CROP_COLUMNS)]
     frame = found.merge(keys, on="image_id", how="left", validate="one_to_one")
+    frame["path"] = frame["path"].map(crop_file)
     uncropped = list(frame["image_id"][frame["key"].isna()])
     if uncropped:
         raise UserError(f"crop folder {crop_dir}: {name_some(uncropped)} not cropped; run preprocessing/crop_faces.py")

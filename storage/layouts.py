@@ -5,14 +5,15 @@ photos; storage/eval_labels.py reads those, for scoring.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from core.cli import UserError, name_some
 from core.files import text_hash
-from core.images import EXTENSIONS, is_photo_name
+from core.image_formats import EXTENSIONS
+from core.images import is_photo_name
 from storage.folders import Photo, Search, is_folder, name_key
 from storage.photo_table import find_table, has_class_folders, is_table_name, labelled_photos
 
@@ -23,6 +24,7 @@ MASK_OF_STEM = {
 }
 MASK_OF_TYPE_PREFIX = {"mask": "wear", "incorrect": "incorrect", "normal": "not_wear"}
 TABLE = "table"
+_FOLDERS = {"competition": ("train", "eval"), "remade": ("images",)}
 TRAIN_CSV_COLUMNS = ("id", "gender", "race", "age", "path")
 OLDEST = 120
 
@@ -68,11 +70,22 @@ def scan(data_dir: Path, layout: str | None = None, *, faults: list[str] | None 
         raise UserError(f"layout {layout!r} is unknown; the layouts are {', '.join(LAYOUTS)}")
     search = Search(root, [], faults, table_path=source if source != root else None)
     photos = _without_repeated_ids(search, LAYOUTS[layout](search))
+    if not faults:
+        search.ignored.extend(_unlisted(search, layout, photos))
     if not photos and not faults:
         others = f"; other files: {name_some(sorted(search.ignored))}" if search.ignored else ""
         endings = ", ".join(EXTENSIONS)
         raise UserError(f"data folder {root}: no photos in the {layout} layout (endings {endings}){others}")
     return Dataset(root, layout, photos, tuple(sorted(search.ignored)), source, tuple(search.notes))
+
+
+def _unlisted(search: Search, layout: str, photos: Sequence[Photo]) -> list[str]:
+    """Return photos that lie in the folders of a layout where it looks for none."""
+    listed = {photo.path for photo in photos}.union(search.ignored)
+    others = Search(search.root, [], faults=[])
+    folders = (search.root / name for name in _FOLDERS.get(layout, ()))
+    below = (path for folder in folders if folder.is_dir() for path in others.photos_below(folder))
+    return [path for path in below if path not in listed]
 
 
 def photo_root(source: Path) -> Path:
@@ -183,7 +196,7 @@ def _photos_of_person(search: Search, folder: Path, facts: dict[str, str]) -> li
     for name in _photo_names(search, folder):
         stem = Path(name).stem.lower()
         if stem not in MASK_OF_STEM:
-            search.ignored.append(f"{folder.name}/{name}")
+            search.ignored.append(_relative(search.root, folder / name))
             continue
         if stem in found:
             raise UserError(f"train folder {folder}: both {found[stem]} and {name} are there; one photo per stem")
@@ -229,8 +242,10 @@ def _photo_names(search: Search, folder: Path) -> list[str]:
         return []
     names = []
     for entry in search.entries(folder):
-        is_photo = is_photo_name(entry.name) and not is_folder(entry)
-        (names if is_photo else search.ignored).append(entry.name if is_photo else f"{folder.name}/{entry.name}")
+        if is_photo_name(entry.name) and not is_folder(entry):
+            names.append(entry.name)
+        else:
+            search.ignored.append(_relative(search.root, folder / entry.name))
     if not names:
         raise UserError(f"folder {folder}: no photos in it (endings {', '.join(EXTENSIONS)})")
     return names

@@ -19,6 +19,7 @@ from core.cli import EXIT_BAD_INPUT, run_cli
 from core.files import read_csv
 from core.images import read_photo
 from preprocessing import crop_faces, detect_faces
+from storage.crops import crop_file
 from storage.layouts import scan
 
 NOBODY = 65534
@@ -158,7 +159,7 @@ def test_names(bad: Bad, folder: Path, capfd: pytest.CaptureFixture[str]) -> Non
     (photo,) = (photo for photo in scan(folder / "data").photos if photo.image_id != "good.png")
     assert the_other(rows)["status"] == "manual"
     assert the_other(rows)["path"] == photo.path
-    assert (folder / "crops" / photo.path).exists()
+    assert (folder / "crops" / crop_file(photo.path)).exists()
 
 
 @by_name(TABLES)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from core import files
 from core.alignment import typical_landmarks
@@ -234,3 +235,15 @@ def test_crops_are_kept_while_the_data_is_away(data: Path) -> None:
     with pytest.raises(UserError, match="which is not there"):
         run()
     assert len(crop_files()) == 3
+
+
+def test_crops_of_other_formats_have_names_of_their_own(data: Path) -> None:
+    Image.fromarray(read_photo(data / "a.png")).save(data / "d.webp", lossless=True)
+    write_faces(data)
+    run()
+    assert CROP_DIR / "d.webp.png" in crops.load_crops(CROP_DIR, "eval").paths
+    assert np.array_equal(read_photo(CROP_DIR / "d.webp.png"), read_photo(CROP_DIR / "a.png"))
+    write_photo(data / "d.webp.png", read_photo(data / "a.png"))
+    write_faces(data)
+    with pytest.raises(UserError, match=r"two photos would have the crop d\.webp\.png"):
+        run()

@@ -157,7 +157,7 @@ def test_data_folder_that_is_missing_empty_or_a_file(tmp_path: Path) -> None:
         scan(tmp_path / "nowhere")
     with pytest.raises(UserError, match="file: not a folder"):
         scan(touch(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"no photos in the photos layout \(endings \.jpg, \.jpeg, \.png\)"):
+    with pytest.raises(UserError, match=r"no photos in the photos layout \(endings \.jpg, .*\.heif\)"):
         scan(tmp_path)
 
 
@@ -233,3 +233,16 @@ def test_the_hash_sees_added_renamed_and_relabelled_photos(remade: Path) -> None
     (remade / "images" / "train" / ANNA).rename(remade / "images" / "train" / ANNA.replace("31", "32"))
     hashes.append(scan(remade).listing_hash)
     assert len(set(hashes)) == 4
+
+
+def test_photos_of_every_ending_and_those_that_lie_elsewhere(tmp_path: Path) -> None:
+    root = make_competition(tmp_path)
+    (root / "eval" / "images" / "a.jpg").rename(root / "eval" / "images" / "a.HEIC")
+    (root / "eval" / "info.csv").unlink()
+    normal = next((root / "train" / "images").glob("*/normal.*"))
+    normal.rename(normal.with_name("NORMAL.WebP"))
+    touch(root / "train" / "more" / "normal.jpg")
+    touch(root / "eval" / "alone.png")
+    dataset = scan(root)
+    assert {"a.HEIC", f"{normal.parent.name}/NORMAL.WebP"} <= {photo.image_id for photo in dataset.photos}
+    assert {"train/more/normal.jpg", "eval/alone.png"} <= set(dataset.ignored)

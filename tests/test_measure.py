@@ -61,7 +61,7 @@ def test_sharpness_falls_with_blur() -> None:
     assert sharpness(photo, measure.Box(-50, 0, -10, 20)) == 0
 
 
-def test_every_photo_gets_a_row_and_bad_ones_a_reason(tmp_path: Path) -> None:
+def test_every_photo_gets_a_row_and_bad_ones_a_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     faces = tmp_path / "faces"
     write_faces(faces, 2)
     write_photo(faces / "wall.png", np.full((64, 64, 3), 90, np.uint8))
@@ -69,6 +69,7 @@ def test_every_photo_gets_a_row_and_bad_ones_a_reason(tmp_path: Path) -> None:
     (faces / "torn.jpg").write_bytes(b"\xff\xd8\xff")
     (faces / "notes.txt").write_text("mine")
     names = list_photos(faces)
+    assert capsys.readouterr().out == "1 files are no photos and are left out: notes.txt\n"
     rows = measure_photos(faces, names, None, work_dir=tmp_path / "work", workers=1)
     assert [row.file for row in rows] == names == ["f000.png", "f001.png", "sub/pair.png", "torn.jpg", "wall.png"]
     assert [row.reason for row in rows] == ["", "", "several faces", "unreadable", "no face"]

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from core.cli import UserError, cpu_count
+from core.environment import MAX_PIXELS, max_pixels
 from training.launcher_types import Item, Resources, Result, Start
 
 try:
@@ -85,7 +86,7 @@ def _cluster(resources: Resources) -> Iterator[None]:
     # No page is served.
     page = {} if resources.address else {"include_dashboard": False}
     try:
-        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, **where, **page)
+        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), MAX_PIXELS: str(max_pixels())}}, **where, **page)
     except (ConnectionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--ray-address {resources.address!r}: no cluster answers there ({reason})") from None

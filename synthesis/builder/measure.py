@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from core.boxes import Box, carry_points, main_face
-from core.cli import UserError, progress
+from core.cli import UserError, name_some, progress
 from core.files import read_json, write_json
+from core.image_formats import EXTENSIONS
 from core.images import UnreadablePhoto, is_photo_name, read_photo
 from core.near_duplicates import image_hash
 from core.parallel import run_parallel
@@ -76,15 +77,19 @@ Measure = Callable[[str], MeasuredFace]
 
 
 def list_photos(faces_dir: Path) -> list[str]:
-    """Return the sorted relative paths of all photos below a folder. UserError if there is none."""
+    """Return the sorted relative paths of all photos below a folder, and name the other files. UserError for none."""
     if not faces_dir.is_dir():
         raise UserError(f"--faces {faces_dir}: {'not a folder' if faces_dir.exists() else 'no such folder'}")
-    names = []
+    names, others = [], []
     for folder, folders, files in os.walk(faces_dir):
+        others += [(Path(folder) / name).relative_to(faces_dir).as_posix() for name in folders if name.startswith(".")]
         folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [(Path(folder) / name).relative_to(faces_dir).as_posix() for name in files if is_photo_name(name)]
+        for name in files:
+            (names if is_photo_name(name) else others).append((Path(folder) / name).relative_to(faces_dir).as_posix())
     if not names:
-        raise UserError(f"--faces {faces_dir}: no photos in it (jpg, jpeg, png)")
+        raise UserError(f"--faces {faces_dir}: no photos in it (endings {', '.join(EXTENSIONS)})")
+    if others:
+        print(f"{len(others)} files are no photos and are left out: {name_some(sorted(others))}")
     return sorted(names)
 
 
