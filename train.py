@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, name_some, not_negative, run_cli
-from core.files import holding
+from core.locks import holding
 from core.tasks import UNKNOWN, Task, known_values, task_named, task_names
-from storage.crops import Crops, load_crops
+from storage.crops import Crops, load_crops, reading
 from storage.folds import plan_folds, write_folds
 from storage.label_corrections import crops_to_train, keep_corrections
 from storage.run_dir import Run, describe_run, refuse_other_run, remove_spent_states, write_run
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Rank 0 holds the folder, and writes, for all ranks.
         if distributed.is_first():
             stack.enter_context(holding(args.run_dir, "--run-dir"))
+            stack.enter_context(reading(args.crop_dir))
         crops = training_crops(args)
         labels_of = {task.name: crops.labels(task, configs[task.name].age_edges) for task in tasks}
         tasks = labelled_tasks(tasks, labels_of, typed=args.task is not None)
@@ -102,6 +103,7 @@ def training_crops(args: argparse.Namespace) -> Crops:
     crops = crops_to_train(args.run_dir, load_crops(args.crop_dir, "train"), args.label_fixes)
     if not crops.image_ids:
         raise UserError(f"crop folder {args.crop_dir}: no training photos in it (layout {crops.source['layout']})")
+    crops.refuse_changed()
     if crops.missing:
         print(f"{len(crops.missing)} unreadable photos are left out of training: {name_some(crops.missing)}")
     return crops

@@ -45,7 +45,8 @@ def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
     try:
         main(None)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A loader process hands its error on within a traceback, which ends with the message.
+        print(f"error: {str(error).rstrip().rpartition('UserError: ')[2]}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing more to say, and nobody to say it to.

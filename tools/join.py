@@ -28,7 +28,8 @@ from functools import cached_property
 from pathlib import Path
 
 from core.cli import UserError, command_parser, progress, run_cli
-from core.files import GIT_IGNORE, LOCK_NAME, holding, read_json, replacing, require_room, write_json
+from core.files import read_json, replacing, require_room, write_json
+from core.locks import GIT_IGNORE, LOCK_NAME, holding
 from storage.layouts import Dataset, Photo, parse_person, scan
 from synthesis.layout import UNKNOWN_RACE, already_made, layout_named, refuse_other
 
