@@ -181,8 +181,10 @@ def written_digests(path: Path) -> dict[str, str]:
 def refuse_changed(path: Path, stamp_path: Path, command: str) -> None:
     """UserError if a table is gone or is not what `command` wrote; nothing if the stamp does not know it."""
     digest = written_digests(stamp_path).get(path.name)
-    if digest and not (path.exists() and files.file_sha256(path) == digest):
-        raise UserError(f"{path}: changed or removed since {command} wrote it; run {command} again")
+    if digest and not path.exists():
+        raise UserError(f"{path}: no such file; run {command} first")
+    if digest and files.file_sha256(path) != digest:
+        raise UserError(f"{path}: changed since {command} wrote it; run {command} again")
 
 
 def refuse_incomplete(fold_dir: Path, *names: str) -> None:
