@@ -216,7 +216,7 @@ def test_the_labels_that_are_scored_are_those_the_run_learned_from(run_copy: Toy
     other_age, other = ("70", 2) if true != 2 else ("20", 0)
     fixes = run_copy.run_dir / "label_fixes.csv"
     fixes.write_text(f"person,age\n{person},{other_age}\n")
-    refusal(submission.main, ["--run-dir", run_copy.run_dir], "no longer those it was trained with", "label_fixes.csv")
+    refusal(submission.main, ["--run-dir", run_copy.run_dir], "no longer those it was", "label_fixes.csv")
     run = json.loads((run_copy.run_dir / "run.json").read_text())
     learned = apply_corrections(load_crops(run_copy.crop_dir, "train"), fixes)
     (run_copy.run_dir / "run.json").write_text(json.dumps(run | {"train_hash": learned.hash}))
