@@ -163,10 +163,10 @@ def read_task_folder(folder: Path, task_name: str, folds: Sequence[int | str] | 
         part.fold_path(fold_dir, task.value.name).exists() for fold_dir in fold_dirs for part in PARTS
     ):
         values = read_tables(fold_dirs, (task.value.name,), task.value.name)
-    crops = [read_stamp(fold_dir / EVAL_STAMP).get("crops_hash", "") for fold_dir in fold_dirs]
-    if set(crops) != {crops[0]}:
+    crops = sorted({read_stamp(fold_dir / EVAL_STAMP).get("crops_hash", "") for fold_dir in fold_dirs} - {""})
+    if len(crops) > 1:
         raise UserError(f"{folder}: its folds predict different eval crops; run inference.py again")
-    return TaskFolder(folder, first, read_tables(fold_dirs, task.classes), values, len(fold_dirs), crops[0])
+    return TaskFolder(folder, first, read_tables(fold_dirs, task.classes), values, len(fold_dirs), *crops)
 
 
 def chosen_folds(folder: Path, task_name: str, folds: Sequence[int | str] | None) -> list[Path]:
@@ -261,9 +261,8 @@ def ensemble_task(
     """Write <task>.csv and <task>_oof.csv, unless those that are there were made from the same tables."""
     task = task_named(task_name)
     stamp = {"average": average, "temperatures": list(temperatures), "made_from": _sources(members)}
-    stamp |= {name: members[0].identity[name] for name in ("data_hash", "folds_hash")} | {
-        "crops_hash": members[0].crops
-    }
+    stamp |= {name: members[0].identity[name] for name in ("data_hash", "folds_hash")}
+    stamp |= {"crops_hash": members[0].crops}
     part = EVAL_PHOTOS if members[0].logits.folds else OUT_OF_FOLD
     stamp_path, table_path = averaged_stamp_path(run_dir, task), part.averaged_path(run_dir, task)
     there = [path for path in averaged_paths(run_dir, task) if path.exists()]

@@ -241,7 +241,7 @@ class RunResults:
             return
         if self.train.hash != self.run.train_hash:
             raise UserError(
-                f"run folder {self.run_dir}: labels, people or crops in {self.run.crop_dir}, or in its label_fixes.csv, "
+                f"run folder {self.run_dir}: labels, people or crops in {self.run.crop_dir}, or its label_fixes.csv, "
                 f"are no longer those it was trained with; put them back, or train anew in another --run-dir"
             )
         for task in TASKS:
