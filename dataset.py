@@ -108,8 +108,7 @@ class CropDataset(Dataset):
 
     def __getitem__(self, item: int | Draw) -> tuple[Tensor, Tensor, int]:
         draw = item if isinstance(item, Draw) else Draw(item, 0)
-        # A copy: the cache is read-only, and the steps of a transform may work in place.
-        image = np.array(self.store.images[self.rows[draw.index]])
+        image = self.store.image(self.rows[draw.index])
         seed_steps(self.transform, draw.seed)
         view = np.ascontiguousarray(self.transform(image=image)["image"])
         return torch.from_numpy(view), self.targets[draw.index], draw.index

@@ -11,13 +11,13 @@ a task learned values (age: years), they are averaged too, into <task>_years.csv
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
-from core.files import holding
+from core.locks import holding
 from core.tasks import Task, task_named, task_names
 from evaluation.calibration import fit_temperature
 from evaluation.logits import (
@@ -31,11 +31,24 @@ from evaluation.logits import (
     require_same_ids,
     write_table,
 )
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults
+from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults, averaged_stamp_path, refuse_changed_fold
 from storage.crops import load_crops
-from storage.folds import folds_path
+from storage.folds import folds_path, refuse_other_folds
 from storage.label_corrections import corrections_path
-from storage.run_dir import CONFIG, DONE, EVAL, begin_run, first_difference, read_config_of, read_run, run_dir_of
+from storage.run_dir import (
+    CONFIG,
+    DIGESTS,
+    DONE,
+    EVAL,
+    EVAL_STAMP,
+    begin_run,
+    first_difference,
+    read_config_of,
+    read_run,
+    read_stamp,
+    run_dir_of,
+    run_path,
+)
 
 TRAINED = "trained"
 PARTS = (EVAL_PHOTOS, OUT_OF_FOLD)
@@ -52,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_disagreement([member for of_task in members.values() for member in of_task])
         temperatures = {task: temperatures_of(task, of_task, args.calibrate) for task, of_task in members.items()}
         open_run(args.run_dir, next(iter(task_dirs.values()))[0].parent)
+        first = next(iter(members.values()))[0]
+        refuse_other_folds(args.run_dir, first.identity["folds_hash"], first.folder)
         for task, of_task in members.items():
             ensemble_task(args.run_dir, task, of_task, average=args.average, temperatures=temperatures[task])
 
@@ -119,13 +134,17 @@ class FolderTables:
 
 @dataclass(frozen=True)
 class TaskFolder:
-    """A folder with the folds of a task: its logits, and its expected values if the task learned them."""
+    """A folder with the folds of a task: its logits, and its expected values if the task learned them.
+
+    `crops` is the hash of the eval crops that were predicted, empty where that is not known.
+    """
 
     folder: Path
     identity: dict
     logits: FolderTables
     values: FolderTables | None
     models: int
+    crops: str = ""
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -144,7 +163,10 @@ def read_task_folder(folder: Path, task_name: str, folds: Sequence[int | str] | 
         part.fold_path(fold_dir, task.value.name).exists() for fold_dir in fold_dirs for part in PARTS
     ):
         values = read_tables(fold_dirs, (task.value.name,), task.value.name)
-    return TaskFolder(folder, first, read_tables(fold_dirs, task.classes), values, len(fold_dirs))
+    crops = sorted({read_stamp(fold_dir / EVAL_STAMP).get("crops_hash", "") for fold_dir in fold_dirs} - {""})
+    if len(crops) > 1:
+        raise UserError(f"{folder}: its folds predict different eval crops; run inference.py again")
+    return TaskFolder(folder, first, read_tables(fold_dirs, task.classes), values, len(fold_dirs), *crops)
 
 
 def chosen_folds(folder: Path, task_name: str, folds: Sequence[int | str] | None) -> list[Path]:
@@ -177,6 +199,9 @@ def read_tables(fold_dirs: Sequence[Path], columns: Sequence[str], value: str = 
         eval_paths = [_made_by(path, "inference.py") for path in eval_paths]
     else:
         eval_paths = []
+    for fold_dir in fold_dirs:
+        for part in PARTS:
+            refuse_changed_fold(fold_dir, part)
     tables = [read_table(path, columns) for path in eval_paths]
     for path, table in zip(eval_paths, tables, strict=True):
         require_same_ids(path, table, set(tables[0].image_ids), fold_dirs[0].name)
@@ -194,6 +219,13 @@ def has_eval_photos(run_dir: Path) -> bool:
 def refuse_disagreement(members: Sequence[TaskFolder]) -> None:
     """UserError unless all folders come from the same photos, folds and eval photos."""
     first = members[0]
+    for member in members:
+        run_dir, identity = member.folder.parent, member.identity
+        if identity["data_hash"] != read_run(run_dir).train_hash:
+            raise UserError(f"{member.folder}: trained with other photos or labels than {run_path(run_dir)} says")
+        refuse_other_folds(run_dir, identity["folds_hash"], member.folder)
+        if member.crops != first.crops:
+            raise UserError(f"{member.folder}: predicts other eval crops than {first.folder}; run inference.py again")
     for member in members[1:]:
         for name, what in (("data_hash", "training photos"), ("folds_hash", "folds")):
             if member.identity[name] != first.identity[name]:
@@ -217,6 +249,7 @@ def _fit_temperature(task: Task, member: TaskFolder) -> float:
     if member.logits.oof is None:
         raise UserError(f"--calibrate: {member.folder} has no out-of-fold logits to fit a temperature on")
     results = RunResults(member.folder.parent)
+    results.refuse_other_labels()
     label_of = dict(zip(results.train.image_ids, results.train_labels(task), strict=True))
     image_ids = [image_id for image_id in label_of if image_id in set(member.logits.oof.image_ids)]
     return fit_temperature(member.logits.oof.of(image_ids), [label_of[image_id] for image_id in image_ids])
@@ -228,18 +261,23 @@ def ensemble_task(
     """Write <task>.csv and <task>_oof.csv, unless those that are there were made from the same tables."""
     task = task_named(task_name)
     stamp = {"average": average, "temperatures": list(temperatures), "made_from": _sources(members)}
+    stamp |= {name: members[0].identity[name] for name in ("data_hash", "folds_hash")}
+    stamp |= {"crops_hash": members[0].crops}
     part = EVAL_PHOTOS if members[0].logits.folds else OUT_OF_FOLD
-    stamp_path, table_path = run_dir / f"{task.name}.json", part.averaged_path(run_dir, task)
-    if stamp_path.exists() and table_path.exists() and files.read_json(stamp_path) == stamp:
+    stamp_path, table_path = averaged_stamp_path(run_dir, task), part.averaged_path(run_dir, task)
+    there = [path for path in averaged_paths(run_dir, task) if path.exists()]
+    if table_path.exists() and files.holds_json(stamp_path, stamp | _digests(there)):
         print(f"{task.name}: {table_path} is up to date")
         return
-    stamp_path.unlink(missing_ok=True)
-    scaled = [_divided(member.logits, by) for member, by in zip(members, temperatures, strict=True)]
-    write_averages(run_dir, task, scaled, average=average)
+    # Tables of other members must not stay. The eval logits come last: where they are, all is.
+    for path in (stamp_path, *there):
+        path.unlink(missing_ok=True)
     values = [member.values for member in members if member.values]
     if len(values) == len(members):
         write_averages(run_dir, task, values, average="logit", value=task.value.name)
-    files.write_json(stamp_path, stamp)
+    scaled = [_divided(member.logits, by) for member, by in zip(members, temperatures, strict=True)]
+    write_averages(run_dir, task, scaled, average=average)
+    files.write_json(stamp_path, stamp | _digests(path for path in averaged_paths(run_dir, task) if path.exists()))
     models = sum(member.models for member in members)
     divided = f" after temperatures {', '.join(f'{by:.2f}' for by in temperatures)}" if set(temperatures) != {1} else ""
     print(f"{task.name}: {models} models averaged by {average}{divided} into {table_path}")
@@ -249,12 +287,22 @@ def write_averages(
     run_dir: Path, task: Task, folders: Sequence[FolderTables], *, average: str, value: str = ""
 ) -> None:
     """The mean over all folds for the eval photos, and over the folders for the out-of-fold ones."""
-    folds = [table for folder in folders for table in folder.folds]
-    if folds:
-        write_table(EVAL_PHOTOS.averaged_path(run_dir, task, value), average_tables(folds, average))
     oof = [folder.oof for folder in folders]
     if all(oof):
         write_table(OUT_OF_FOLD.averaged_path(run_dir, task, value), average_tables(oof, average))
+    folds = [table for folder in folders for table in folder.folds]
+    if folds:
+        write_table(EVAL_PHOTOS.averaged_path(run_dir, task, value), average_tables(folds, average))
+
+
+def averaged_paths(run_dir: Path, task: Task) -> list[Path]:
+    """Return the paths of all averaged tables that a task may have."""
+    values = ["", task.value.name] if task.value else [""]
+    return [part.averaged_path(run_dir, task, value) for value in values for part in PARTS]
+
+
+def _digests(paths: Iterable[Path]) -> dict[str, dict[str, str]]:
+    return {DIGESTS: {path.name: files.file_sha256(path) for path in paths}}
 
 
 def _divided(tables: FolderTables, by: float) -> FolderTables:

@@ -16,24 +16,28 @@ from pathlib import Path
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, cpu_count, name_some, not_negative, progress, run_cli
-from core.files import holding, require_room
+from core.files import require_room
+from core.locks import holding
 from core.tasks import task_named, task_names
-from storage.crops import Crops, load_crops
+from storage.crops import Crops, load_crops, reading
 from storage.run_dir import (
     CONFIG,
+    DIGESTS,
     EVAL,
+    EVAL_STAMP,
     MODEL,
     Run,
     begin_run,
     finished_folds,
+    is_trained_here,
     read_config_of,
     read_run,
+    refuse_incomplete,
     trained_tasks,
 )
 from training.config import from_dict
 from training.launchers import LOCAL, add_launcher_flags, launch, resources_of
 
-STAMP = "eval.json"
 ROW_BYTES = 200
 """A row of a logit table: a name and a few numbers of 12 characters."""
 WORTH_A_PROCESS = 1500
@@ -57,22 +61,30 @@ class PredictionJob:
 
     def stamp(self, crops: Crops) -> dict[str, str]:
         """Return the weights, crops and options that the eval logits are made from."""
+        refuse_incomplete(self.fold_dir, MODEL)
         settings = read_config_of(self.fold_dir, self.task)["settings"]
         weights = files.file_sha256(self.fold_dir / MODEL)
         tta = self.tta or from_dict(settings).tta
         return {"weights_sha256": weights, "crops_hash": crops.hash, "tta": tta}
 
     def is_up_to_date(self, crops: Crops) -> bool:
-        """Return whether the eval.csv that is there was made from the same weights, crops and options."""
-        table_path, stamp_path = self.output_dir / EVAL, self.output_dir / STAMP
+        """Return whether the tables that are there are whole, and made from the same weights, crops and options."""
+        table_path, stamp_path = self.output_dir / EVAL, self.output_dir / EVAL_STAMP
         known = table_path.exists() and stamp_path.exists()
-        return known and files.read_json(stamp_path) == self.stamp(crops)
+        return known and files.holds_json(stamp_path, self.stamp(crops) | self.digests())
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Return the digests of the tables that are there."""
+        return {DIGESTS: {path.name: files.file_sha256(path) for path in sorted(self.output_dir.glob("eval*.csv"))}}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     run = read_run(args.run_dir)
-    with holding(args.output_dir or args.run_dir, "--run-dir" if args.output_dir is None else "--output-dir"):
+    with (
+        holding(args.output_dir or args.run_dir, "--run-dir" if args.output_dir is None else "--output-dir"),
+        reading(args.crop_dir or Path(run.crop_dir)),
+    ):
         predict_tasks(args, run)
 
 
@@ -85,6 +97,7 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
     if not crops.image_ids:
         print(f"crop folder {crops.crop_dir}: no eval photos in it, nothing to predict")
         return
+    crops.refuse_changed()
     if crops.missing:
         print(f"{len(crops.missing)} unreadable eval photos get no logits: {name_some(crops.missing)}")
     folds_of = {task: folds_to_predict(args.run_dir / task) for task in args.task or trained_tasks(args.run_dir)}
@@ -156,7 +169,7 @@ def predict_fold(job: PredictionJob, *, crops: Crops, backbones: dict) -> str:
     from training.inputs import PredictOptions
     from training.predictor import load_predictor, predict_crops, write_prediction
 
-    stamp, stamp_path = job.stamp(crops), job.output_dir / STAMP
+    stamp, stamp_path = job.stamp(crops), job.output_dir / EVAL_STAMP
     require_room(job.output_dir, ROW_BYTES * len(crops.image_ids), "inference")
     predictor = load_predictor(job.fold_dir, job.task, backbones)
     options = PredictOptions(job.device, job.workers, stamp["tta"], job.title)
@@ -165,7 +178,7 @@ def predict_fold(job: PredictionJob, *, crops: Crops, backbones: dict) -> str:
     write_prediction(job.output_dir / EVAL, task_named(job.task), crops.image_ids, prediction)
     if job.output_dir != job.fold_dir:
         files.write_json(job.output_dir / CONFIG, predictor.identity)
-    files.write_json(stamp_path, stamp)
+    files.write_json(stamp_path, stamp | job.digests())
     return f"{job.title}: {len(crops.image_ids)} eval photos"
 
 
@@ -209,6 +222,8 @@ def open_output(run_dir: Path, output_dir: Path | None, run: Run, crops: Crops) 
             )
         return run_dir
     other = {"data_root": root, "layout": crops.source["layout"], "crop_dir": str(crops.crop_dir.resolve())}
+    if output_dir.resolve() != run_dir.resolve() and is_trained_here(output_dir):
+        raise UserError(f"--output-dir {output_dir}: a run is trained in it; give another folder")
     begin_run(output_dir, replace(run, **other))
     return output_dir
 

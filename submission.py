@@ -16,7 +16,6 @@ used.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +42,20 @@ from evaluation.decision_rules import (
     compare,
     rule_named,
 )
-from evaluation.logits import LogitTable, log_softmax, read_table, require_same_ids
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults, read_averaged_values
+from evaluation.logits import LogitTable, log_softmax, require_same_ids
+from evaluation.results import (
+    EVAL_PHOTOS,
+    OUT_OF_FOLD,
+    RunResults,
+    averaged_stamp_path,
+    read_averaged_file,
+    read_averaged_values,
+)
 from evaluation.run_scores import print_report, score_eval, score_out_of_fold
 from evaluation.scores import Labels, most_frequent
 from storage.crops import load_crops, read_faces
 from storage.layouts import scan
-from storage.run_dir import Run, read_run, trained_tasks
+from storage.run_dir import Run, read_run, read_stamp, trained_tasks, written_digests
 
 COLUMNS = ["ImageID", "ans"]
 
@@ -163,7 +169,8 @@ def read_eval_logits(results: RunResults, given: Mapping[str, Path]) -> EvalLogi
     UserError unless each table has exactly the readable eval photos. Without eval photos there are none of each task
     that has a model.
     """
-    readable, logits = load_crops(Path(results.run.crop_dir), "eval").image_ids, {}
+    crops, logits = load_crops(Path(results.run.crop_dir), "eval"), {}
+    readable = crops.image_ids
     for task in TASKS:
         path = given.get(task.name, EVAL_PHOTOS.averaged_path(results.run_dir, task))
         is_averaged = path.exists() or OUT_OF_FOLD.averaged_path(results.run_dir, task).exists()
@@ -174,7 +181,11 @@ def read_eval_logits(results: RunResults, given: Mapping[str, Path]) -> EvalLogi
             continue
         if not path.exists():
             raise UserError(f"{path}: no such file; run ensemble.py first{_or_give(task)}")
-        table = read_table(path, task.classes)
+        stamp_path = averaged_stamp_path(path.parent, task)
+        table = read_averaged_file(path, stamp_path, task.classes)
+        predicted = read_stamp(stamp_path).get("crops_hash") if path.name in written_digests(stamp_path) else ""
+        if predicted and predicted != crops.hash:
+            raise UserError(f"{path}: the eval crops have changed since; run inference.py and ensemble.py again")
         require_same_ids(path, table, set(readable), "the eval part")
         logits[task.name] = table.of(readable)
     if not logits:
@@ -259,7 +270,7 @@ def write_table_if_changed(path: Path, frame: pd.DataFrame) -> bool:
 
 
 def write_if_changed(path: Path, record: Mapping[str, object]) -> None:
-    if not path.exists() or files.read_json(path) != json.loads(json.dumps(record)):
+    if not files.holds_json(path, record):
         files.write_json(path, record)
 
 

@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, name_some, not_negative, run_cli
-from core.files import holding
+from core.locks import holding
 from core.tasks import UNKNOWN, Task, known_values, task_named, task_names
-from storage.crops import Crops, load_crops
+from storage.crops import Crops, load_crops, reading
 from storage.folds import plan_folds, write_folds
 from storage.label_corrections import crops_to_train, keep_corrections
 from storage.run_dir import Run, describe_run, refuse_other_run, remove_spent_states, write_run
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Rank 0 holds the folder, and writes, for all ranks.
         if distributed.is_first():
             stack.enter_context(holding(args.run_dir, "--run-dir"))
+            stack.enter_context(reading(args.crop_dir))
         crops = training_crops(args)
         for config in configs.values():
             refuse_beyond_memory(config, crops.source)
@@ -107,6 +108,7 @@ def training_crops(args: argparse.Namespace) -> Crops:
         raise UserError(f"crop folder {args.crop_dir}: no training photos in it (layout {crops.source['layout']})")
     if crops.source.get("shared"):
         print(f"warning: {crops.source['shared']}: scores will be too good")
+    crops.refuse_changed()
     if crops.missing:
         print(f"{len(crops.missing)} unreadable photos are left out of training: {name_some(crops.missing)}")
     return crops

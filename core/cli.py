@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from core.environment import DEFAULT_MAX_PIXELS, EXIT_BAD_INPUT, MAX_PIXELS, go_offline
+
 from core.errors import UserError
 from core.progress import Bar as Bar
 from core.progress import progress as progress
@@ -44,7 +45,8 @@ def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
     try:
         main(None)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A loader process hands its error on within a traceback, which ends with the message.
+        print(f"error: {str(error).rstrip().rpartition('UserError: ')[2]}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing more to say, and nobody to say it to.

@@ -1,39 +1,40 @@
-"""Files: atomic writes, strict reads, hashes, locks of folders, and free disk space."""
+"""Files: atomic writes, strict reads, hashes, and free disk space."""
 
 import csv
-import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from core.cli import UserError, one_line
 
-LOCK_NAME, GIT_IGNORE = ".lock", ".gitignore"
-LOCK_SECONDS = 0.2
-"""Time for a lock file that its last holder is removing; nobody waits for a holder."""
 RESERVE = 32 << 20
 """Bytes for tables, logs and other small files beside those that are counted."""
 STALE_SECONDS = 24 * 3600
 NO_ENTRIES: Mapping[str, type] = MappingProxyType({})
-_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _ASIDE = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp(\..*)?")
 """Names of temporary files: the host and the process that write them."""
-_NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+def _host() -> str:
+    """Return a short hash of where process ids are unique: containers may share a host name, and a volume."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:6]
+
+
+_HOST = _host()
 
 
 @contextmanager
@@ -89,85 +90,6 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-@contextmanager
-def holding(folder: Path, flag: str) -> Iterator[None]:
-    """Hold a folder, made if it is not there, against all other processes; `flag` is the one that names another folder.
-
-    Also removes temporary files of killed processes in it, and keeps it out of git. UserError names its holder.
-    The lock, on `<folder>/.lock`, ends with its process, killed or not; child processes do not inherit it. Over NFS it
-    holds between machines where the server's lock manager runs. A file system without locks gets a warning.
-    """
-    made = [level for level in (folder, *folder.parents) if not level.exists()]
-    # No soft lock where the file system has none: a killed process would leave it behind.
-    lock = FileLock(folder / LOCK_NAME, timeout=LOCK_SECONDS, fallback_to_soft=False, on_acquired=_sign)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, folder, flag)
-    except OSError as error:
-        raise UserError(f"cannot write {one_line(error, error.filename or folder)}") from error
-    is_new = False
-    try:
-        remove_stale(folder)
-        is_new = keep_out_of_git(folder)
-        yield
-    finally:
-        if is_new and _names(folder) <= {LOCK_NAME, GIT_IGNORE}:
-            (folder / GIT_IGNORE).unlink(missing_ok=True)
-        # Processes of this one that were ended in the middle of a write.
-        remove_stale(folder)
-        # Before the lock is released: a process that opens the file after that makes a new one. Windows refuses.
-        with suppress(FileNotFoundError, PermissionError):
-            (folder / LOCK_NAME).unlink()
-        lock.release()
-        _remove_empty(made)
-
-
-def keep_out_of_git(folder: Path) -> bool:
-    """Write a .gitignore into a folder that is still empty, so that no photo or prediction in it is added to git.
-
-    Return whether it was written. A folder with something in it, perhaps a repository, is left as it is.
-    """
-    if folder.exists() and _names(folder) - {LOCK_NAME}:
-        return False
-    write_text(folder / GIT_IGNORE, "*\n")
-    return True
-
-
-def _names(folder: Path) -> set[str]:
-    return {entry.name for entry in folder.iterdir()}
-
-
-def _acquire(lock: FileLock, folder: Path, flag: str) -> None:
-    """Lock, or warn where the file system cannot; UserError if another process holds the folder."""
-    try:
-        lock.acquire()
-    except Timeout:
-        holder = ""
-        with suppress(OSError):
-            holder = " ".join((folder / LOCK_NAME).read_text(encoding="utf-8").split())
-        hint = f"wait until it ends, stop it, or give another {flag}"
-        raise UserError(f"{folder} is in use by {holder or 'another process'}; {hint}") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS_HERE:
-            raise
-        print(f"{folder}: its file system keeps no locks; let one process at a time work in it", file=sys.stderr)
-
-
-def _sign(descriptor: int) -> None:
-    """Write into the lock file, which is open, who holds it."""
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    since = datetime.now().isoformat(sep=" ", timespec="seconds")
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} ({command}) since {since}".encode())
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Remove the folders, innermost first, up to one that is not empty: a refused command leaves none behind."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
-
-
 def require_room(folder: Path, needed: int, what: str) -> None:
     """UserError unless `needed` bytes, if any, and a reserve are free on the disk that `folder` is or will be on."""
     there = next(level for level in (folder.absolute(), *folder.absolute().parents) if level.exists())
@@ -195,6 +117,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def holds_json(path: Path, value: object) -> bool:
+    """Return True if the file holds this value; False if it is missing or damaged, and so to be made anew."""
+    try:
+        return read_json(path) == json.loads(json.dumps(value, default=str))
+    except UserError:
+        return False
 
 
 def read_json(path: Path, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
@@ -229,11 +159,6 @@ def require_entries(where: object, value: object, entries: Mapping[str, type]) -
     for name, kind in entries.items():
         if type(value[name]) is not kind:
             raise UserError(f"{where}: entry {name} is {value[name]!r:.100}, expected a {kind.__name__}")
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as aside, aside.open("wb") as stream:
-        np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:

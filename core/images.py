@@ -8,10 +8,11 @@ import base64
 import stat
 from pathlib import Path
 
+from core.environment import max_pixels
+
 import cv2
 import numpy as np
 
-from core.environment import max_pixels
 from core.files import replacing
 from core.image_formats import EXTENSIONS, Undecodable, read_format, read_jpeg_header, read_png_header
 from core.pillow_reader import damaged, has_other_colours, open_image, to_rgb, with_end

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core import files
 from core.cli import UserError, name_some
 from core.tasks import TASKS, UNKNOWN, Facts, Task, known_values, task_named
 from evaluation.decision_rules import OutOfFold
@@ -27,9 +28,22 @@ from evaluation.logits import (
 from evaluation.predictions import TaskPredictions
 from storage.crops import Crops
 from storage.eval_labels import EvalLabels, find_eval_labels
-from storage.folds import audit_folds, folds_path, read_folds
+from storage.folds import audit_folds, folds_path, read_folds, refuse_other_folds
 from storage.label_corrections import training_crops
-from storage.run_dir import Run, read_config_of, read_run
+from storage.run_dir import (
+    CONFIG,
+    DONE,
+    EVAL_STAMP,
+    OOF,
+    Run,
+    finished_folds,
+    read_config_of,
+    read_run,
+    read_stamp,
+    refuse_changed,
+    refuse_incomplete,
+    written_digests,
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,16 @@ def fold_paths(run_dir: Path, task: Task, part: Part) -> list[Path]:
     return sorted((run_dir / task.name).glob(f"fold*/{part.name}.csv"))
 
 
+def refuse_changed_fold(fold_dir: Path, part: Part) -> None:
+    """UserError if a fold's tables of that part are not those that were written."""
+    if part is OUT_OF_FOLD:
+        tables = [name for name in written_digests(fold_dir / DONE) if name.startswith(part.name)]
+        refuse_incomplete(fold_dir, OOF, *tables)
+        return
+    for name in written_digests(fold_dir / EVAL_STAMP):
+        refuse_changed(fold_dir / name, fold_dir / EVAL_STAMP, "inference.py")
+
+
 def read_fold_tables(run_dir: Path, task: Task, part: Part, folds: Collection[str] | None = None) -> TaskTables | None:
     """The tables of a task's folds as one: joined out of fold, averaged for eval photos. None without a table.
 
@@ -78,6 +102,7 @@ def read_fold_tables(run_dir: Path, task: Task, part: Part, folds: Collection[st
         return None
     for path in paths:
         read_config_of(path.parent, task.name)
+        refuse_changed_fold(path.parent, part)
     logits = {path: read_table(path, task.classes) for path in paths}
     values: dict[Path, LogitTable] = {}
     value_paths = [part.fold_path(path.parent, task.value.name) for path in paths] if task.value else []
@@ -99,16 +124,37 @@ def _one_table(tables: Mapping[Path, LogitTable], part: Part, average: str) -> L
     return average_tables(list(tables.values()), average)
 
 
+def averaged_stamp_path(run_dir: Path, task: Task) -> Path:
+    """Return the path of the record of what the averaged tables of a task were made from."""
+    return run_dir / f"{task.name}.json"
+
+
+def read_averaged_file(path: Path, stamp_path: Path, columns: Sequence[str]) -> LogitTable:
+    """Read a table of ensemble.py. UserError if it, or a table it was made from, has been changed since."""
+    refuse_changed(path, stamp_path, "ensemble.py")
+    made_from = read_stamp(stamp_path).get("made_from", {}) if path.name in written_digests(stamp_path) else {}
+    for source, digest in made_from.items():
+        if Path(source).exists() and files.file_sha256(Path(source)) != digest:
+            raise UserError(f"{path}: made from {source}, which has changed since; run ensemble.py again")
+    return read_table(path, columns)
+
+
 def read_averaged(run_dir: Path, task: Task, part: Part) -> TaskTables | None:
-    """The tables that ensemble.py wrote for a task; None if there are none."""
-    path = part.averaged_path(run_dir, task)
-    return TaskTables(path, (), read_table(path, task.classes)) if path.exists() else None
+    """The tables that ensemble.py wrote for a task; None if it wrote none."""
+    path, stamp_path = part.averaged_path(run_dir, task), averaged_stamp_path(run_dir, task)
+    if not path.exists() and path.name not in written_digests(stamp_path):
+        return None
+    return TaskTables(path, (), read_averaged_file(path, stamp_path, task.classes))
 
 
 def read_averaged_values(run_dir: Path, part: Part) -> dict[str, LogitTable]:
     """The expected values that ensemble.py wrote, by task."""
     paths = {task: part.averaged_path(run_dir, task, task.value.name) for task in TASKS if task.value}
-    return {task.name: read_table(path, (task.value.name,)) for task, path in paths.items() if path.exists()}
+    return {
+        task.name: read_averaged_file(path, averaged_stamp_path(run_dir, task), (task.value.name,))
+        for task, path in paths.items()
+        if path.exists()
+    }
 
 
 @dataclass(frozen=True)
@@ -117,6 +163,8 @@ class RunResults:
 
     run_dir: Path
     truth_path: Path | None = None
+    refuses: bool = True
+    """False for the report, which shows what does not belong together."""
 
     @cached_property
     def run(self) -> Run:
@@ -150,6 +198,7 @@ class RunResults:
     def labels(self, part: Part, task: Task) -> dict[str, int] | None:
         """Labels of a task by image id, UNKNOWN where a photo has none; None where no photo has one."""
         if part is OUT_OF_FOLD:
+            self.refuse_other_labels()
             return dict(zip(self.train.image_ids, self.train_labels(task), strict=True))
         known = self.eval_labels.labels if self.eval_labels else {}
         found = {image_id: labels.get(task.name, UNKNOWN) for image_id, labels in known.items()}
@@ -186,6 +235,23 @@ class RunResults:
             off[rows] = np.abs(values.of(image_ids)[rows, 0] - list(true.values()))
         return off
 
+    def refuse_other_labels(self) -> None:
+        """UserError unless labels, crops and folds are those that the run was trained with."""
+        if not self.refuses:
+            return
+        if self.train.hash != self.run.train_hash:
+            raise UserError(
+                f"run folder {self.run_dir}: labels, people or crops in {self.run.crop_dir}, or its label_fixes.csv, "
+                f"are no longer those it was trained with; put them back, or train anew in another --run-dir"
+            )
+        for task in TASKS:
+            stamp_path = averaged_stamp_path(self.run_dir, task)
+            configs = [path / CONFIG for path in finished_folds(self.run_dir / task.name)]
+            trained = {path: files.read_json(path) for path in configs} | {stamp_path: read_stamp(stamp_path)}
+            for path, record in trained.items():
+                if "folds_hash" in record:
+                    refuse_other_folds(self.run_dir, record["folds_hash"], path)
+
     def folds(self) -> np.ndarray:
         """(N,) fold of every training photo, in the order of `train`."""
         path = folds_path(self.run_dir)
@@ -205,6 +271,7 @@ class RunResults:
         for task in TASKS:
             tables = read_averaged(self.run_dir, task, OUT_OF_FOLD)
             if tables:
+                self.refuse_other_labels()
                 self._require_labelled(task, tables)
                 found[task.name] = tables.logits
         return found

@@ -18,12 +18,14 @@ from pathlib import Path
 # Run as a script, only this folder is on the path, not the repository that `core` lies in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import pandas as pd
+
 from core import files
 from core.alignment import points
 from core.boxes import Box
 from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, progress, run_cli
 from core.cropping import CropSettings, crop_face
-from core.files import holding, require_room
+from core.files import require_room
 from core.images import UnreadablePhoto, read_photo, write_photo
 from core.parallel import run_parallel, with_flushes
 from preprocessing.faces_table import (
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = CropSettings(args.margin, args.aspect, args.size, args.align)
     # Before the lock, which makes the folder: where no faces were found, there is nothing to make.
     open_faces(args.crop_dir)
-    with holding(args.crop_dir, "--crop-dir"):
+    with crops.changing(args.crop_dir):
         crop(args, settings)
 
 
@@ -71,6 +73,7 @@ def crop(args: argparse.Namespace, settings: CropSettings) -> None:
     jobs = plan(args.crop_dir, root, outcomes, settings)
     table = read_crop_table(args.crop_dir)
     done = {job.image_id: table[job.image_id] for job in jobs if is_done(job, table)}
+    refuse_changed(args.crop_dir, done)
     forget_crops(args.crop_dir, table.keys() - done.keys())
     remember_settings(args.crop_dir, settings)
     todo = [job for job in jobs if job.image_id not in done]
@@ -141,6 +144,12 @@ def is_done(job: CropJob, table: Mapping[str, CropRow]) -> bool:
     return crop is not None and (crop.key, crop.file) == (job.key, job.file) and job.crop_path.exists()
 
 
+def refuse_changed(crop_dir: Path, done: Mapping[str, CropRow]) -> None:
+    """UserError naming finished crops whose files were changed since."""
+    frame = pd.DataFrame([(row.file, row.content) for row in done.values()], columns=["path", "content"], dtype=str)
+    crops.Crops(crop_dir, frame, (), {}).refuse_changed()
+
+
 def remember_settings(crop_dir: Path, settings: CropSettings) -> None:
     source = crops.read_source(crop_dir)
     if source.get("crop") != asdict(settings):
@@ -167,7 +176,7 @@ def _crop(job: CropJob, *, settings: CropSettings) -> CropResult:
     except UnreadablePhoto as error:
         return CropResult(job, reason=error.reason)
     write_photo(job.crop_path, crop_face(photo, job.box, settings, points(job.landmarks)))
-    return CropResult(job, content=files.file_sha256(job.crop_path)[:16])
+    return CropResult(job, content=crops.content_of(job.crop_path))
 
 
 def crop_all(

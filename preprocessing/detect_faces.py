@@ -25,8 +25,8 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, add_crop_dir, command_parser, cpu_count, name_some, positive_int, run_cli
-from core.files import holding, require_room
-from preprocessing.detection import DetectionSettings, SearchOptions, search, still_valid
+from core.files import require_room
+from preprocessing.detection import DetectionSettings, SearchOptions, search, still_valid, verified
 from preprocessing.detectors import detector_named, detector_names
 from preprocessing.faces_table import Outcome, forget_crops, read_outcomes, write_outcomes
 from preprocessing.fallback_boxes import fill, manual_outcomes, review
@@ -45,7 +45,7 @@ PHOTOS_OF_A_JOB = 256
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     dataset = open_dataset(args.crop_dir, args.data_dir, args.layout)
-    with holding(args.crop_dir, "--crop-dir"):
+    with crops.changing(args.crop_dir):
         detect(args, dataset)
 
 
@@ -55,6 +55,8 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     before = read_outcomes(crops.faces_path(args.crop_dir))
     unfinished_path = args.crop_dir / "faces.unfinished.csv"
     known = still_valid(dataset, before | read_outcomes(unfinished_path), settings)
+    if args.verify:
+        known = verified(dataset.root, known)
     known |= manual_outcomes(args.manual, dataset, known)
     todo = [photo for photo in dataset.photos if photo.image_id not in known]
     print(f"{dataset.root}: {len(dataset.photos)} photos, {len(known)} already done, {len(todo)} to search for faces")
@@ -86,6 +88,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--manual", type=Path, help="table of boxes that override the detector: image_id,x1,y1,x2,y2")
     parser.add_argument("--detector", default="retinaface", help=f"one of {', '.join(detector_names())}")
     parser.add_argument("--threshold", type=float, default=DEFAULT_THRESHOLD, help="least score of a detected face")
+    parser.add_argument(
+        "--verify", action="store_true", help="read all photos, and search those again whose content has changed"
+    )
     parser.add_argument("--workers", type=positive_int, default=cpu_count(), help="processes")
     add_launcher_flags(parser)
     args = parser.parse_args(argv)

@@ -1,17 +1,29 @@
 """Search many photos for their main face, and tell which photos have to be searched."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from core import files
-from core.cli import progress
+from core.cli import cpu_count, progress
 from core.images import UnreadablePhoto, read_photo
 from core.parallel import with_flushes
 from preprocessing.detectors import detector_named
-from preprocessing.faces_table import DECIMALS, MANUAL, WEAK, Outcome, photo_stamp, rounded, stamp_of, write_outcomes
+from preprocessing.faces_table import (
+    DECIMALS,
+    MANUAL,
+    WEAK,
+    Outcome,
+    photo_stamp,
+    rounded,
+    stamp_of,
+    with_content,
+    without_content,
+    write_outcomes,
+)
 from preprocessing.find_face import DEFAULT_THRESHOLD, find_face
 from storage import crops
 from storage.layouts import Dataset, Photo
@@ -59,9 +71,20 @@ def still_valid(dataset: Dataset, known: Mapping[str, Outcome], settings: Detect
         if outcome is None or not outcome.stamp or outcome.path != photo.path:
             continue
         stamp = photo_stamp(dataset.root / photo.path)
-        if outcome.stamp in (stamp + settings.hash, stamp + MANUAL):
+        if without_content(outcome.stamp) in (stamp + settings.hash, stamp + MANUAL):
             valid[photo.image_id] = outcome
     return valid
+
+
+def verified(root: Path, known: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Return the outcomes of photos with the content they were searched with; note it where it was not known."""
+    with ThreadPoolExecutor(cpu_count()) as threads:
+        stamps = list(threads.map(lambda outcome: with_content(outcome.stamp, root / outcome.path), known.values()))
+    return {
+        name: replace(outcome, stamp=stamp)
+        for (name, outcome), stamp in zip(known.items(), stamps, strict=True)
+        if outcome.stamp in (stamp, without_content(stamp))
+    }
 
 
 def searcher(settings: DetectionSettings) -> Callable[[PhotoJob], Outcome]:
@@ -77,15 +100,16 @@ def _search(job: PhotoJob, *, detect: Callable, threshold: float) -> Outcome:
         # A file that cannot be opened may be allowed tomorrow, with nothing changed that a stamp could show.
         kept = "" if isinstance(error.__cause__, OSError) else job.stamp
         return Outcome(image_id, path, "missing", error.reason, stamp=kept)
+    stamp = with_content(job.stamp, job.path)
     height, width = rgb.shape[:2]
     found = find_face(rgb, detect, threshold)
     if found is None:
-        return Outcome(image_id, path, "fallback", "", None, None, width, height, job.stamp)
+        return Outcome(image_id, path, "fallback", "", None, None, width, height, stamp)
     reason = found.attempt.name if found.score >= threshold else WEAK
     status, reason = ("detected", "") if found.attempt.plain and reason != WEAK else ("fallback", reason)
     landmarks = tuple(found.landmarks.round(DECIMALS).ravel().tolist())
     return Outcome(
-        image_id, path, status, reason, rounded(found.box), found.score, width, height, job.stamp, landmarks=landmarks
+        image_id, path, status, reason, rounded(found.box), found.score, width, height, stamp, landmarks=landmarks
     )
 
 

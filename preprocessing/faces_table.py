@@ -31,7 +31,8 @@ class Outcome:
     `box` is None for a missing photo, and for one without a face until a guess is made; `score` is None where no
     detector gave one. `landmarks` are x and y of five points in turn, or none.
 
-    `stamp` is the photo's fingerprint and a hash of the detection settings; empty if it has to be tried again.
+    `stamp` is the photo's fingerprint, a hash of the detection settings, and one of the photo's content (which earlier
+    versions did not write), separated by spaces; empty if it has to be tried again.
     """
 
     image_id: str
@@ -63,6 +64,15 @@ def stamp_of(photo_path: Path, settings_hash: str) -> str:
     """Return a text that changes with the photo and the settings; empty if the file cannot be read."""
     stamp = photo_stamp(photo_path)
     return stamp and stamp + settings_hash
+
+
+def with_content(stamp: str, photo_path: Path) -> str:
+    """Return a stamp with the hash of the photo's content."""
+    return stamp and f"{without_content(stamp)} {files.file_sha256(photo_path)[:16]}"
+
+
+def without_content(stamp: str) -> str:
+    return " ".join(stamp.split(" ")[:2])
 
 
 def rounded(box: Box) -> Box:

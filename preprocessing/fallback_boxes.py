@@ -13,7 +13,7 @@ from core.boxes import Box, iou, median_box, scaled
 from core.cli import UserError
 from core.files import read_csv, require_unique
 from core.images import UnreadablePhoto, read_photo
-from preprocessing.faces_table import MANUAL, WEAK, Outcome, rounded, stamp_of
+from preprocessing.faces_table import MANUAL, WEAK, Outcome, rounded, stamp_of, with_content, without_content
 from storage.layouts import Dataset, Photo, name_key
 
 COLUMNS = ("image_id", *Box._fields)
@@ -69,7 +69,12 @@ def _number(place: str, column: str, text: str) -> float:
 def _outcome(path: Path, photo: Photo, root: Path, box: Box, known: Outcome | None) -> Outcome:
     """Return the outcome of a photo with a box by hand. UserError if the box does not lie in the photo."""
     stamp = stamp_of(root / photo.path, MANUAL)
-    if known and (known.status, known.box, known.stamp, known.path) == ("manual", box, stamp, photo.path):
+    if known and (known.status, known.box, without_content(known.stamp), known.path) == (
+        "manual",
+        box,
+        stamp,
+        photo.path,
+    ):
         return known
     try:
         height, width = read_photo(root / photo.path).shape[:2]
@@ -77,7 +82,9 @@ def _outcome(path: Path, photo: Photo, root: Path, box: Box, known: Outcome | No
         return Outcome(photo.image_id, photo.path, "missing", error.reason, stamp=stamp)
     if not _lies_in(box, width, height):
         raise UserError(f"{path}: box {tuple(box)} of {photo.image_id} does not lie in its photo ({width} x {height})")
-    return Outcome(photo.image_id, photo.path, "manual", "", box, None, width, height, stamp)
+    return Outcome(
+        photo.image_id, photo.path, "manual", "", box, None, width, height, with_content(stamp, root / photo.path)
+    )
 
 
 def _lies_in(box: Box, width: int, height: int) -> bool:

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from core.cli import UserError
-from core.files import text_hash
 from core.tasks import UNKNOWN, combined_class_count, combined_tasks, decode, task_named
 from evaluation.combined_class import combine_labels, has_combined_tasks
 from reporting.figures import column_chart, line_chart, round_range, thumbnail
 from reporting.load import RunData, TrainedFold
 from storage.crops import STATUSES, crop_file, read_source
-from storage.folds import STRATA_TASKS, audit_folds, folds_path
+from storage.folds import STRATA_TASKS, audit_folds, folds_path, hash_of_folds
 
 Context = dict[str, Any]
 EXAMPLES_PER_CLASS = 3
@@ -183,7 +182,7 @@ def _out_of_fold_agree(data: RunData) -> str:
 
 
 def _folds_agree(data: RunData) -> str:
-    expected = text_hash(f"{person} {fold}" for person, fold in sorted(data.fold_of.items()))
+    expected = hash_of_folds(data.fold_of)
     return next((str(fold.folder) for fold in _all_folds(data) if fold.identity["folds_hash"] != expected), "")
 
 

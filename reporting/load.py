@@ -102,7 +102,7 @@ class RunData:
 
 def gather(run_dir: Path, truth_path: Path | None = None) -> RunData:
     """Read a run. UserError for a run folder without run.json, a crop folder that is gone, or a damaged table."""
-    results = RunResults(run_dir, truth_path)
+    results = RunResults(run_dir, truth_path, refuses=False)
     crop_dir = Path(results.run.crop_dir)
     decision = read_decision(run_dir)
     trained = {name: tuple(map(_read_fold, finished_folds(run_dir / name))) for name in task_names()}

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.environment import max_pixels
+
 import cv2
 import numpy as np
 
 from core.cli import UserError
-from core.environment import max_pixels
 from core.files import replacing
 from core.images import allowed_pixels
 

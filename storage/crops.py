@@ -5,14 +5,20 @@ crop_images/faces.csv     one row a photo, written by detect_faces
 crop_images/crops.csv     one row a crop that is up to date, written by crop_faces
 """
 
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
-from core import files
-from core.cli import UserError, name_some
+from core import files, locks
+from core.cli import UserError, cpu_count, name_some
 from core.files import require_unique
 from core.images import WRITTEN
 from core.tasks import AgeEdges, Task
@@ -29,6 +35,8 @@ those of the upright photo in pixels. Further facts follow."""
 CROP_COLUMNS = ("image_id", "key", "content")
 """Columns of crops.csv. `key` is a hash of photo, box and crop settings; `content` is one of the crop itself, the same
 wherever the photos are copied to. Further columns are the cropper's own."""
+READER_SECONDS = 5.0
+"""Time that a reader waits for another to enter the crop folder."""
 LANDMARKS = "landmarks"
 """Optional column of faces.csv: x and y of eyes, nose and mouth corners in pixels of the photo, separated by spaces;
 empty where no face was detected."""
@@ -86,17 +94,71 @@ def refuse_other_data(crop_dir: Path, dataset: Dataset) -> None:
         raise UserError(f"crop folder {crop_dir} was made from {made_from}, not from {root}; give another --crop-dir")
 
 
+def content_of(path: Path) -> str:
+    """Return the hash of a crop's file, as in crops.csv. UserError if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"crop {path}: {error.strerror}; run preprocessing/crop_faces.py again") from None
+
+
+def changed_crops(names: Sequence[str]) -> str:
+    """Return the words that refuse crops whose content is not that in crops.csv."""
+    return (
+        f"crop {name_some(names)} changed since it was written, by hand or by a fault of the disk; "
+        f"remove it and run preprocessing/crop_faces.py, which makes it anew"
+    )
+
+
+@contextmanager
+def reading(crop_dir: Path) -> Iterator[None]:
+    """Read crops while nobody changes them: `changing` refuses until the end. UserError if somebody does already."""
+    if not os.access(crop_dir, os.W_OK):
+        # Not there, or nobody's to change.
+        yield
+        return
+    with ExitStack() as held:
+        with locks.locked(crop_dir / locks.LOCK_NAME, "--crop-dir", wait=READER_SECONDS):
+            with suppress(UserError):
+                _refuse_readers(crop_dir)
+            held.enter_context(locks.locked(crop_dir / f".reader-{uuid.uuid4().hex[:8]}.lock", "--crop-dir"))
+        yield
+
+
+@contextmanager
+def changing(crop_dir: Path) -> Iterator[None]:
+    """Hold the crop folder against all other processes. UserError if one changes or reads it."""
+    with locks.holding(crop_dir, "--crop-dir"):
+        _refuse_readers(crop_dir)
+        yield
+
+
+def _refuse_readers(crop_dir: Path) -> None:
+    """UserError if a process reads crops. Locks of killed ones are free, and are removed."""
+    for reader in sorted(crop_dir.glob(".reader-*.lock")):
+        with locks.locked(reader, "--crop-dir"):
+            pass
+
+
 @dataclass(frozen=True)
 class Crops:
     """Crops of one split: a table of facts by image id, with the `path` of each crop in the crop folder.
 
-    `missing` names the photos of the split that could not be read and have no crop.
+    `missing` names the photos of the split that could not be read and have no crop. `every` is the table before any
+    rows were left out, if some were.
     """
 
     crop_dir: Path
     frame: pd.DataFrame
     missing: tuple[str, ...]
     source: dict
+    every: pd.DataFrame | None = None
+
+    @property
+    def whole(self) -> pd.DataFrame:
+        """The table of the whole split, which the caches hold."""
+        return self.frame if self.every is None else self.every
 
     @cached_property
     def image_ids(self) -> list[str]:
@@ -114,7 +176,16 @@ class Crops:
 
     def take(self, rows: list[int]) -> "Crops":
         """Return these rows alone."""
-        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
+        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True), every=self.whole)
+
+    def refuse_changed(self) -> None:
+        """UserError naming crops whose files are not those that crop_faces wrote: edited since, or damaged."""
+        with ThreadPoolExecutor(cpu_count()) as threads:
+            found = threads.map(content_of, self.paths)
+            pairs = zip(self.frame["path"], self.frame["content"], found, strict=True)
+            changed = [path for path, content, now in pairs if now != content]
+        if changed:
+            raise UserError(f"crop folder {self.crop_dir}: {changed_crops(changed)}")
 
     def labels(self, task: Task, edges: AgeEdges) -> list[int]:
         """Return one label per row, UNKNOWN where it is not known; UserError naming a photo with unreadable facts."""

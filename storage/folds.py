@@ -62,6 +62,18 @@ def read_folds(path: Path) -> dict[str, int]:
     return dict(zip(frame["person"], frame["fold"].astype(int), strict=True))
 
 
+def hash_of_folds(fold_of: Mapping[str, int]) -> str:
+    """Return the hash of a split, as in config.json of its folds."""
+    return files.text_hash(f"{person} {fold}" for person, fold in sorted(fold_of.items()))
+
+
+def refuse_other_folds(run_dir: Path, expected: str, trained: Path) -> None:
+    """UserError if folds.csv of the run is not the split of this hash, by which `trained` was trained."""
+    path = folds_path(run_dir)
+    if path.exists() and hash_of_folds(read_folds(path)) != expected:
+        raise UserError(f"{path}: not the folds that {trained} was trained with; put them back, or train anew")
+
+
 def audit_folds(path: Path, assignment: Mapping[str, int], persons: set[str], folds: int) -> None:
     """UserError unless exactly these persons are in exactly these folds, and no fold is empty.
 

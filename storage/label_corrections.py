@@ -72,7 +72,7 @@ def apply_corrections(crops: Crops, path: Path) -> Crops:
             for column, value in changes.items():
                 frame.loc[rows, column] = value
     kept = frame.pop(DROP) != "1"
-    return replace(crops, frame=frame[kept].reset_index(drop=True))
+    return replace(crops, frame=frame[kept].reset_index(drop=True), every=crops.whole)
 
 
 def read_corrections(

@@ -8,6 +8,7 @@ backbones/               weights of frozen backbones, shared by all folds
     state.safetensors    model and optimiser after the last epoch; removed when the fold is done
     model.safetensors    weights of the kept epoch; with a frozen backbone those of the head alone
     oof.csv, eval.csv    logit tables
+    eval.json            what eval.csv was made from
     DONE                 result as JSON; written last
 """
 
@@ -24,8 +25,11 @@ from core.tasks import AgeEdges, task_names
 from storage.crops import Crops
 
 FORMAT = 1
-CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, DONE = (
-    *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv", "DONE"),
+DIGESTS = "sha256"
+"""Entry of DONE and of the stamps beside tables: the digest of each file that was written, by name."""
+CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, EVAL_STAMP, DONE = (
+    *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv"),
+    *("eval.json", "DONE"),
 )
 SAMPLE_RECORD = "sample.json"
 """File in a data root of drawn people."""
@@ -105,6 +109,11 @@ def read_run(run_dir: Path) -> Run:
     return Run(**{entry.name: stored[entry.name] for entry in fields(Run)} | {"age_edges": tuple(stored["age_edges"])})
 
 
+def is_trained_here(run_dir: Path) -> bool:
+    """Return True if a fold was trained in this folder, or begun, rather than predicted for other photos."""
+    return any((folder / name).exists() for folder in run_dir.glob("*/fold*") for name in (DONE, MODEL, STATE, HISTORY))
+
+
 def trained_tasks(run_dir: Path) -> list[str]:
     """Return the names of the tasks of which a run has a finished fold."""
     return [name for name in task_names() if finished_folds(run_dir / name)]
@@ -155,6 +164,47 @@ def is_done(fold_dir: Path) -> bool:
     return (fold_dir / DONE).exists()
 
 
+def read_stamp(path: Path) -> dict:
+    """Read DONE, or the record of what a table was made from; empty where it is missing or damaged."""
+    try:
+        return files.read_json(path)
+    except UserError:
+        return {}
+
+
+def written_digests(path: Path) -> dict[str, str]:
+    """Return the digests in a stamp by file name; empty where it holds none."""
+    found = read_stamp(path).get(DIGESTS)
+    return found if isinstance(found, dict) else {}
+
+
+def refuse_changed(path: Path, stamp_path: Path, command: str) -> None:
+    """UserError if a table is gone or is not what `command` wrote; nothing if the stamp does not know it."""
+    digest = written_digests(stamp_path).get(path.name)
+    if digest and not path.exists():
+        raise UserError(f"{path}: no such file; run {command} first")
+    if digest and files.file_sha256(path) != digest:
+        raise UserError(f"{path}: changed since {command} wrote it; run {command} again")
+
+
+def refuse_incomplete(fold_dir: Path, *names: str) -> None:
+    """UserError if a finished fold lacks one of these files, or has another in its place than training wrote."""
+    if not is_done(fold_dir):
+        return
+    written, paths = written_digests(fold_dir / DONE), [fold_dir / CONFIG, *(fold_dir / name for name in names)]
+    if MODEL in names and (fold_dir / CONFIG).exists():
+        paths += filter(None, [backbone_path(fold_dir, read_config(fold_dir))])
+    for path in paths:
+        fault = "" if path.exists() else "no such file"
+        if not fault and path.name in written and written[path.name] != files.file_sha256(path):
+            fault = "damaged, or replaced since the training"
+        if fault:
+            raise UserError(
+                f"{path}: {fault}, though the fold is done; put it back, or train that fold anew: "
+                f"train.py --task {fold_dir.parent.name} --fold {fold_dir.name[4:]} --overwrite"
+            )
+
+
 def remove_spent_states(run_dir: Path) -> None:
     """Remove the states of folds that are done, left by a training killed between DONE and its end."""
     for marker in run_dir.glob(f"*/fold*/{DONE}"):
@@ -167,6 +217,9 @@ def read_config(fold_dir: Path) -> dict:
     if config.get("format") != FORMAT:
         raise UserError(f"{fold_dir / CONFIG}: format {config.get('format')!r}, this version reads format {FORMAT}")
     files.require_entries(fold_dir / CONFIG, config, _IDENTITY)
+    number = fold_dir.name.removeprefix("fold")
+    if number.isdigit() and number != str(config["fold"]):
+        raise UserError(f"{fold_dir / CONFIG}: of fold {config['fold']}; the folder holds another fold's files")
     return config
 
 

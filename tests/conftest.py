@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from core.images import write_photo
+from storage.array_file import write_rows
 from storage.crop_cache import CropCache
 from storage.crops import CROP_COLUMNS, FACE_COLUMNS, Crops
 
@@ -64,8 +65,9 @@ def make_crop_cache(tmp_path: Path) -> Callable[..., CropCache]:
     """A maker of a store of `count` pictures of random pixels, the same ones for the same seed; ids "0", "1" ..."""
 
     def make(count: int, *, size: tuple[int, int] = (32, 32), seed: int = 0) -> CropCache:
-        path = tmp_path / "pictures.npy"
-        np.save(path, np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8))
+        path, shape = tmp_path / "pictures.npy", (count, *size, 3)
+        images = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+        write_rows(path, images, shape=shape, dtype=images.dtype)
         return CropCache(path, [str(number) for number in range(count)])
 
     return make

@@ -124,10 +124,12 @@ class TestEnsemble:
         shutil.rmtree(run_copy.run_dir / "age" / "fold1")
         self.refused(run_copy.run_dir, "fold1 is not trained", "train.py --task age")
 
-    @pytest.mark.parametrize(("name", "command"), [("eval.csv", "inference.py"), ("oof.csv", "train.py")])
+    @pytest.mark.parametrize(
+        ("name", "command"), [("eval.csv", "run inference.py"), ("oof.csv", "train.py --task age --fold 1 --overwrite")]
+    )
     def test_a_missing_table(self, run_copy: ToyRun, name: str, command: str) -> None:
         (run_copy.run_dir / "age" / "fold1" / name).unlink()
-        self.refused(run_copy.run_dir, f"fold1/{name}", "no such file", f"run {command} first")
+        self.refused(run_copy.run_dir, f"fold1/{name}", "no such file", command)
 
     @pytest.mark.parametrize(
         ("change", "words"),

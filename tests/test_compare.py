@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_data import ToyRun, edit_csv, refusal, snapshot, table
+from toy_data import ToyRun, edit_csv, refusal, sign, snapshot, table
 
 from core.files import read_json, write_json
 from core.tasks import TASKS, Task, task_named
@@ -53,6 +53,7 @@ def answer(run_dir: Path, task: Task, labels: dict[str, int], sure: float) -> No
         frame = table(path)
         frame[list(task.classes)] = sure * np.eye(len(task.classes))[[labels[name] for name in frame["image_id"]]]
         frame.to_csv(path, index=False)
+        sign(path)
 
 
 def held_out(run_dir: Path, task: Task) -> tuple[list[str], np.ndarray]:
@@ -167,9 +168,11 @@ def test_years_where_both_have_them(run_copy: ToyRun, other: Path) -> None:
         frame = table(path)
         true = frame["image_id"].str.split("/").str[0].str.split("_").str[3].astype(float)
         frame.assign(years=true + 2).to_csv(path, index=False)
+        sign(path)
     (record,) = compared(run_copy.run_dir, other, "--task", "age")
     assert record[OOF][0]["measures"]["mae"]["run"] == pytest.approx({"value": 2.0, "low": 2.0, "high": 2.0})
     (other / "age" / "fold1" / "oof_years.csv").unlink()
+    sign(other / "age" / "fold1" / "oof_years.csv")
     (record,) = compared(run_copy.run_dir, other, "--task", "age")
     assert list(record[OOF][0]["measures"]) == ["macro_f1", "accuracy", "nll"]
 

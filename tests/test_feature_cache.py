@@ -16,7 +16,8 @@ from toy_data import Toy
 from core.cli import UserError
 from core.images import read_photo, write_photo
 from dataset import Draw, PersonSampler
-from storage.crops import Crops, load_crops
+from storage.array_file import write_rows
+from storage.crops import Crops, content_of, load_crops
 from training import checkpoints, feature_cache
 from training.config import Config, resolve
 from training.device import to_device
@@ -49,7 +50,8 @@ def config_with(**settings: object) -> Config:
 
 
 def first_crops(crop_dir: Path) -> Crops:
-    return load_crops(crop_dir, "train").take(list(range(PHOTOS)))
+    crops = load_crops(crop_dir, "train")
+    return replace(crops, frame=crops.frame[:PHOTOS])
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,8 @@ def counted_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureCac
     monkeypatch.setattr(feature_cache, "SHARD", 2)
     values = np.add.outer(np.add.outer(100 * np.arange(5), 10 * np.arange(3)), np.arange(4)).astype(np.float16)
     for number in range(3):
-        np.save(tmp_path / f"{number:05}.npy", values[2 * number : 2 * number + 2])
+        some = values[2 * number : 2 * number + 2]
+        write_rows(tmp_path / f"{number:05}.npy", some, shape=some.shape, dtype=some.dtype)
     return FeatureCache(tmp_path, "abcde")
 
 
@@ -229,7 +232,7 @@ class TestStore:
         np.random.seed(3)
         again = open_features(own_crops, frozen, TWO, device="cpu")
         assert again.folder.name != store.folder.name
-        assert (again.folder / "00000.npy").read_bytes() == (store.folder / "00000.npy").read_bytes()
+        assert np.array_equal(np.load(again.folder / "00000.npy"), np.load(store.folder / "00000.npy"))
 
     @pytest.mark.usefixtures("few_photos_a_file")
     def test_many_files_say_what_one_says(self, store: FeatureCache, own_crops: Crops, frozen: FrozenBackbone) -> None:
@@ -305,15 +308,15 @@ class TestResume:
 
     def test_interrupted(self, own_crops: Crops, frozen: FrozenBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patched:
-            write, written = feature_cache.files.write_array, []
+            write, written = feature_cache.write_rows, []
 
-            def stop(path: Path, array: np.ndarray, **options: bool) -> None:
+            def stop(path: Path, array: np.ndarray, **options: object) -> None:
                 if len(written) == 2:
                     raise KeyboardInterrupt
                 written.append(path)
                 write(path, array, **options)
 
-            patched.setattr(feature_cache.files, "write_array", stop)
+            patched.setattr(feature_cache, "write_rows", stop)
             with pytest.raises(KeyboardInterrupt):
                 open_features(own_crops, frozen, TWO, device="cpu")
         assert sorted(written[0].parent.iterdir()) == written
@@ -348,6 +351,7 @@ class TestFolders:
         held_out = open_features(load_crops(own_crops.crop_dir, "eval"), frozen, Views(), device="cpu").folder
         picture = read_photo(own_crops.paths[0])
         write_photo(own_crops.paths[0], 255 - picture)
+        own_crops.frame.loc[0, "content"] = content_of(own_crops.paths[0])
         store = open_features(own_crops, frozen, Views(), device="cpu")
         assert set((own_crops.crop_dir / "features").iterdir()) == {store.folder, held_out}
         assert store.folder not in old.values()
@@ -397,10 +401,31 @@ class TestFolders:
         assert [path.name for path in folder.iterdir()] == ["00000.npy"]
 
 
-@pytest.mark.parametrize("content", [b"", b"not an array", None], ids=["empty", "other", "cut off"])
-def test_a_damaged_file_is_named(counted_store: FeatureCache, content: bytes | None) -> None:
-    path = counted_store.folder / "00001.npy"
-    path.write_bytes(path.read_bytes()[:-2] if content is None else content)
-    assert counted_store.views(0).shape == (3, 4)
-    with pytest.raises(UserError, match=r"00001\.npy: damaged or not there .* remove it, and it is made again"):
+@pytest.mark.parametrize("fault", ["empty", "other", "cut short", "rotten", "fewer rows", "another's"])
+def test_a_damaged_file_is_made_anew(
+    own_crops: Crops, frozen: FrozenBackbone, few_photos_a_file: None, fault: str, capsys: pytest.CaptureFixture
+) -> None:
+    folder = open_features(own_crops, frozen, Views(), device="cpu").folder
+    path = folder / "00001.npy"
+    whole = path.read_bytes()
+    contents = {
+        "empty": b"",
+        "other": b"not an array",
+        "cut short": whole[:-9],
+        "rotten": whole[:-99] + b"?" * 99,
+    }
+    contents["another's"] = (folder / "00002.npy").read_bytes()
+    if fault == "fewer rows":
+        np.save(path, np.load(path)[:2])
+    else:
+        path.write_bytes(contents[fault])
+    open_features(own_crops, frozen, Views(), device="cpu")
+    assert path.read_bytes() == whole
+    assert f"{folder}: 1 files damaged" in capsys.readouterr().out
+
+
+def test_a_file_cut_short_while_in_use_is_named(counted_store: FeatureCache) -> None:
+    assert counted_store.views(2).shape == (3, 4)
+    os.truncate(counted_store.folder / "00001.npy", 100)
+    with pytest.raises(UserError, match=r"00001\.npy: cut short while it was read"):
         counted_store.views(2)

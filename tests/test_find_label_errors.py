@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toy_data import ToyRun, refusal, snapshot
+from toy_data import ToyRun, refusal, sign, snapshot
 
 from core.cli import UserError
 from core.tasks import task_named
@@ -86,11 +86,13 @@ def test_the_command_writes_one_table_and_nothing_else(run_copy: ToyRun, capsys:
 def test_what_is_refused(run_copy: ToyRun) -> None:
     argv = ["--run-dir", run_copy.run_dir]
     (run_copy.run_dir / "age_oof.csv").unlink()
+    sign(run_copy.run_dir / "age_oof.csv")
     refusal(find_label_errors.main, [*argv, "--task", "age"], "no out-of-fold logits of age", "ensemble.py",
             untouched=[run_copy.run_dir])  # fmt: skip
     refusal(find_label_errors.main, [*argv, "--task", "hat"], "'hat'")
     for path in run_copy.run_dir.glob("*_oof.csv"):
         path.unlink()
+        sign(path)
     refusal(find_label_errors.main, argv, "no out-of-fold logits in it", untouched=[run_copy.run_dir])
 
 

@@ -18,7 +18,7 @@ import inference
 import train
 from core import files
 from core.cli import UserError
-from core.files import GIT_IGNORE, LOCK_NAME, holding
+from core.locks import GIT_IGNORE, LOCK_NAME, holding
 from preprocessing import crop_faces, detect_faces
 
 pytest_plugins = ("toy_fixtures",)
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
 import os, sys
 from pathlib import Path
-from core.files import holding
+from core.locks import holding
 with holding(Path(sys.argv[1]), "--run-dir"):
     if "fork" in sys.argv and os.fork() == 0:
         sys.stdin.read()

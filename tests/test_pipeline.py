@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from toy_data import (
     ALL_TASKS,
     ToyRun,
+    edit_csv,
     infer,
     table,
     train_toy,
@@ -24,7 +25,7 @@ import ensemble
 import submission
 from core.tasks import TASKS
 from evaluation.logits import DEFAULT_AVERAGE
-from storage.crops import load_crops
+from storage.crops import content_of, load_crops
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -185,6 +186,8 @@ class TestNumbers:
             # PNG under the name of a JPEG: the pixels stay exact, and content decides how a picture is read.
             flipped = cv2.imencode(".png", cv2.imread(str(path))[:, ::-1])[1]
             path.write_bytes(flipped.tobytes())
+        listed = {"content": lambda frame: [content_of(mirrored / file) for file in frame["file"]]}
+        edit_csv(mirrored / "crops.csv", lambda frame: frame.assign(**listed))
         plain = by_id(table(run_copy.run_dir / "mask" / "fold0" / "eval.csv"))
         elsewhere = ("--crop-dir", str(mirrored), "--output-dir", str(tmp_path / "flipped"))
         infer(run_copy.run_dir, "--task", "mask", *elsewhere)

@@ -20,6 +20,7 @@ from toy_data import (
     make_remade,
     prepare,
     refusal,
+    sign,
     table,
     train_toy,
 )
@@ -180,6 +181,7 @@ class TestTheNumbers:
         raw = gather(run_copy.run_dir)
         submission.main(["--run-dir", str(run_copy.run_dir), "--decision", "tuned"])
         (run_copy.run_dir / gone).unlink()
+        sign(run_copy.run_dir / gone)
         found = gather(run_copy.run_dir)
         part = "oof" if "oof" in gone else "eval"
         for task in ("mask", "gender"):
@@ -207,6 +209,7 @@ class TestTheNumbers:
         frame.assign(years=frame["age"] + 3)[["image_id", "years"]].to_csv(
             run_copy.run_dir / "age_oof_years.csv", index=False
         )
+        sign(run_copy.run_dir / "age_oof_years.csv")
         part = next(part for part in years_section(gather(run_copy.run_dir))["parts"] if part["split"] == "oof")
         assert part["whole"]["mean_absolute_error"] == pytest.approx({"value": 3, "low": 3, "high": 3})
         assert [(start, row.photos, row.bias) for start, row in part["decades"]] == [

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toy_data import ALL_TASKS, ToyRun, edit_csv, infer, make_photos, prepare, refusal, snapshot, table
+from toy_data import ALL_TASKS, ToyRun, edit_csv, infer, make_photos, prepare, refusal, sign, snapshot, table
 
 import ensemble
 import submission
@@ -19,6 +19,7 @@ from evaluation.decision_rules import RULES
 from evaluation.logits import read_table
 from evaluation.results import RunResults
 from storage.crops import load_crops
+from storage.label_corrections import apply_corrections
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -39,6 +40,7 @@ def put_years(run_dir: Path, *, wrong_by: int) -> None:
             true = [int(name.split("/")[0].split("_")[3]) if part == "oof" else 0 for name in ids]
             years = np.array(true) + wrong_by + fold
             pd.DataFrame({"image_id": ids, "years": years}).to_csv(fold_dir / f"{part}_years.csv", index=False)
+            sign(fold_dir / f"{part}_years.csv")
 
 
 def put_sure_ages(frame: pd.DataFrame, *, old_alone: bool) -> pd.DataFrame:
@@ -212,7 +214,12 @@ def test_the_labels_that_are_scored_are_those_the_run_learned_from(run_copy: Toy
     answers = logits.loc[of_person, list(AGE.classes)].to_numpy().argmax(axis=1)
     true = AGE.read_label({"age": person.split("_")[3]}, (25, 40))
     other_age, other = ("70", 2) if true != 2 else ("20", 0)
-    (run_copy.run_dir / "label_fixes.csv").write_text(f"person,age\n{person},{other_age}\n")
+    fixes = run_copy.run_dir / "label_fixes.csv"
+    fixes.write_text(f"person,age\n{person},{other_age}\n")
+    refusal(submission.main, ["--run-dir", run_copy.run_dir], "no longer those it was", "label_fixes.csv")
+    run = json.loads((run_copy.run_dir / "run.json").read_text())
+    learned = apply_corrections(load_crops(run_copy.crop_dir, "train"), fixes)
+    (run_copy.run_dir / "run.json").write_text(json.dumps(run | {"train_hash": learned.hash}))
     after = submit(run_copy.run_dir)["oof"]["model"]["tasks"]["age"]["accuracy"]["value"]
     assert after - before == pytest.approx(((answers == other).sum() - (answers == true).sum()) / 84)
 
@@ -230,6 +237,7 @@ def test_race_is_scored_where_it_is_known(run_copy: ToyRun, tmp_path: Path) -> N
 def test_a_task_alone_is_scored_without_decisions(run_copy: ToyRun) -> None:
     for name in ("mask", "gender"):
         (run_copy.run_dir / f"{name}_oof.csv").unlink()
+        sign(run_copy.run_dir / f"{name}_oof.csv")
     oof = submit(run_copy.run_dir)["oof"]
     assert "decisions" not in oof
     assert list(oof["model"]["tasks"]) == list(oof["calibration"]) == ["age"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_data import FAST, ToyRun, facts_of, person_names, table
+from toy_data import FAST, ToyRun, facts_of, person_names, sign, table
 
 from core.cli import UserError
 from core.contact_sheet import CELL_HEIGHT, CELL_WIDTH, LETTERS, LINE_HEIGHT, MARGIN, Cell, contact_sheet, fitted
@@ -147,6 +147,7 @@ def write_mask_answers(run_dir: Path, crop_dir: Path, wrong: dict[str, float]) -
             share = wrong[image_id]
             logits[row] = np.log([1 - share - 1e-6, 1e-6, share])
     write_table(run_dir / "mask_oof.csv", make_table(train.image_ids, task_named("mask").classes, logits))
+    sign(run_dir / "mask_oof.csv")
 
 
 def test_mistakes_come_surest_first_and_one_a_person(

@@ -3,6 +3,7 @@
 The toys are coloured pictures of 32 x 40 pixels whose boxes are given by hand, so that no detector has to run.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import inference
 import submission
 import train
 from core.cli import UserError
+from core.files import file_sha256
 from core.images import write_photo
 from core.tasks import TASKS, encode
 from preprocessing import crop_faces, detect_faces
@@ -186,5 +188,16 @@ def table(path: Path) -> pd.DataFrame:
 
 
 def edit_csv(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """Put what `change` makes of the table (all strings) in its place."""
+    """Put what `change` makes of the table (all strings) in its place, as if its command had written that."""
     change(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False)
+    sign(path)
+
+
+def sign(path: Path) -> None:
+    """Put the digest of a changed or removed table where the digest of the written one is."""
+    for stamp_path in (path.with_name("DONE"), *path.parent.glob("*.json")):
+        stamp = json.loads(stamp_path.read_text()) if stamp_path.exists() else {}
+        if path.name in stamp.get("sha256", {}):
+            del stamp["sha256"][path.name]
+            stamp["sha256"] |= {path.name: file_sha256(path)} if path.exists() else {}
+            stamp_path.write_text(json.dumps(stamp))

@@ -34,9 +34,6 @@ import pandas as pd
 
 from core.cli import UserError, command_parser, progress, run_cli
 from core.files import (
-    GIT_IGNORE,
-    LOCK_NAME,
-    holding,
     read_json,
     replacing,
     require_room,
@@ -44,6 +41,7 @@ from core.files import (
     write_csv,
     write_json,
 )
+from core.locks import GIT_IGNORE, LOCK_NAME, holding
 from storage.layouts import TABLE, photo_root, scan
 from storage.photo_table import TABLE_NAMES
 from storage.sources import JOIN_RECORD, write_sources

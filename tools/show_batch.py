@@ -118,7 +118,7 @@ def shown(data: "FoldData", config: Config, epoch: int) -> Iterator[Cell]:
     for draw in sampler:
         image_id = crops.image_ids[draw.index]
         if isinstance(fold_input, FeatureInput):
-            views = fold_input.views.of(cache.images[train_set.rows[draw.index]], image_id)
+            views = fold_input.views.of(cache.image(train_set.rows[draw.index]), image_id)
             image = views[draw.seed % fold_input.views_per_epoch]
         else:
             image = train_set[draw][0].numpy()

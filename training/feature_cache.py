@@ -23,6 +23,7 @@ from core.cli import UserError, progress
 from core.files import require_room
 from dataset import Draw, seed_steps, train_transform
 from model import OnPixels, backbone_tensors, build_model, head_on_features, normalisation
+from storage.array_file import ArrayFile, is_whole, write_rows
 from storage.crop_cache import crop_cache_path, open_crop_cache
 from storage.crops import Crops
 from storage.run_dir import BACKBONES
@@ -92,28 +93,25 @@ class Shard:
 
     def make(self, model: OnPixels, device: torch.device) -> int:
         """Write the file and return the number of crops. `model` is the loaded backbone, on the device."""
-        pixels = np.load(self.pixels, mmap_mode="r", allow_pickle=False)
-        parts = []
+        pixels, parts = ArrayFile(self.pixels), []
         for first in range(0, len(self.image_ids), BATCH):
             ids = self.image_ids[first : first + BATCH]
-            images = pixels[self.first + first : self.first + first + len(ids)]
+            images = pixels.read(self.first + first, len(ids))
             views = [view for image, name in zip(images, ids, strict=True) for view in self.views.of(image, name)]
             features = features_of(model, np.stack(views), self.backbone, device)
             parts.append(features.reshape(len(ids), self.views.count, -1))
-        files.write_array(self.path, np.concatenate(parts))
+        features = np.concatenate(parts)
+        write_rows(self.path, [features], shape=features.shape, dtype=features.dtype)
         return len(self.image_ids)
 
 
 class FeatureCache:
-    """Features (V, F) float16 of crops, found by image id. Pickled as the folder's name alone."""
+    """Features (V, F) float16 of crops, found by image id. Holds no file open."""
 
     def __init__(self, folder: Path, image_ids: Sequence[str]) -> None:
         self.folder = folder
         self._row_of = {image_id: row for row, image_id in enumerate(image_ids)}
-        self._shards: dict[int, np.ndarray] = {}
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_shards": {}}
+        self._shards: dict[int, ArrayFile] = {}
 
     def rows(self, image_ids: Sequence[str]) -> list[int]:
         return [self._row_of[image_id] for image_id in image_ids]
@@ -128,8 +126,8 @@ class FeatureCache:
         """Return the features (V, F) float16 of a crop."""
         number, within = divmod(row, SHARD)
         if number not in self._shards:
-            self._shards[number] = _opened(_shard_path(self.folder, number))
-        return self._shards[number][within]
+            self._shards[number] = ArrayFile(_shard_path(self.folder, number))
+        return self._shards[number].read(within)[0]
 
 
 class FeatureDataset(Dataset):
@@ -197,7 +195,7 @@ def open_features(crops: Crops, backbone: FrozenBackbone, views: Views, *, devic
 
 
 def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
-    """Return the work that is still to be done. Removes features of crops that have changed since."""
+    """Return the work that is still to be done: files that are missing or damaged. Removes features of other crops."""
     pixels, folder = open_crop_cache(crops, backbone.size), _folder(crops, backbone, views)
     files.remove_stale(folder)
     _remove_superseded(folder)
@@ -206,7 +204,10 @@ def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list
     shards = [
         Shard(_shard_path(folder, first // SHARD), pixels.path, first, ids, backbone, views) for first, ids in parts
     ]
-    todo = [shard for shard in shards if not shard.path.exists()]
+    todo = [shard for shard in shards if not is_whole(shard.path)]
+    damaged = sum(shard.path.exists() for shard in todo)
+    if damaged:
+        print(f"{folder}: {damaged} files damaged or of an earlier version; made anew", flush=True)
     photos = sum(len(shard.image_ids) for shard in todo)
     require_room(crops.crop_dir, photos * views.count * _feature_bytes(backbone) if todo else 0, "features")
     return todo
@@ -242,14 +243,6 @@ def _folder(crops: Crops, backbone: FrozenBackbone, views: Views) -> Path:
 
 def _shard_path(folder: Path, number: int) -> Path:
     return folder / f"{number:05}.npy"
-
-
-def _opened(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: damaged or not there ({reason}); remove it, and it is made again") from None
 
 
 def _remove_superseded(folder: Path) -> None:

@@ -17,7 +17,19 @@ from core import distributed, files
 from core.cli import Bar
 from core.cli import progress as progress_bar
 from evaluation.metrics import accuracy, confusion_matrix, macro_f1
-from storage.run_dir import DONE, HISTORY, MODEL, OOF, STATE, begin_fold, fold_dir_of, is_done, refuse_other_identity
+from storage.run_dir import (
+    DIGESTS,
+    DONE,
+    HISTORY,
+    MODEL,
+    OOF,
+    STATE,
+    begin_fold,
+    fold_dir_of,
+    is_done,
+    refuse_incomplete,
+    refuse_other_identity,
+)
 from training import checkpoints
 from training.config import Config
 from training.device import seed_everything
@@ -47,6 +59,7 @@ def train_fold(run_dir: Path, data: FoldData, config: Config, *, overwrite: bool
     fold_dir = fold_dir_of(run_dir, data.task.name, data.fold)
     if is_done(fold_dir) and not overwrite:
         refuse_other_identity(fold_dir, data.identity(config))
+        refuse_incomplete(fold_dir, MODEL, OOF)
         print(f"{data.title}: done already")
         return
     fold_input = data.input_for(config).prepared(run_dir)
@@ -134,8 +147,10 @@ def finish(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
     prediction = predict_cached(load_predictor(fold_dir, data.task), training.cache, image_ids, options)
     if not distributed.is_first():
         return
-    write_prediction(fold_dir / OOF, data.task, image_ids, prediction)
-    files.write_json(fold_dir / DONE, {"best_epoch": progress.best_epoch, "macro_f1": progress.best_macro_f1})
+    tables = write_prediction(fold_dir / OOF, data.task, image_ids, prediction)
+    digests = {path.name: files.file_sha256(path) for path in (fold_dir / MODEL, *tables)}
+    result = {"best_epoch": progress.best_epoch, "macro_f1": progress.best_macro_f1, DIGESTS: digests}
+    files.write_json(fold_dir / DONE, result)
     (fold_dir / STATE).unlink(missing_ok=True)
 
 

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from core import distributed, files
+from core import distributed
 from core.tasks import UNKNOWN, Task
 from dataset import PersonSampler, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights, loss_named, soften
 from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups
 from storage.crop_cache import CropCache
 from storage.crops import Crops
+from storage.folds import hash_of_folds
 from storage.run_dir import FORMAT
 from training.config import Config
 from training.device import Precision, pick_device, place, seed_everything, versions
@@ -77,7 +78,7 @@ class FoldData:
             "crop": self.crops.source["crop"],
             "normalisation": {"mean": list(mean), "std": list(std)},
             "data_hash": self.crops.hash,
-            "folds_hash": files.text_hash(f"{person} {fold}" for person, fold in sorted(self.fold_of.items())),
+            "folds_hash": hash_of_folds(self.fold_of),
             "versions": versions(),
         }
 

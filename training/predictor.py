@@ -16,7 +16,7 @@ from evaluation.logits import make_table, write_table
 from model import OnPixels, build_model
 from storage.crop_cache import CropCache
 from storage.crops import Crops
-from storage.run_dir import CONFIG, MODEL, read_config_of
+from storage.run_dir import CONFIG, MODEL, read_config_of, refuse_incomplete
 from training import checkpoints
 from training.config import Config, from_dict
 from training.feature_cache import FeatureCache
@@ -54,6 +54,7 @@ def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors 
     A task that is in no table, such as an experiment's, is given as its row.
     """
     row = task_named(task) if isinstance(task, str) else task
+    refuse_incomplete(fold_dir, MODEL)
     identity = read_config_of(fold_dir, row.name)
     crop, normalisation = identity["crop"], identity["normalisation"]
     where = fold_dir / CONFIG
@@ -107,12 +108,14 @@ def _read(head: Head, outputs: Tensor) -> Prediction:
     return Prediction(head.class_logits(outputs).numpy(), None if values is None else values.numpy())
 
 
-def write_prediction(path: Path, task: Task, image_ids: Sequence[str], prediction: Prediction) -> None:
-    """Write the logit table, and the values beside it, as `oof_years.csv` beside `oof.csv`."""
+def write_prediction(path: Path, task: Task, image_ids: Sequence[str], prediction: Prediction) -> list[Path]:
+    """Write the logit table, and the values beside it, as `oof_years.csv` beside `oof.csv`; return their paths."""
+    paths = [path]
     if prediction.value is not None:
-        frame = pd.DataFrame({"image_id": image_ids, task.value.name: prediction.value})
-        files.write_csv(path.with_stem(f"{path.stem}_{task.value.name}"), frame)
+        paths.append(path.with_stem(f"{path.stem}_{task.value.name}"))
+        files.write_csv(paths[-1], pd.DataFrame({"image_id": image_ids, task.value.name: prediction.value}))
     write_table(path, make_table(image_ids, task.classes, prediction.logits))
+    return paths
 
 
 def refuse_other_classes(fold_dir: Path, trained_for: Sequence[str], task: Task) -> None:

@@ -11,8 +11,9 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from core.cli import UserError, cpu_count
 from core.environment import MAX_PIXELS, max_pixels
+
+from core.cli import UserError, cpu_count
 from training.launcher_types import Item, Resources, Result, Start
 
 try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core.cli import OneLineParser, UserError, add_crop_dir, command_parser, not_negative, run_cli
-from core.files import holding
+from core.locks import holding
 from core.tasks import task_names
 from dev.experiments.grid import DEFAULT, GRIDS, SETTINGS, chosen_settings
 from dev.experiments.table import markdown, read_results

@@ -29,7 +29,7 @@ import core.environment  # noqa: F401  explains a missing package
 import numpy as np
 import pandas as pd
 
-from core import files
+from core import locks
 from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
 from core.files import file_sha256, read_json, remove_stale, text_hash, write_csv, write_json
 from core.images import fingerprint
@@ -137,9 +137,9 @@ def _unfinished(out: Path, record: dict) -> Path:
         remove_stale(root)
     if (root / RECORD_NAME).is_file():
         refuse_other(root, read_json(root / RECORD_NAME), record)
-    elif root.exists() and any(entry.name != files.GIT_IGNORE for entry in root.iterdir()):
+    elif root.exists() and any(entry.name != locks.GIT_IGNORE for entry in root.iterdir()):
         raise UserError(f"{root} is in the way and holds something else; name another --out, or remove it")
-    files.keep_out_of_git(root)
+    locks.keep_out_of_git(root)
     write_json(root / RECORD_NAME, record)
     return root
 

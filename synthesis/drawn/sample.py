@@ -23,8 +23,9 @@ import numpy as np
 
 from core import tasks
 from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
-from core.files import keep_out_of_git, write_json
+from core.files import write_json
 from core.images import write_photo
+from core.locks import keep_out_of_git
 from core.parallel import run_parallel
 from storage.run_dir import SAMPLE_RECORD
 from synthesis.camera import random_camera, take_photo
