@@ -42,15 +42,8 @@ from evaluation.decision_rules import (
     compare,
     rule_named,
 )
-from evaluation.logits import LogitTable, log_softmax, require_same_ids
-from evaluation.results import (
-    EVAL_PHOTOS,
-    OUT_OF_FOLD,
-    RunResults,
-    averaged_stamp_path,
-    read_averaged_file,
-    read_averaged_values,
-)
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, LogitTable, log_softmax, require_same_ids
+from evaluation.results import RunResults, averaged_stamp_path, read_averaged_file, read_averaged_values
 from evaluation.run_scores import print_report, score_eval, score_out_of_fold
 from evaluation.scores import Labels, most_frequent
 from storage.crops import load_crops, read_faces

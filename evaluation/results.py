@@ -18,7 +18,9 @@ from core.tasks import TASKS, UNKNOWN, Facts, Task, known_values, task_named
 from evaluation.decision_rules import OutOfFold
 from evaluation.logits import (
     DEFAULT_AVERAGE,
+    OUT_OF_FOLD,
     LogitTable,
+    Part,
     average_tables,
     join_out_of_fold,
     log_softmax,
@@ -44,26 +46,6 @@ from storage.run_dir import (
     refuse_incomplete,
     written_digests,
 )
-
-
-@dataclass(frozen=True)
-class Part:
-    """Photos that a run predicts: the training photos, each out of fold, or the eval photos."""
-
-    name: str
-    title: str
-    suffix: str
-
-    def fold_path(self, fold_dir: Path, value: str = "") -> Path:
-        """A fold's logits, or its expected values of that name."""
-        return fold_dir / f"{self.name}{f'_{value}' if value else ''}.csv"
-
-    def averaged_path(self, run_dir: Path, task: Task, value: str = "") -> Path:
-        return run_dir / f"{task.name}{self.suffix}{f'_{value}' if value else ''}.csv"
-
-
-OUT_OF_FOLD = Part("oof", "out of fold", "_oof")
-EVAL_PHOTOS = Part("eval", "eval", "")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from core.tasks import TASKS, combined_class_count, combined_tasks
 from evaluation.calibration import Mix
 from evaluation.combined_class import has_combined_tasks
 from evaluation.decision_rules import RAW, RETIRED_RULES, Decision, predict_nested, rule_named
+from evaluation.logits import OUT_OF_FOLD, Part
 from evaluation.predictions import TaskPredictions, shared_photos
-from evaluation.results import OUT_OF_FOLD, Part, RunResults, TaskTables, read_averaged, read_fold_tables
+from evaluation.results import RunResults, TaskTables, read_averaged, read_fold_tables
 
 
 def read_decision(run_dir: Path) -> Decision:

@@ -8,7 +8,8 @@ from core.cli import UserError, name_some
 from core.tasks import UNKNOWN, combined_tasks
 from evaluation.calibration import calibration_record, format_calibration
 from evaluation.decision_rules import Trial, format_trials
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults, read_averaged_values
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD
+from evaluation.results import RunResults, read_averaged_values
 from evaluation.scores import (
     Labels,
     format_classes,

@@ -12,9 +12,9 @@ from core.cli import UserError, name_some
 from core.tasks import TASKS, UNKNOWN, Facts, task_names
 from evaluation.combined_class import has_combined_tasks
 from evaluation.decision_rules import Decision
-from evaluation.logits import LogitTable, read_table
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, LogitTable, Part, read_table
 from evaluation.predictions import TaskPredictions, shared_photos
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, Part, RunResults, read_averaged_values
+from evaluation.results import RunResults, read_averaged_values
 from evaluation.run_decision import read_decision, read_predictions
 from storage.crops import Crops, load_crops, read_faces
 from storage.folds import folds_path, read_folds

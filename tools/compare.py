@@ -26,6 +26,7 @@ import numpy as np
 from core import files
 from core.cli import UserError, command_parser, run_cli
 from core.tasks import TASKS, Task, task_named, task_names
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, Part
 from evaluation.metrics import (
     LABELS,
     LESS_IS_BETTER,
@@ -37,14 +38,7 @@ from evaluation.metrics import (
     sum_people,
 )
 from evaluation.predictions import TaskPredictions, combine_predictions
-from evaluation.results import (
-    EVAL_PHOTOS,
-    OUT_OF_FOLD,
-    Part,
-    RunResults,
-    fold_paths,
-    read_fold_tables,
-)
+from evaluation.results import RunResults, fold_paths, read_fold_tables
 from storage.crops import load_crops
 from storage.label_corrections import corrections_path
 from storage.run_dir import read_config, read_run

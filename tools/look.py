@@ -25,8 +25,9 @@ from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
 from core.contact_sheet import Cell, add_sheet_flags, contact_sheet
 from core.images import UnreadablePhoto, read_photo, write_photo
 from core.tasks import TASKS, UNKNOWN, task_named, task_names
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD
 from evaluation.predictions import TaskPredictions, worst_mistakes
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults
+from evaluation.results import RunResults
 from evaluation.run_decision import read_decision, read_predictions
 from storage.crops import Crops, load_crops
 from storage.run_dir import run_path

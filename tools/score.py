@@ -23,8 +23,9 @@ import numpy as np
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, run_cli
 from core.tasks import Task, task_named, task_names
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, Part
 from evaluation.metrics import confusion_matrix, f1_per_class, format_estimate, scores
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, Part, RunResults, read_fold_tables
+from evaluation.results import RunResults, read_fold_tables
 from storage.run_dir import read_run
 
 

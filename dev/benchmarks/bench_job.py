@@ -19,8 +19,8 @@ from dev.benchmarks.measure import Report, ratios_of
 from dev.benchmarks.process_usage import run_command
 from dev.benchmarks.setup import Setup
 from evaluation.combined_class import COMBINED
-from evaluation.logits import LogitTable, make_table
-from evaluation.results import OUT_OF_FOLD, read_fold_tables
+from evaluation.logits import OUT_OF_FOLD, LogitTable, make_table
+from evaluation.results import read_fold_tables
 from evaluation.scores import score
 from storage.crop_cache import FOLDER as PIXELS
 from training.device import pick_workers

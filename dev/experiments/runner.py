@@ -13,7 +13,7 @@ from core.cli import UserError, cpu_count
 from dev.experiments.grid import Setting, Values
 from dev.experiments.scoring import SeededRun, predict_eval, prediction_tables
 from dev.experiments.table import Key, append_result, read_results, run_of
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD
 from storage.crops import Crops
 from storage.folds import load_or_make_folds
 from storage.run_dir import begin_run, describe_run, refuse_other_identity

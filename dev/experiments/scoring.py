@@ -11,9 +11,9 @@ from core.cli import UserError
 from core.tasks import Task, combined_tasks
 from dev.experiments.grid import SINGLE
 from evaluation.combined_class import COMBINED, has_combined_tasks
-from evaluation.logits import log_softmax
+from evaluation.logits import EVAL_PHOTOS, Part, log_softmax
 from evaluation.predictions import combine_predictions
-from evaluation.results import EVAL_PHOTOS, Part, RunResults, TaskTables, read_fold_tables
+from evaluation.results import RunResults, TaskTables, read_fold_tables
 from storage.crops import Crops
 from storage.run_dir import fold_dir_of
 from training.config import Config

@@ -14,6 +14,7 @@ import pandas as pd
 from core import files
 from core.cli import UserError
 from dev.experiments.grid import class_count
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD
 from evaluation.metrics import (
     LABELS,
     MEASURES,
@@ -26,7 +27,6 @@ from evaluation.metrics import (
     is_known,
     sum_people,
 )
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD
 
 TITLES = {OUT_OF_FOLD.name: "out of fold", EVAL_PHOTOS.name: "eval, scored at the end and never used to choose"}
 
