@@ -28,7 +28,6 @@ import pandas as pd
 from core import files
 from core.cli import UserError, command_parser, name_some, positive_int, progress, run_cli
 from core.images import UnreadablePhoto, read_photo, write_photo
-from core.locks import keep_out_of_git
 from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.drawing import annotated
 from serving.faces import VIDEO_ATTEMPTS, Pipeline
@@ -125,7 +124,6 @@ def prepare(out_dir: Path, targets: Sequence[Path], overwrite: bool) -> None:
         raise UserError(f"--out {out_dir}: {there[0].name} is there already; give another --out, or --overwrite")
     if out_dir.is_dir():
         files.remove_stale(out_dir)
-    keep_out_of_git(out_dir)
 
 
 def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> Results:

@@ -3,6 +3,7 @@
     bash run_all.sh                                       drawn sample people; their scores mean nothing
     DATA_DIR=/my/data bash run_all.sh                     your photos, in any of the layouts of README.md
     DATA_DIR=/my/data PROFILE=quick RUN=first bash run_all.sh --loss focal
+    python run_all.py                                     the same, where the packages are installed already
 
 DATA_DIR  folder of photos; only read (default: sample_data, drawn when missing)
 PROFILE   smoke | quick | full (default: smoke for the sample; else full with a GPU, quick without)
@@ -13,8 +14,7 @@ REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
 OFFLINE   1 refuses connections to other machines
 PYTHON    interpreter that run_all.sh uses; TORCH_INDEX_URL  index to ask for torch as well
 
-Flags that are not listed here go to train.py. Run it again after a stop: finished work is kept. Where the packages are
-installed already, `python run_all.py` does the same as `bash run_all.sh`.
+Flags that are not listed here go to train.py. Run it again after a stop: finished work is kept.
 """
 
 import argparse

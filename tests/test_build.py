@@ -249,7 +249,7 @@ def test_a_build_killed_in_its_first_write_goes_on(faces: Path, tmp_path: Path) 
     killed = "import os, runpy; os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
     killed += "runpy.run_module('synthesis.builder.build', run_name='__main__')"
     subprocess.run([sys.executable, "-c", killed, *flags], cwd=Path(__file__).parents[1], check=False)
-    assert [path.suffix for path in (tmp_path / "data.unfinished").iterdir()] == [".json"]
+    assert [path.suffix for path in (tmp_path / "data.unfinished").iterdir()] == [".tmp"]
     assert not (tmp_path / "data.unfinished" / "build.json").exists()
     build.main(flags)
     assert (out / "build.json").is_file()

@@ -43,7 +43,7 @@ def files_of(root: Path) -> list[str]:
 def test_number_of_processes_changes_no_byte(sample: Path, tmp_path: Path) -> None:
     run(tmp_path / "again", "--workers", "1")
     names = files_of(sample)
-    assert len(names) == 8 * 7 + 7 + 4
+    assert len(names) == 8 * 7 + 7 + 5
     assert filecmp.cmpfiles(sample, tmp_path / "again", names, shallow=False) == (names, [], [])
     assert files_of(tmp_path / "again") == names
 
