@@ -30,16 +30,8 @@ from evaluation.logits import (
     make_table,
     write_table,
 )
-from evaluation.results import RunResults, averaged_stamp_path
-from evaluation.task_folders import (
-    PARTS,
-    TRAINED,
-    FolderTables,
-    TaskFolder,
-    is_usable,
-    read_task_folder,
-    refuse_disagreement,
-)
+from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults, averaged_stamp_path
+from evaluation.task_folders import TRAINED, FolderTables, TaskFolder, is_usable, read_task_folder, refuse_disagreement
 from storage.folds import folds_path, refuse_other_folds
 from storage.label_corrections import corrections_path
 from storage.run_dir import (
@@ -173,7 +165,7 @@ def write_averages(
 def averaged_paths(run_dir: Path, task: Task) -> list[Path]:
     """Return the paths of all averaged tables that a task may have."""
     values = ["", task.value.name] if task.value else [""]
-    return [part.averaged_path(run_dir, task, value) for value in values for part in PARTS]
+    return [part.averaged_path(run_dir, task, value) for value in values for part in (EVAL_PHOTOS, OUT_OF_FOLD)]
 
 
 def _digests(paths: Iterable[Path]) -> dict[str, dict[str, str]]:

@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_predictions(results, readable, predicted, {name: values[name] for name in values.keys() - given.keys()})
     lacking = [task.name for task in combined_tasks() if task.name not in readable.logits]
     if lacking:
-        print(f"no 18-class file: task {name_some(lacking)} has no model")
+        have = f"task {lacking[0]} has" if len(lacking) == 1 else f"tasks {name_some(lacking)} have"
+        print(f"no 18-class file: {have} no model")
     elif image_ids:
         write_valid(args.out or args.run_dir / "submission.csv", image_ids, predicted, decision)
     report = {

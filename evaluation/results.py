@@ -261,18 +261,13 @@ class RunResults:
     def _require_labelled(self, task: Task, tables: TaskTables) -> None:
         """UserError unless the table has all photos with a label of the folds that it has, and no others."""
         found, rows = set(tables.logits.image_ids), zip(self.train.image_ids, self.train_labels(task), strict=True)
-        fold_of = {
-            image_id: fold for (image_id, label), fold in zip(rows, self.folds(), strict=True) if label != UNKNOWN
-        }
+        fold_of = {row[0]: fold for row, fold in zip(rows, self.folds(), strict=True) if row[1] != UNKNOWN}
         folds = {fold_of.get(image_id) for image_id in found}
         expected = {image_id for image_id, fold in fold_of.items() if fold in folds}
         require_same_ids(tables.path, tables.logits, expected, "the training part")
 
     def out_of_fold(self, tasks: Collection[str]) -> OutOfFold | None:
-        """Averaged out-of-fold logits of these tasks, of the photos that all of them have, in the order of `train`.
-
-        None where a task has none, or where they share no photo.
-        """
+        """Averaged logits of the photos that all these tasks have, in the order of `train`; None without any."""
         if not tasks or not set(tasks) <= self.out_of_fold_logits.keys():
             return None
         logits = {task.name: self.out_of_fold_logits[task.name] for task in TASKS if task.name in tasks}

@@ -86,7 +86,8 @@ def print_report(report: Mapping[str, dict | None], trials: Sequence[Trial]) -> 
     blocks = []
     for title, part in parts.items():
         blocks += [format_scores(title, part["model"], part["majority"]), format_values(part["values"])]
-    blocks.append(format_groups({title: part["groups"] for title, part in parts.items()}) if parts else "")
+    groups = {title: part["groups"] for title, part in parts.items() if part["groups"]}
+    blocks.append(format_groups(groups) if groups else "")
     if trials:
         blocks.append(format_trials(trials, report["oof"]["decisions"]["used"]))
     if report["oof"] and report["oof"]["calibration"]:

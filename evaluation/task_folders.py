@@ -1,4 +1,4 @@
-"""The folds of a task in one folder, read as the members of an average, and checked against one another."""
+"""Logit tables of a task folder with the folds that are trained, checked against one another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,12 @@ from pathlib import Path
 
 from core.cli import UserError, name_some
 from core.tasks import task_named
-from evaluation.logits import LogitTable, join_out_of_fold, read_table, require_same_ids
+from evaluation.logits import (
+    LogitTable,
+    join_out_of_fold,
+    read_table,
+    require_same_ids,
+)
 from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, refuse_changed_fold
 from storage.crops import load_crops
 from storage.folds import refuse_other_folds
@@ -24,6 +29,7 @@ from storage.run_dir import (
 )
 
 TRAINED = "trained"
+"""In place of fold numbers: those that are trained."""
 PARTS = (EVAL_PHOTOS, OUT_OF_FOLD)
 
 

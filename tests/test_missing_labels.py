@@ -87,7 +87,7 @@ class TestMasksAlone:
         run_all(masks_run.crop_dir, masks_run.run_dir)
         said = capsys.readouterr().out
         assert "gender, age: no training photo has a label of it; not trained" in said
-        assert "no 18-class file: task gender, age has no model" in said
+        assert "no 18-class file: tasks gender, age have no model" in said
         assert not (masks_run.run_dir / "gender").exists()
         assert not (masks_run.run_dir / "submission.csv").exists()
 
