@@ -30,7 +30,7 @@ from evaluation.logits import (
     make_table,
     write_table,
 )
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, RunResults, averaged_stamp_path
+from evaluation.results import RunResults, averaged_stamp_path
 from evaluation.task_folders import TRAINED, FolderTables, TaskFolder, is_usable, read_task_folder, refuse_disagreement
 from storage.folds import folds_path, refuse_other_folds
 from storage.label_corrections import corrections_path

@@ -6,13 +6,8 @@ from pathlib import Path
 
 from core.cli import UserError, name_some
 from core.tasks import task_named
-from evaluation.logits import (
-    LogitTable,
-    join_out_of_fold,
-    read_table,
-    require_same_ids,
-)
-from evaluation.results import EVAL_PHOTOS, OUT_OF_FOLD, refuse_changed_fold
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, LogitTable, join_out_of_fold, read_table, require_same_ids
+from evaluation.results import refuse_changed_fold
 from storage.crops import load_crops
 from storage.folds import refuse_other_folds
 from storage.run_dir import (
