@@ -97,6 +97,16 @@ def test_photos_that_look_alike_although_each_is_a_person(tmp_path: Path, capsys
     assert (found["people"]["severity"], found["near copies"]["severity"]) == (OK, OK)
 
 
+def test_a_picture_twice_contradicts_itself_only_where_both_labels_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for masks, severity in ((["wear", ""], OK), (["wear", "incorrect"], PROBLEM)):
+        root = make_table(tmp_path, mask=[*masks, *["wear", "incorrect", "no mask"] * 3, "wear"])
+        (root / "1.jpg").write_bytes((root / "0.jpg").read_bytes())
+        _, found = examined(root, capsys)
+        assert found["two labels"]["severity"] == severity
+
+
 def test_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(15):
         write_photo(tmp_path / LABELS[number % 3].replace(" ", "_") / f"{number}.jpg", scene(number))
