@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,8 +86,8 @@ def build_model(
     `image_size` is (H, W); only backbones with a fixed input size use it. UserError for an unknown backbone, and for
     weights that cannot be had.
     """
-    options = {"img_size": image_size} if _pretrained_config(backbone).fixed_input_size else {}
-    build = partial(timm.create_model, backbone, num_classes=num_classes, drop_rate=drop_rate, **options)
+    options = {"img_size": image_size} if pretrained_config(backbone).fixed_input_size else {}
+    build = partial(timm.create_model, _timm_name(backbone), num_classes=num_classes, drop_rate=drop_rate, **options)
     if not pretrained:
         model = build()
     elif backbone in PACKAGED_WEIGHTS:
@@ -192,7 +193,7 @@ def _head(model: nn.Module) -> tuple[str, ...]:
 
 def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per RGB channel, for pixels from 0 to 1, of the backbone's pretraining."""
-    config = _pretrained_config(backbone)
+    config = pretrained_config(backbone)
     return tuple(config.mean), tuple(config.std)
 
 
@@ -214,13 +215,44 @@ def _same_shape(loaded: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor
     return loaded
 
 
-def _pretrained_config(backbone: str) -> timm.models.PretrainedCfg:
-    """Return timm's description of a backbone. UserError for one it does not know."""
-    if backbone not in timm.list_models():
-        close = difflib.get_close_matches(backbone, timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists them"
-        raise UserError(f"--backbone {backbone!r} is not a timm model; {hint}")
-    return timm.models.get_pretrained_cfg(backbone) or timm.models.PretrainedCfg()
+def pretrained_config(backbone: str) -> timm.models.PretrainedCfg:
+    """Return timm's description of a backbone. UserError for one it does not know, or whose description it lacks.
+
+    Names are those of timm.create_model: an architecture, one with a tag, `hf-hub:owner/repo`, `local-dir:folder`.
+    """
+    name = _timm_name(backbone)
+    if ":" in name:
+        return _described_elsewhere(name)
+    # RuntimeError: an unknown tag.
+    with suppress(RuntimeError):
+        if timm.is_model(name):
+            return timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    close = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=3)
+    others = "timm.list_models() lists them; hf-hub:OWNER/REPO and local-dir:FOLDER name others"
+    hint = f"did you mean {', '.join(close)}?" if close else others
+    raise UserError(f"--backbone {backbone!r} is not a timm model; {hint}")
+
+
+def _timm_name(backbone: str) -> str:
+    """Return the name by which timm knows a model of its own pages on the hub without asking there."""
+    own = backbone.replace("hf_hub:", "hf-hub:").removeprefix("hf-hub:timm/")
+    return own if timm.is_model_pretrained(own) else backbone
+
+
+def _described_elsewhere(name: str) -> timm.models.PretrainedCfg:
+    """Read config.json of a folder or of the hub, whose client raises OSError, RuntimeError and others."""
+    try:
+        found = timm.models.resolve_model_input_args(name)["pretrained_cfg"]
+        return timm.models.PretrainedCfg(**found)
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"--backbone {name}: its config.json cannot be had ({_first_line(error)}); allowed are "
+            f"hf-hub:OWNER/REPO, with a network, and local-dir:FOLDER, as timm saves them"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _build_downloaded(build: Callable[..., nn.Module], backbone: str) -> nn.Module:
@@ -228,8 +260,7 @@ def _build_downloaded(build: Callable[..., nn.Module], backbone: str) -> nn.Modu
     try:
         return build(pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"--backbone {backbone}: its weights cannot be had ({reason}); connect to the network, "
+            f"--backbone {backbone}: its weights cannot be had ({_first_line(error)}); connect to the network, "
             f"give --no-pretrained, or use a backbone whose weights are packaged: {', '.join(PACKAGED_WEIGHTS)}"
         ) from error

@@ -12,13 +12,14 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, name_some, not_negative, run_cli
+from core.cropping import CropSettings
 from core.locks import holding
 from core.tasks import UNKNOWN, Task, known_values, task_named, task_names
-from storage.crops import Crops, load_crops, reading
+from storage.crops import Crops, load_crops, read_source, reading
 from storage.folds import plan_folds, write_folds
 from storage.label_corrections import crops_to_train, keep_corrections
 from storage.run_dir import Run, describe_run, refuse_other_run, remove_spent_states, write_run
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
     from core import distributed
     from training.device import pick_device
+    from training.dry_step import refuse_untrainable
     from training.fold_setup import FoldData, refuse_unusable
     from training.jobs import FoldJob, require_room_for, train_jobs
     from training.memory import refuse_beyond_memory
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for task in tasks:
         refuse_unusable(task, configs[task.name])
     if args.show_settings:
+        for task in tasks:
+            refuse_untrainable(task, replace(configs[task.name], pretrained=False), crop_source(args.crop_dir))
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
     with distributed.joined(), ExitStack() as stack:
@@ -66,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for fold in folds_of[task.name]
             for data in [FoldData(task, fold, crops, labels_of[task.name], fold_of)]
         ]
+        for job in {job.config: job for job in jobs if job.is_left}.values():
+            refuse_untrainable(job.data.task, job.config, crops.source)
         remove_spent_states(args.run_dir)
         require_room_for(jobs, args.jobs)
         if distributed.is_first():
@@ -112,6 +118,11 @@ def training_crops(args: argparse.Namespace) -> Crops:
     if crops.missing:
         print(f"{len(crops.missing)} unreadable photos are left out of training: {name_some(crops.missing)}")
     return crops
+
+
+def crop_source(crop_dir: Path) -> dict:
+    """Return the source of the crops, or of those that would be cut by default."""
+    return {"crop": asdict(CropSettings())} | read_source(crop_dir)
 
 
 def plan_run(run_dir: Path, crops: Crops, config: Config) -> tuple[Run, dict[str, int]]:

@@ -7,19 +7,25 @@ import argparse
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from core.environment import DEFAULT_MAX_PIXELS, EXIT_BAD_INPUT, MAX_PIXELS, go_offline
+from core.environment import (
+    DEFAULT_MAX_PIXELS,
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    INTERRUPTED,
+    MAX_PIXELS,
+    go_offline,
+)
 
 from core.errors import UserError
 from core.progress import Bar as Bar
 from core.progress import progress as progress
 from core.progress import working as working
-
-EXIT_INTERRUPTED = 130
 
 _ADVICE = {
     errno.ENOSPC: "make room and give the same command again, finished work is kept",
@@ -28,7 +34,16 @@ _ADVICE = {
     errno.EACCES: "ask for the right to it, or give another folder",
     errno.EPERM: "ask for the right to it, or give another folder",
     errno.EIO: "the disk or its connection fails",
+    errno.EMFILE: "raise `ulimit -n`, or give --workers 0",
+    errno.ENOMEM: "give a smaller --batch-size, or fewer --jobs or --workers",
 }
+_LIBRARY_ADVICE = (
+    (r"out of memory|(can't|cannot) allocate memory|not enough memory|bad_?alloc", _ADVICE[errno.ENOMEM]),
+    (r"too many open files|received 0 items of ancdata", _ADVICE[errno.EMFILE]),
+    (r"shared memory|/torch_|bus error", "give --workers 0, or make /dev/shm larger (docker run --shm-size)"),
+    (r"DataLoader worker .*(killed|exited)", "perhaps for lack of memory; give fewer --workers (0 needs no process)"),
+)
+"""Patterns of the messages in which torch and others say that the machine ends, and what to do about it."""
 
 
 def one_line(error: OSError, path: object = None) -> str:
@@ -46,18 +61,38 @@ def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
         main(None)
     except UserError as error:
         # A loader process hands its error on within a traceback, which ends with the message.
-        print(f"error: {str(error).rstrip().rpartition('UserError: ')[2]}", file=sys.stderr)
+        print(f"error: {printable(str(error).rstrip().rpartition('UserError: ')[2])}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing more to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {printable(one_line(error))}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        print("\ninterrupted: finished work is kept, the same command goes on from there", file=sys.stderr)
+        print(f"\n{INTERRUPTED}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    except (RuntimeError, MemoryError) as error:
+        line = limit_of_machine(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def limit_of_machine(error: Exception) -> str | None:
+    """Return one line for a library's error of memory, shared memory, open files or killed processes, else None."""
+    text = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())
+    for pattern, advice in _LIBRARY_ADVICE:
+        if re.search(pattern, text, re.IGNORECASE):
+            return f"{text[:200]}; {advice}"
+    return None
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters escaped, so that names in a message do nothing to a terminal."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def show_any_text() -> None:

@@ -17,7 +17,8 @@ from types import MappingProxyType, TracebackType
 from core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-EXIT_BAD_INPUT = 2
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+INTERRUPTED = "interrupted: finished work is kept, the same command goes on from there"
 OFFLINE, MAX_PIXELS = "OFFLINE", "MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 128_000_000
 """Photos of 108 megapixels are read. The largest takes 400 MB, and while it is decoded 1 GB, in each process."""
@@ -51,7 +52,7 @@ def prepare_environment() -> None:
     `core/__init__.py` calls it. A variable that the user has set is left as it is. From then on a missing package ends
     a command with one line.
     """
-    sys.excepthook = _explain_missing_package
+    sys.excepthook = _end_an_import
     for name, value in _NO_TELEMETRY.items():
         os.environ.setdefault(name, value)
     # Waiting OpenMP threads sleep instead of spinning: a few percent slower on an idle machine, many times faster on
@@ -61,8 +62,14 @@ def prepare_environment() -> None:
         go_offline()
 
 
-def _explain_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say in one line how to go on where this Python lacks a package; print a traceback for any other error."""
+def _end_an_import(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End on Ctrl-C, and where this Python lacks a package, in one line; print a traceback for any other error.
+
+    `run_cli` is not there yet while libraries are imported.
+    """
+    if issubclass(kind, KeyboardInterrupt):
+        os.write(2, f"\n{INTERRUPTED}\n".encode())
+        os._exit(EXIT_INTERRUPTED)
     package = (getattr(error, "name", None) or "").partition(".")[0]
     if not issubclass(kind, ModuleNotFoundError) or not package or _is_of_the_project(package):
         sys.__excepthook__(kind, error, trace)

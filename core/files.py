@@ -24,6 +24,7 @@ STALE_SECONDS = 24 * 3600
 NO_ENTRIES: Mapping[str, type] = MappingProxyType({})
 _ASIDE = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp(\..*)?")
 """Names of temporary files: the host and the process that write them."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def _host() -> str:
@@ -189,7 +190,17 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(map(str, frame.columns))}")
+    _refuse_control_characters(path, frame)
     return frame
+
+
+def _refuse_control_characters(path: Path, frame: pd.DataFrame) -> None:
+    """UserError for a column or cell that would break messages and terminals, as for the names of photos."""
+    for name in frame.columns:
+        bad = frame[name][frame[name].str.contains(_CONTROL)]
+        if len(bad) or _CONTROL.search(name):
+            cell = f", in the cell {bad.iloc[0]!a:.60}" if len(bad) else ""
+            raise UserError(f"{path}: control characters in column {name!a}{cell}; remove them")
 
 
 def _refuse_repeated_column(path: Path) -> None:

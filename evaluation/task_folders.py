@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import files
 from core.cli import UserError, name_some
 from core.tasks import task_named
 from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, LogitTable, join_out_of_fold, read_table, require_same_ids
@@ -82,7 +83,10 @@ def chosen_folds(folder: Path, task_name: str, folds: Sequence[int | str] | None
     there = {int(path.name[4:]): path for path in folder.glob("fold*") if is_usable(path)}
     if not there:
         raise UserError(f"{folder}: no trained fold in it; run train.py --task {folder.name}")
-    total = read_config_of(next(iter(there.values())), task_name)["settings"]["folds"]
+    any_fold = next(iter(there.values()))
+    settings = read_config_of(any_fold, task_name)["settings"]
+    files.require_entries(f"{any_fold / CONFIG}: settings", settings, {"folds": int})
+    total = settings["folds"]
     wanted = sorted(there) if folds and TRAINED in folds else sorted(set(folds or range(total)))
     lacking = [f"fold{fold}" for fold in wanted if fold not in there]
     if lacking:

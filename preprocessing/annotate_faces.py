@@ -12,6 +12,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 # Run as a script, only this folder is on the path, not the repository that `core` lies in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,12 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     with open_server(annotation, args.port) as server:
         print(f"{len(annotation.outcomes)} photos, {annotation.left()} without a mark; open {server.url}", flush=True)
-        if args.open:
-            webbrowser.open(server.url)
-        try:
-            server.serve_forever()
-        finally:
-            print_summary(annotation, args)
+        with TemporaryDirectory(prefix="annotate-") as folder:
+            if args.open:
+                open_page(server.url, Path(folder))
+            try:
+                server.serve_forever()
+            finally:
+                print_summary(annotation, args)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -77,6 +79,14 @@ def open_server(annotation: Annotation, port: int) -> AnnotationServer:
         return AnnotationServer(annotation, port)
     except OSError as error:
         raise UserError(f"--port {port}: cannot be used ({error.strerror}); 0 finds a free one") from error
+
+
+def open_page(url: str, folder: Path) -> None:
+    """Open the page in the browser by way of a file that nobody else can read: all users see the arguments of programs,
+    and the address holds the secret."""
+    path = folder / "open.html"
+    path.write_text(f'<meta http-equiv="refresh" content="0; url={url}"><a href="{url}">{url}</a>', encoding="utf-8")
+    webbrowser.open(path.as_uri())
 
 
 def print_summary(annotation: Annotation, args: argparse.Namespace) -> None:

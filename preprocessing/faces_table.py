@@ -134,10 +134,12 @@ def _landmarks(path: Path, row: Mapping[str, str]) -> tuple[float, ...]:
 def write_outcomes(path: Path, photos: Sequence[Photo], outcomes: Mapping[str, Outcome]) -> None:
     """Write the rows of the photos that have an outcome, in the order of `photos`, with their facts."""
     facts = dict.fromkeys(fact for photo in photos for fact in photo.facts)
-    own = {*crops.FACE_COLUMNS, crops.LANDMARKS} - {*crops.LABEL_COLUMNS}
+    own = {*crops.FACE_COLUMNS, *crops.CROP_COLUMNS, crops.LANDMARKS} - {*crops.LABEL_COLUMNS}
     for fact in facts:
         if fact in own:
-            raise UserError(f"column {fact!r} of train.csv has the name of a column of {path.name}; rename it")
+            raise UserError(
+                f"column {fact!r} of train.csv has the name of a column of {path.name} or crops.csv; rename it"
+            )
     rows = [_row(photo, outcomes[photo.image_id]) for photo in photos if photo.image_id in outcomes]
     columns = dict.fromkeys([*crops.FACE_COLUMNS, crops.LANDMARKS, *facts])
     files.write_csv(path, pd.DataFrame(rows, columns=list(columns), dtype=object))

@@ -10,7 +10,7 @@ the outputs are, and from which weights they come. Its agreement with torch is m
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from core.tasks import task_names
 from serving.agreement import agreements, format_agreements, seconds_each
 from serving.cli import fold_numbers
 from serving.onnx_model import INT8_SUFFIX, load_exported
+from serving.types import BatchPrediction
 from storage.crops import load_crops
 from storage.run_dir import read_run
 
@@ -59,10 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = (args.out or args.run_dir / "onnx") / f"{'-'.join(args.task)}.onnx"
     if path.parent.is_dir():
         remove_stale(path.parent)
+    sample = sample_crops(args.run_dir, run.crop, args.crops, "eval")
+    # Before anything is written: a run whose outputs are not finite is refused here.
+    expected = run(sample.crops)
     write_onnx(run, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {describe(run)}")
-    sample = sample_crops(args.run_dir, run.crop, args.crops, "eval")
-    compare(path, run, sample)
+    compare(path, run, sample, expected)
     if args.int8:
         seen = sample_crops(args.run_dir, run.crop, args.crops, "train")
         add_int8(path, seen, sample, least_agreement=args.least_agreement)
@@ -109,13 +112,20 @@ def noise(settings: CropSettings, count: int) -> CropSample:
     return CropSample(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "crops of noise")
 
 
-def compare(path: Path, run: "RunClassifier", sample: CropSample) -> None:
-    """Print agreement and speed. UserError, and no file, if ONNX and torch differ by more than rounding."""
-    exported = load_exported(path)
-    rows = agreements(run(sample.crops), exported(sample.crops))
+def compare(path: Path, run: "RunClassifier", sample: CropSample, expected: Mapping[str, BatchPrediction]) -> None:
+    """Print agreement and speed. UserError, and no file, if ONNX and torch differ by more than rounding.
+
+    `expected` are torch's predictions of the sample.
+    """
+    try:
+        exported = load_exported(path)
+        rows = agreements(expected, exported(sample.crops))
+    except UserError:
+        path.unlink()
+        raise
     print(format_agreements(f"torch and ONNX on {len(sample.crops)} {sample.origin}", rows))
     worst = max(rows, key=lambda row: row.largest)
-    if worst.largest > LARGEST_DIFFERENCE:
+    if not worst.largest <= LARGEST_DIFFERENCE:
         path.unlink()
         raise UserError(f"{path}: {worst.task} differs by {worst.largest:.3g} from torch, more than rounding explains")
     torch_seconds, onnx_seconds = seconds_each([run, exported], sample.crops[:TIMED_CROPS])

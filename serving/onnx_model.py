@@ -45,6 +45,7 @@ class OnnxModel:
 
     def __call__(self, crops: np.ndarray) -> dict[str, BatchPrediction]:
         outputs = self.run(crops)
+        _refuse_infinite(self.path, outputs)
         return {
             task["name"]: BatchPrediction(
                 tuple(task["classes"]),
@@ -108,8 +109,12 @@ def _refuse_misdescribed(model: OnnxModel) -> None:
     found = {name: output.shape for name, output in outputs.items()}
     if found != expected or not tasks:
         raise UserError(f"{model.path}: {ABOUT!r} describes outputs {expected}, the model has {found}")
+    _refuse_infinite(model.path, outputs)
+
+
+def _refuse_infinite(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
     if not all(np.isfinite(output).all() for output in outputs.values()):
-        raise UserError(f"{model.path}: its outputs are not finite numbers; export a run that has converged")
+        raise UserError(f"{path}: its outputs are not finite numbers; export a run that has converged")
 
 
 def load_exported(path: Path) -> ExportedRun:

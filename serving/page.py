@@ -2,12 +2,16 @@
 
 import html
 import importlib
+import ipaddress
 import os
+import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -44,6 +48,40 @@ def gradio_package() -> ModuleType:
     except ImportError as error:
         hint = "pip install -r requirements-demo.txt"
         raise UserError(f"gradio cannot be imported ({error}); install it with {hint}") from None
+
+
+class OwnAddressOnly:
+    """ASGI middleware that replies only to requests that name an address of the page as Host, and as Origin if any.
+
+    A page of a foreign name that points to this machine could otherwise read photos and predictions.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], *, host: str) -> None:
+        self._app = app
+        self._names = {host.lower(), "localhost", "127.0.0.1", "::1"}
+        self._to_all = host in ("0.0.0.0", "::")
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        headers = dict(scope.get("headers", ()))
+        host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+        is_ours = self._is_ours(f"//{host}") and (not origin or urlsplit(origin).netloc == host)
+        if scope["type"] not in ("http", "websocket") or is_ours:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": HTTPStatus.FORBIDDEN, "headers": []})
+            await send({"type": "http.response.body", "body": b"not an address of this page"})
+        else:
+            await send({"type": "websocket.close"})
+
+    def _is_ours(self, address: str) -> bool:
+        """Return whether it is the page's; where all may reach it, any number or the machine's own name."""
+        try:
+            name = urlsplit(address).hostname or ""
+            if name in self._names or not self._to_all:
+                return name in self._names
+            return name == socket.gethostname().lower() or bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
 
 
 class Uploads:
@@ -106,6 +144,7 @@ def serve(gradio: ModuleType, page: Any, *, host: str, port: int, most_megabytes
             prevent_thread_lock=True,
             quiet=True,
             share=False,
+            app_kwargs={"middleware": [(OwnAddressOnly, (), {"host": host})]},
             **dict.fromkeys(("ssr_mode", "mcp_server", "pwa", "enable_monitoring", "run_history", "inbrowser"), False),
         )
     except OSError as error:

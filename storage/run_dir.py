@@ -13,6 +13,7 @@ backbones/               weights of frozen backbones, shared by all folds
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -220,7 +221,22 @@ def read_config(fold_dir: Path) -> dict:
     number = fold_dir.name.removeprefix("fold")
     if number.isdigit() and number != str(config["fold"]):
         raise UserError(f"{fold_dir / CONFIG}: of fold {config['fold']}; the folder holds another fold's files")
+    _refuse_unusable_numbers(fold_dir / CONFIG, config["normalisation"])
+    shared = config.get(BACKBONE_FILE, "")
+    if not isinstance(shared, str) or Path(shared).name != shared:
+        raise UserError(f"{fold_dir / CONFIG}: {BACKBONE_FILE} is {shared!r:.100}, expected the name of a file")
     return config
+
+
+def _refuse_unusable_numbers(path: Path, normalisation: Mapping) -> None:
+    """UserError unless mean and standard deviation are three finite numbers each, the second above 0."""
+    for name in ("mean", "std"):
+        found = normalisation.get(name)
+        numbers = found if isinstance(found, list) else []
+        good = [value for value in numbers if type(value) in (int, float) and math.isfinite(value)]
+        if len(numbers) != 3 or len(good) != 3 or (name == "std" and min(good) <= 0):
+            allowed = "three finite numbers" + (" above 0" if name == "std" else "")
+            raise UserError(f"{path}: normalisation: {name} is {found!r:.100}, expected {allowed}")
 
 
 def read_config_of(fold_dir: Path, task: str) -> dict:

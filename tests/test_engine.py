@@ -1,5 +1,6 @@
 """The loops over batches, on networks of a few numbers."""
 
+import math
 import platform
 import resource
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.cli import Bar, UserError, progress
+from core.cli import Bar, progress
 from training.device import Precision, give_back_memory, prepare_process, to_device
 from training.engine import Mixup, Trainer, predict, steps_per_epoch, warmup_cosine
 
@@ -183,11 +184,10 @@ def test_pictures_go_to_the_network_as_they_are() -> None:
         assert fed.is_contiguous(memory_format=layout)
 
 
-def test_a_diverged_loss_is_an_error() -> None:
+def test_the_loss_of_a_diverged_epoch_is_not_finite() -> None:
     model = linear_model()
     nn.init.constant_(model[1].weight, torch.nan)
-    with pytest.raises(UserError, match=r"training diverged: the loss is nan; give a lower --lr"):
-        train(model, batches_of(*data(), 4))
+    assert math.isnan(train(model, batches_of(*data(), 4))[0])
 
 
 def test_training_turns_training_mode_on_and_prediction_off(bar: Bar) -> None:

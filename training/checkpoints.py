@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ DIGEST = "sha256"
 STATE_COPIES = 4
 """A state holds the model, the optimiser's two moments, and weights averaged over the training."""
 _NAME_DIGITS = 16
+_LONGEST_NAME = 100
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -27,7 +29,9 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Path:
     """Write tensors that folds share to a file named after their digest, unless it is there; return its path."""
-    path = folder / f"{name}-{_digest(tensors, {})[:_NAME_DIGITS]}.safetensors"
+    # A name like hf-hub:owner/repo or local-dir:/folder is none for a file.
+    legal = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[-_LONGEST_NAME:]
+    path = folder / f"{legal}-{_digest(tensors, {})[:_NAME_DIGITS]}.safetensors"
     if not path.exists():
         _save(path, dict(tensors), {})
     return path

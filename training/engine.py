@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from core import distributed
-from core.cli import Bar, UserError
+from core.cli import Bar
 from training.device import Precision, to_device
 
 LOSS_READ_EVERY = 20
@@ -60,7 +60,7 @@ class Trainer:
     mixup: Mixup = Mixup()
 
     def train_one_epoch(self, batches: Iterable, *, first_step: int, bar: Bar) -> EpochResult:
-        """Train on batches of (images, targets, indices). UserError if the loss is no longer finite."""
+        """Train on batches of (images, targets, indices). The loss is not finite if training diverged."""
         self.model.train()
         began, photos, loss_sum, unread, step = time.perf_counter(), 0, 0.0, [], first_step
         self.optimizer.zero_grad()
@@ -79,8 +79,6 @@ class Trainer:
                 bar.set_note(f"loss {loss_sum / photos:.3f}")
             bar.update(len(targets))
         photos, loss_sum = (sum(distributed.gathered([part])) for part in (photos, loss_sum))
-        if not math.isfinite(loss_sum):
-            raise UserError(f"training diverged: the loss is {loss_sum}; give a lower --lr")
         seconds = time.perf_counter() - began
         return EpochResult(loss_sum / photos, seconds, photos / seconds)
 

@@ -4,6 +4,7 @@ The state is saved after every epoch, and every epoch is seeded by (seed, fold, 
 interrupted ends with the same weights, bit for bit, as one that was not.
 """
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from core import distributed, files
-from core.cli import Bar
+from core.cli import Bar, UserError
 from core.cli import progress as progress_bar
 from evaluation.metrics import accuracy, confusion_matrix, macro_f1
 from storage.run_dir import (
@@ -97,11 +98,12 @@ def run_epoch(training: FoldTraining, progress: Progress, bar: Bar) -> dict:
     training.sampler.epoch = epoch
     first_step = epoch * steps_per_epoch(len(training.train_loader), config.accumulate)
     result = training.trainer.train_one_epoch(training.train_loader, first_step=first_step, bar=bar)
+    refuse_divergence(training, epoch, f"loss {result.loss}", math.isfinite(result.loss))
     distributed.broadcast_buffers(training.learner)
     return {
         "epoch": epoch + 1,
         "train_loss": result.loss,
-        **(out_of_fold_scores(training, bar) if is_scored(epoch, config) else {}),
+        **(out_of_fold_scores(training, epoch, bar) if is_scored(epoch, config) else {}),
         "lr": training.optimizer.param_groups[0]["lr"],
         "images_per_second": result.images_per_second,
         "seconds": result.seconds,
@@ -165,10 +167,20 @@ def photos_left(training: FoldTraining, progress: Progress) -> int:
     return sum(len(training.sampler) + is_scored(epoch, training.config) * scored for epoch in left)
 
 
-def out_of_fold_scores(training: FoldTraining, bar: Bar) -> dict[str, float]:
+def refuse_divergence(training: FoldTraining, epoch: int, found: str, finite: bool) -> None:
+    """UserError, before anything of the epoch is saved, if its loss or outputs are not finite."""
+    if not finite:
+        raise UserError(
+            f"{training.data.title}: training diverged at epoch {epoch + 1} ({found}); give a lower --lr or --no-amp, "
+            f"with --overwrite"
+        )
+
+
+def out_of_fold_scores(training: FoldTraining, epoch: int, bar: Bar) -> dict[str, float]:
     """Score the plain crops of the people held out: mean cross-entropy, macro-F1 and accuracy."""
     labels, options = training.out_of_fold_labels, {"channels_last": training.config.channels_last, "bar": bar}
     outputs = predict(training.learner, training.out_of_fold_loader, precision=training.precision, **options)
+    refuse_divergence(training, epoch, "out-of-fold outputs are not numbers", bool(outputs.isfinite().all()))
     logits = training.head.class_logits(outputs)
     loss = functional.cross_entropy(logits, torch.tensor(labels))
     confusion = confusion_matrix(labels, logits.argmax(dim=1).tolist(), len(training.data.task.classes))

@@ -202,7 +202,6 @@ def refuse_unusable(task: Task, config: Config) -> None:
     train_transform(config.augment)
     build_criterion(config, build_head(config.head, task, config.age_edges), list(range(len(task.classes))))
     tracker_named(config.tracker)
-    weight_bytes(task, config)
 
 
 def weight_bytes(task: Task, config: Config) -> int:

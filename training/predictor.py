@@ -57,9 +57,7 @@ def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors 
     refuse_incomplete(fold_dir, MODEL)
     identity = read_config_of(fold_dir, row.name)
     crop, normalisation = identity["crop"], identity["normalisation"]
-    where = fold_dir / CONFIG
-    CropSettings.read(f"{where}: crop", crop)
-    files.require_entries(f"{where}: normalisation", normalisation, {"mean": list, "std": list})
+    CropSettings.read(f"{fold_dir / CONFIG}: crop", crop)
     config = from_dict(identity["settings"])
     refuse_other_classes(fold_dir, identity["classes"], row)
     head = build_head(config.head, row, config.age_edges)
@@ -89,7 +87,7 @@ def predict_cached(
     predictor: Predictor, cache: CropCache | FeatureCache, image_ids: Sequence[str], options: PredictOptions
 ) -> Prediction:
     """Predict some crops of a cache that the fold's input has opened."""
-    return _read(predictor.head, predictor.input.cached_outputs(predictor.model, cache, image_ids, options))
+    return _read(predictor, predictor.input.cached_outputs(predictor.model, cache, image_ids, options))
 
 
 def predict_images(
@@ -100,12 +98,15 @@ def predict_images(
     Folds that predict the same images with the same dictionary `features` run a frozen backbone they share once.
     """
     known = {} if features is None else features
-    return _read(predictor.head, predictor.input.image_outputs(predictor.model, images, options, known))
+    return _read(predictor, predictor.input.image_outputs(predictor.model, images, options, known))
 
 
-def _read(head: Head, outputs: Tensor) -> Prediction:
-    values = head.values(outputs)
-    return Prediction(head.class_logits(outputs).numpy(), None if values is None else values.numpy())
+def _read(predictor: Predictor, outputs: Tensor) -> Prediction:
+    """Return what the head makes of the network's outputs (N, K). UserError unless they are finite numbers."""
+    if not outputs.isfinite().all():
+        raise UserError(f"{predictor.fold_dir}: its model's outputs are not finite numbers; train it with a lower --lr")
+    values = predictor.head.values(outputs)
+    return Prediction(predictor.head.class_logits(outputs).numpy(), None if values is None else values.numpy())
 
 
 def write_prediction(path: Path, task: Task, image_ids: Sequence[str], prediction: Prediction) -> list[Path]:
