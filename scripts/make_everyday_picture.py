@@ -20,7 +20,7 @@ from synthesis.masks.everyday import WORN_LOOSELY, WRONG_FREQUENCIES, Everyday, 
 from synthesis.masks.things import THINGS
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "images" / "everyday.jpg"
-ACROSS, EACH = 10, 2
+ACROSS, EACH = 7, 2
 FAULTS = {
     "cut": PoorPhoto(cut=1.8, face=0, motion=0, angle=0, quality=0),
     "face of 24 pixels": PoorPhoto(cut=0, face=24, motion=0, angle=0, quality=0),

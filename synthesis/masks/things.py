@@ -121,7 +121,8 @@ def beard(surface: Surface, image: np.ndarray, rng: np.random.Generator) -> np.n
         lip = np.array([(-0.5, 1.05), (-0.3, 0.83), (0, 0.79), (0.3, 0.83), (0.5, 1.05), (0.3, 0.93), (-0.3, 0.93)])
         cover = np.maximum(cover, surface.polygon(smooth_ring(surface.at(*lip.T))))
     soft = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.04, 0.12) * surface.unit).astype(np.float32) / 255
-    hair = cv2.GaussianBlur(rng.standard_normal(surface.shape, np.float32), (0, 0), 0.6, sigmaY=1.6)
+    fine = max(0.6, surface.unit / 60)
+    hair = cv2.GaussianBlur(rng.standard_normal(surface.shape, np.float32), (0, 0), fine, sigmaY=2.7 * fine)
     hair /= hair.std()
     opacity = (soft * np.clip(rng.uniform(0.45, 0.95) + 0.2 * hair, 0, 1))[..., None]
     colour = np.array(HAIR[int(rng.integers(len(HAIR)))], np.float32) * surface.level
