@@ -162,7 +162,7 @@ def already_made(out: Path, record_name: str, record: dict, *, kind: str) -> boo
 
 def refuse_other(out: Path, found: dict, wanted: dict) -> None:
     """Raise UserError naming the arguments in which the data set at `out` differs from the wanted one."""
-    different = [f"{name} {found.get(name)} (asked for: {value})" for name, value in wanted.items()
-                 if found.get(name) != value]  # fmt: skip
+    different = [f"{name} {found.get(name)} (asked for: {wanted.get(name)})" for name in {**wanted, **found}
+                 if found.get(name) != wanted.get(name)]  # fmt: skip
     if different:
         raise UserError(f"--out {out} was made with {', '.join(different)}; name another folder, or remove it")

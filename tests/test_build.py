@@ -24,6 +24,7 @@ from synthesis import layout
 from synthesis.builder import build, photos
 from synthesis.builder.measure import find_faces
 from synthesis.layout import TRAIN_PHOTOS, deal_masks
+from synthesis.masks.everyday import WRONG_FREQUENCIES
 
 FACES, TRAIN, EVAL = 30, 12, 14
 
@@ -327,3 +328,13 @@ def test_a_photo_that_vanishes_is_named(faces: Path, tmp_path: Path) -> None:
         patch.setattr(photos, "read_photo", lambda path: read_photo(path.with_name("gone.png")))
         with pytest.raises(UserError, match="--faces changed while"):
             run(copy, tmp_path / "data")
+
+
+def test_everyday_drawings_are_another_data_set(faces: Path, tmp_path: Path) -> None:
+    out, few = tmp_path / "data", ("--train-people", "2", "--eval-people", "2")
+    run(faces, out, *few, "--drawings", "everyday")
+    manifest = pd.read_csv(out / "manifest.csv", keep_default_na=False)
+    assert set(manifest["mask_wear"]) - {"worn_loosely", ""} <= set(WRONG_FREQUENCIES)
+    assert manifest["drawn_over"].ne("").any() and manifest["drawn_below"].ne("").any()
+    with pytest.raises(UserError, match=r"drawings everyday \(asked for: None\)"):
+        run(faces, out, *few)

@@ -36,7 +36,7 @@ from core.images import fingerprint
 from core.parallel import run_parallel
 from synthesis.builder.labels import Label, check_files, labeller_named, labeller_names, read_labels
 from synthesis.builder.measure import MeasuredFace, list_photos, measure_photos
-from synthesis.builder.photos import PersonPlan, manifest_rows, painter, write_sheets
+from synthesis.builder.photos import DRAWINGS, PLAIN, PersonPlan, manifest_rows, painter, write_sheets
 from synthesis.builder.select import (
     AGE_NAMES,
     Limits,
@@ -51,7 +51,6 @@ from synthesis.builder.select import (
 from synthesis.layout import (
     EvalPhoto,
     Identity,
-    Layout,
     already_made,
     deal_masks,
     layout_named,
@@ -76,6 +75,7 @@ class BuildSettings:
     seed: int
     request: Request
     limits: Limits
+    drawings: str = PLAIN
 
     def record(self, names: Sequence[str]) -> dict:
         """Return the settings as JSON, with files replaced by hashes of their contents."""
@@ -88,6 +88,7 @@ class BuildSettings:
             "seed": self.seed,
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.request).items()},
             **{f"least_{name}": value for name, value in asdict(self.limits).items()},
+            **({} if self.drawings == PLAIN else {"drawings": self.drawings}),
         }
 
 
@@ -197,15 +198,13 @@ def plan_people(selection: SelectedPeople, settings: BuildSettings) -> list[Pers
     for number, selected in enumerate(train, start=1):
         identity = _identity(number, selected)
         stream = (settings.seed, TRAIN_STREAM, number)
-        people.append(PersonPlan("train", identity, selected, layout.train_paths(identity), stream))
+        paths = layout.train_paths(identity)
+        people.append(PersonPlan("train", identity, selected, paths, stream, settings.drawings))
     for number, (selected, mask) in enumerate(zip(evaluation, masks, strict=True), start=len(train) + 1):
-        people.append(_eval_plan(_identity(number, selected), selected, mask, layout, settings.seed))
+        identity, stream = _identity(number, selected), (settings.seed, EVAL_STREAM, number)
+        photos = ((layout.eval_path(identity, mask, unique=f"{settings.seed}/{number}"), mask),)
+        people.append(PersonPlan("eval", identity, selected, photos, stream, settings.drawings))
     return people
-
-
-def _eval_plan(identity: Identity, selected: SelectedPerson, mask: int, layout: Layout, seed: int) -> PersonPlan:
-    path = layout.eval_path(identity, mask, unique=f"{seed}/{identity.number}")
-    return PersonPlan("eval", identity, selected, ((path, mask),), (seed, EVAL_STREAM, identity.number))
 
 
 def _file_of(selected: SelectedPerson) -> str:
@@ -258,7 +257,7 @@ def _settings(args: argparse.Namespace) -> BuildSettings:
         args.train_people, args.eval_people, (low, high), tuple(args.age_shares), tuple(args.gender_shares)
     )
     limits = Limits(args.least_face, args.least_sharpness, args.least_confidence)
-    return BuildSettings(args.faces, args.labels, args.labeler, args.layout, args.seed, request, limits)
+    return BuildSettings(args.faces, args.labels, args.labeler, args.layout, args.seed, request, limits, args.drawings)
 
 
 def _parser() -> OneLineParser:
@@ -272,6 +271,8 @@ def _parser() -> OneLineParser:
     parser.add_argument("--eval-people", type=positive_int, default=12600, help="people to score, one photo each")
     parser.add_argument("--strict", action="store_true", help="fail if there are fewer usable faces than people")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--drawings", choices=DRAWINGS, default=PLAIN,
+                        help="everyday: masks worn in all ways, hands, cups, collars, poor photos")  # fmt: skip
     parser.add_argument("--layout", choices=layout_names(), default="remade", help="layout of the folders")
     parser.add_argument("--age-edges", type=int, nargs=2, default=[25, 40], metavar=("LOW", "HIGH"),
                         help="first ages of the middle and of the old group")  # fmt: skip

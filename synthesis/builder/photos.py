@@ -6,7 +6,7 @@ can be written from the plans alone.
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +19,26 @@ from core.contact_sheet import photo_grid
 from core.images import UnreadablePhoto, read_photo, write_photo
 from synthesis.builder.compose import Composition, compose, placement, random_composition, shrunk
 from synthesis.builder.select import SelectedPerson
-from synthesis.camera import Camera, random_camera, take_photo
+from synthesis.camera import CUTS, Camera, PoorPhoto, random_camera, random_poor_photo, spoil, take_photo
 from synthesis.layout import BARE, MASK_TYPES, WORN, Identity, new_mask
+from synthesis.masks.everyday import (
+    WORN_LOOSELY,
+    Everyday,
+    draw_everyday,
+    everyday_spec,
+    random_everyday,
+    random_wrong_way,
+)
 from synthesis.masks.masks import MaskSpec, put_on_mask, wrong_ways
 
 SHEET_PHOTOS = 32
 EVAL_POOLS = ("train", "eval")
 """Mask pools of eval photos, each used for half of them: the kinds seen in training, and all kinds."""
+PLAIN, EVERYDAY = "plain", "everyday"
+DRAWINGS = (PLAIN, EVERYDAY)
+"""Masks alone on good photos; masks worn in all ways, things that are no masks, and poor photos."""
+LEAST_SHOWN = 0.6
+"""Upper part of a mask that is on the photo even where the photo ends below the chin."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class PersonPlan:
     selected: SelectedPerson
     photos: tuple[tuple[str, int], ...]
     stream: tuple[int, ...]
+    drawings: str = PLAIN
 
     @property
     def target(self) -> str:
@@ -47,7 +61,10 @@ class PersonPlan:
 
 @dataclass(frozen=True)
 class PhotoPlan:
-    """All parameters of one photo. `spec` is None for a bare face; `pool` is the pool of the mask."""
+    """All parameters of one photo. `spec` is None for a bare face; `pool` is the pool of the mask.
+
+    `drawing` and `poor` are those of EVERYDAY drawings.
+    """
 
     path: str
     mask: int
@@ -56,6 +73,8 @@ class PhotoPlan:
     composition: Composition
     camera: Camera
     spec: MaskSpec | None
+    drawing: Everyday | None = None
+    poor: PoorPhoto | None = None
 
 
 def photo_plans(person: PersonPlan) -> list[PhotoPlan]:
@@ -67,21 +86,40 @@ def photo_plans(person: PersonPlan) -> list[PhotoPlan]:
         rng = np.random.default_rng(seed)
         composition, camera = random_composition(rng), random_camera(rng)
         pool = "train" if person.split == "train" else str(rng.choice(EVAL_POOLS))
-        spec = None
-        if mask != BARE:
+        plan = PhotoPlan(path, mask, pool, seed, composition, camera, None)
+        if person.drawings == EVERYDAY:
+            plan = _with_everyday(plan, rng)
+        elif mask != BARE:
             way = "worn" if mask == WORN else str(rng.choice(wrong_ways(pool)))
-            spec = new_mask(rng, way, worn, pool)
-        result.append(PhotoPlan(path, mask, pool, seed, composition, camera, spec))
+            plan = replace(plan, spec=new_mask(rng, way, worn, pool))
+        result.append(plan)
     return result
 
 
+def _with_everyday(plan: PhotoPlan, rng: np.random.Generator) -> PhotoPlan:
+    spec, shown = None, CUTS[0]
+    if plan.mask != BARE:
+        way = WORN_LOOSELY if plan.mask == WORN else random_wrong_way(rng)
+        spec = everyday_spec(rng, way, plan.pool)
+        shown = spec.top + LEAST_SHOWN * (spec.bottom - spec.top)
+    drawing = random_everyday(rng, bare=spec is None)
+    return replace(plan, spec=spec, drawing=drawing, poor=random_poor_photo(rng, shown))
+
+
 def portray(photo: np.ndarray, landmarks: np.ndarray, box: tuple[float, ...], plan: PhotoPlan) -> np.ndarray:
-    """Make the planned image (512, 384, 3) uint8 from a face's image (H, W, 3) uint8 and its landmarks (5, 2)."""
+    """Make the planned image from a face's image (H, W, 3) uint8 and its landmarks (5, 2).
+
+    Returns (512, 384, 3) uint8, with fewer rows if plan.poor cuts it.
+    """
     scene, points = compose(photo, landmarks, box, plan.composition)
-    if plan.spec is not None:
-        # Separate random streams: a mask that draws more numbers must not change the grain.
-        scene = put_on_mask(scene, points, plan.spec, np.random.default_rng((*plan.seed, 1)))
-    return take_photo(scene, plan.camera, np.random.default_rng((*plan.seed, 2)))
+    # Separate random streams: a mask that draws more numbers must not change the grain.
+    rng, grain = np.random.default_rng((*plan.seed, 1)), np.random.default_rng((*plan.seed, 2))
+    if plan.drawing is not None:
+        scene = draw_everyday(scene, points, plan.spec, plan.drawing, rng)
+    elif plan.spec is not None:
+        scene = put_on_mask(scene, points, plan.spec, rng)
+    photo = take_photo(scene, plan.camera, grain)
+    return photo if plan.poor is None else spoil(photo, points, plan.poor)
 
 
 def painter(faces_dir: Path, root: Path) -> Callable[[PersonPlan], int]:
@@ -147,12 +185,23 @@ def _photo_columns(plan: PhotoPlan, box: tuple[float, ...], points: np.ndarray) 
         **{f"shot_{name}": value for name, value in asdict(plan.composition).items()},
         **{f"camera_{name}": value for name, value in asdict(plan.camera).items()},
         **{f"mask_{name}": value for name, value in spec.items()},
+        **_everyday_columns(plan),
+    }
+
+
+def _everyday_columns(plan: PhotoPlan) -> dict[str, object]:
+    if plan.drawing is None:
+        return {}
+    drawn = {"below": " ".join(plan.drawing.below), "over": " ".join(plan.drawing.over), "relief": plan.drawing.relief}
+    return {
+        **{f"drawn_{name}": value for name, value in drawn.items()},
+        **{f"poor_{name}": value for name, value in asdict(plan.poor).items()},
     }
 
 
 def write_sheets(root: Path, manifest: pd.DataFrame) -> list[str]:
     """Write a contact sheet of up to 32 photos for each kind of mask, each wrong way, and bare faces; return names."""
-    worn = manifest["mask_wear"].eq("worn")
+    worn = manifest["mask"].eq(MASK_TYPES[WORN])
     sheet_of = ("kind_" + manifest["mask_kind"]).where(worn, "wrong_" + manifest["mask_wear"])
     sheet_of = sheet_of.where(manifest["mask_kind"].ne(""), "bare")
     names = sorted(set(sheet_of))

@@ -66,8 +66,8 @@ def random_spec(rng: np.random.Generator, wear: str, pool: str = "train") -> Mas
         width=_within(rng, way.width),
         shift=_within(rng, way.shift),
         tilt=_within(rng, way.tilt),
-        deep=_within(rng, (0.6, 1.5)),
-        crumple=_within(rng, (0.3, 1.4)),
+        deep=_within(rng, way.deep),
+        crumple=_within(rng, way.crumple),
         red=red,
         green=green,
         blue=blue,
@@ -100,7 +100,7 @@ def put_on_mask(image: np.ndarray, landmarks: Points, spec: MaskSpec, rng: np.ra
     ValueError for landmarks that cannot be a face, UserError for unknown names in `spec`.
     """
     frame = face_frame(landmarks)
-    sheet = _sheet(spec, frame)
+    sheet = place_sheet(spec, frame)
     light, quality = measure_light(image, frame), measure_quality(image, frame)
     straps = _straps(spec, sheet, light)
     patch = patch_around(sheet, straps)
@@ -109,7 +109,8 @@ def put_on_mask(image: np.ndarray, landmarks: Points, spec: MaskSpec, rng: np.ra
     return lay_over(image, layer, frame.to_image(patch.corner))
 
 
-def _sheet(spec: MaskSpec, frame: FaceFrame) -> Sheet:
+def place_sheet(spec: MaskSpec, frame: FaceFrame) -> Sheet:
+    """Lay the cloth of a mask on the head."""
     kind, way = find(KINDS, spec.kind), find(WEARS, spec.wear)
     return PLACEMENTS[way.placement](frame, kind, spec)
 

@@ -68,6 +68,8 @@ class Wear:
     shift         degrees around the head (one_side: where the inner edge stops, counted from the nose)
     tilt          degrees in the plane of the face
     placement     names the function that lays the cloth (synthesis.masks.shape)
+    pools         empty for a wear that only synthesis.masks.everyday draws
+    deep, crumple depth of folds and creases, 1 = usual
     """
 
     name: str
@@ -79,6 +81,8 @@ class Wear:
     tilt: Range
     placement: str = "wrap"
     pools: tuple[str, ...] = BOTH
+    deep: Range = (0.6, 1.5)
+    crumple: Range = (0.3, 1.4)
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,8 @@ PATTERNS = (
     Pattern("camouflage", (4, 8), EVAL_ONLY),
 )
 
+SOFT = {"pools": (), "deep": (0.6, 1.8), "crumple": (0.3, 2.0)}
+PUSHED_DOWN = {"pools": (), "deep": (0.8, 2.0), "crumple": (0.8, 3.0)}
 WEARS = (
     Wear("worn", (0.20, 0.54), (1.60, 2.00), (0.30, 1.10), (0.80, 1.08), (-5, 5), (-4, 4)),
     Wear("below_nose", (0.73, 0.86), (1.70, 2.02), (-0.1, 0.3), (0.75, 1.05), (-5, 5), (-4, 4)),
@@ -165,11 +171,17 @@ WEARS = (
     Wear("chin", (1.40, 1.58), (1.78, 2.20), (-0.8, 0.5), (0.36, 1.00), (-6, 6), (-6, 6)),
     Wear("one_side", (0.30, 0.50), (1.66, 1.92), (0.6, 1.0), (0.85, 1.0), (-12, 6), (-10, 10), "aside"),
     Wear("hanging", (0.55, 0.85), (2.0, 2.4), (0.6, 1.0), (0.70, 1.0), (0, 0), (-8, 8), "hang", EVAL_ONLY),
+    Wear("worn_loosely", (0.12, 0.55), (1.60, 2.25), (-0.2, 1.1), (0.82, 1.20), (-6, 6), (-5, 5), pools=()),
+    Wear("nose_just_out", (0.66, 0.78), (1.62, 2.20), (-0.5, 1.0), (0.80, 1.12), (-6, 6), (-6, 6), **SOFT),
+    Wear("nose_out", (0.68, 1.06), (1.62, 2.20), (-0.5, 1.0), (0.80, 1.12), (-6, 6), (-6, 6), **SOFT),
+    Wear("lip_out", (1.10, 1.40), (1.75, 2.30), (-0.8, 0.8), (0.80, 1.12), (-6, 6), (-6, 6), **SOFT),
+    Wear("under_chin", (1.42, 1.85), (2.00, 2.50), (-2.4, 0.2), (0.70, 1.10), (-8, 8), (-8, 8), **PUSHED_DOWN),
+    Wear("on_neck", (1.80, 2.15), (2.30, 2.95), (-1.8, 0.0), (0.60, 1.00), (-8, 8), (-8, 8), **PUSHED_DOWN),
 )
 
 STRAPS = (Strap("ear", 0.028), Strap("head", 0.05), Strap("none", 0.0))
 
-WRONG_WAYS = tuple(row.name for row in WEARS if row.name != "worn")
+WRONG_WAYS = tuple(row.name for row in WEARS if row.pools and row.name != "worn")
 
 
 def find(rows: Iterable[Row], name: str) -> Row:
