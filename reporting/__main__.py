@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from core import files
 from core.cli import add_run_dir, command_parser, positive_int, run_cli, working
-from reporting.i18n import CHOICES, INSTALL_GRADCAM, translator_for
+from core.languages import CHOICES
+from reporting.i18n import INSTALL_GRADCAM, translator_for
 
 if TYPE_CHECKING:
     from reporting.gradcam import HeatMaps
