@@ -27,6 +27,8 @@ from core.progress import Bar as Bar
 from core.progress import progress as progress
 from core.progress import working as working
 
+OUTPUTS = Path("outputs")
+"""Folder of all runs."""
 _ADVICE = {
     errno.ENOSPC: "make room and give the same command again, finished work is kept",
     errno.EDQUOT: "make room and give the same command again, finished work is kept",
@@ -146,7 +148,13 @@ class HelpWithDefaults(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDe
 
 
 def add_run_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run-dir", type=Path, default=Path("outputs/default"), help="folder of this run's results")
+    parser.add_argument("--run-dir", type=Path, default=OUTPUTS / "default", help="folder of this run's results")
+
+
+def add_trained_run(parser: argparse.ArgumentParser) -> None:
+    """Add the --run-dir of a command that reads a trained run: None where none is given, see `trained_run`."""
+    default = f"folder of a trained run (default: {OUTPUTS}/default, else the one trained last)"
+    parser.add_argument("--run-dir", type=Path, help=default)
 
 
 def add_crop_dir(parser: argparse.ArgumentParser) -> None:

@@ -28,6 +28,7 @@ PAGE_DIR = Path(__file__).with_name("annotation_page")
 PAGE_FILES = {
     "": ("index.html", "text/html; charset=utf-8"),
     "page.css": ("page.css", "text/css; charset=utf-8"),
+    "texts.js": ("texts.js", "text/javascript; charset=utf-8"),
     "page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 HEADERS = {
@@ -276,6 +277,7 @@ def _finish(request: Handler) -> Reply:
 _NUMBER = "([0-9]{1,9})"
 GET_ROUTES = (
     Route(re.compile(f"({'|'.join(map(re.escape, PAGE_FILES))})"), _page_file),
+    Route(re.compile(r"()\?lang=[a-z]{2}"), _page_file),
     Route(re.compile("photos"), _photos),
     Route(re.compile(f"photo/{_NUMBER}"), _photo),
 )

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import files
-from core.cli import add_run_dir, command_parser, positive_int, run_cli, working
-from reporting.i18n import CHOICES, INSTALL_GRADCAM, translator_for
+from core.cli import add_trained_run, command_parser, positive_int, run_cli, working
+from core.languages import CHOICES
+from reporting.i18n import INSTALL_GRADCAM, translator_for
+from storage.run_dir import trained_run
 
 if TYPE_CHECKING:
     from reporting.gradcam import HeatMaps
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    args.run_dir = trained_run(args.run_dir)
     # Imported here: --help and a mistyped flag need not wait for scipy.
     from reporting.load import gather
     from reporting.page import render
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
-    add_run_dir(parser)
+    add_trained_run(parser)
     parser.add_argument("--language", choices=CHOICES, default="both", help="both puts a switch on the page")
     parser.add_argument("--mistakes", type=positive_int, default=8, help="wrong predictions shown per task")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="eval labels: a CSV with ImageID and ans")

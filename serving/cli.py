@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cli import UserError, cpu_count, positive_int
+from core.cli import OUTPUTS, UserError, add_trained_run, cpu_count, positive_int
 from preprocessing.detectors import detector_named, detector_names
 from preprocessing.find_face import DEFAULT_THRESHOLD, Attempt
 from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_ATTEMPTS, FaceFinder, Pipeline
 from serving.types import DEFAULT_UNSURE_BELOW, Classifier
-
-OUTPUTS = Path("outputs")
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,7 @@ class FaceOptions:
 
 
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
-    default = f"folder of a trained run (default: {OUTPUTS}/default, else the one trained last)"
-    parser.add_argument("--run-dir", type=Path, help=default)
+    add_trained_run(parser)
     parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
     parser.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them, to use")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")

@@ -19,7 +19,7 @@ import core.environment  # noqa: F401  explains a missing package
 
 import numpy as np
 
-from core.cli import UserError, add_run_dir, command_parser, cpu_count, positive_int, run_cli
+from core.cli import UserError, add_trained_run, command_parser, cpu_count, positive_int, run_cli
 from core.cropping import CropSettings
 from core.files import remove_stale
 from core.images import read_photo
@@ -29,7 +29,7 @@ from serving.cli import fold_numbers
 from serving.onnx_model import INT8_SUFFIX, load_exported
 from serving.types import BatchPrediction
 from storage.crops import load_crops
-from storage.run_dir import read_run
+from storage.run_dir import read_run, trained_run
 
 if TYPE_CHECKING:
     from serving.torch_model import RunClassifier
@@ -50,6 +50,7 @@ class CropSample:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    args.run_dir = trained_run(args.run_dir)
     # torch and onnx take seconds to import: --help and the complaint about a mistyped flag do not wait for them.
     from serving.exporting import write_onnx
     from serving.torch_model import load_run
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
-    add_run_dir(parser)
+    add_trained_run(parser)
     parser.add_argument("--task", nargs="+", choices=(ALL, *task_names()), default=[ALL], help="tasks of the file")
     parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
     parser.add_argument("--out", type=Path, help="folder of the file (default: <run-dir>/onnx)")

@@ -130,11 +130,14 @@ def load_exported(path: Path) -> ExportedRun:
 
 
 def _refuse_conflicts(models: Sequence[OnnxModel]) -> None:
+    fullest = max(models, key=lambda model: len(model.about["tasks"])).path
     owner: dict[str, OnnxModel] = {}
     for model in models:
         if model.crop != models[0].crop:
-            raise UserError(f"{model.path} wants other crops than {models[0].path}; give one file")
+            raise UserError(f"{model.path} wants other crops than {models[0].path}; choose a file: --onnx {fullest}")
         for task in (task["name"] for task in model.about["tasks"]):
             if task in owner:
-                raise UserError(f"{model.path} and {owner[task].path} both know {task}; give one file")
+                raise UserError(
+                    f"{model.path} and {owner[task].path} both predict {task}; choose a file: --onnx {fullest}"
+                )
             owner[task] = model

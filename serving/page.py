@@ -18,6 +18,7 @@ import numpy as np
 
 from core.cli import UserError
 from core.images import UnreadablePhoto, data_uri, read_photo
+from core.languages import KOREAN_NAMES, LANGUAGES
 from serving.drawing import annotated
 from serving.faces import Pipeline
 from serving.types import FacePrediction, TaskPrediction
@@ -30,13 +31,49 @@ UPLOAD_SECONDS = 60
 KEPT_SECONDS = 30
 """Time from its last prediction to the deletion of an upload: visitors who upload the same photo share one file."""
 SYSTEM_FONTS = ("system-ui", "sans-serif")
-TITLE = "Mask, gender and age from a photo"
-INTRODUCTION = f"""# {TITLE}
+TITLES = ("Mask, gender and age from a photo", "사진 속 마스크, 성별, 나이")
+TEXTS = {
+    "introduction": (
+        f"# {TITLES[0]}\n\n"
+        "Every face in the picture gets a box. Gender and age are guesses from appearance, and often wrong: decide "
+        "nothing about anybody by them. A **?** marks what the model is unsure of. The picture is predicted on the "
+        "computer that this page comes from, and deleted half a minute later.",
+        f"# {TITLES[1]}\n\n"
+        "사진 속 모든 얼굴에 박스를 표시합니다. 성별과 나이는 겉모습으로 추측한 값이라 자주 틀립니다. 사람에 관한 "
+        "결정에 사용하지 마세요. 물음표(**?**)는 모델이 확신하지 못한다는 뜻입니다. 사진은 이 페이지를 제공하는 "
+        "컴퓨터에서만 처리하고 30초 뒤에 삭제합니다. 사진 위의 글자는 영어로 표시됩니다.",
+    ),
+    "picture": ("Picture", "사진"),
+    "unreadable": (
+        "This file cannot be read as a picture: {reason}.",
+        "이 파일은 사진으로 읽을 수 없습니다. 파일이 손상되었거나 지원하지 않는 형식입니다.",
+    ),
+    "no_face": (
+        "No face found. Try a picture in which a face is larger, brighter or less turned away.",
+        "얼굴을 찾지 못했습니다. 얼굴이 더 크고 밝으며 정면에 가까운 사진으로 다시 시도해 보세요.",
+    ),
+    "boxes": ("the picture with boxes", "박스를 표시한 사진"),
+    "face": ("face", "얼굴"),
+    "unsure": ("unsure", "불확실"),
+    "value": (", {value:.0f} {unit}", ", {value:.0f}{unit}"),
+}
+"""English and Korean texts."""
+KOREAN = KOREAN_NAMES | {"years": "세"}
 
-Every face in the picture gets a box. Gender and age are guesses from appearance, and often wrong: decide nothing about
-anybody by them. A **?** marks what the model is unsure of. The picture is predicted on the computer that this page
-comes from, and deleted half a minute later.
-"""
+
+def say(key: str, language: str, **values: object) -> str:
+    """Return a text of the page with its fields filled in."""
+    return TEXTS[key][LANGUAGES.index(language)].format(**values)
+
+
+def name_in(language: str, word: str) -> str:
+    """Return the name of a task, class or unit as HTML."""
+    return html.escape(KOREAN.get(word, word) if language == "ko" else word)
+
+
+def language_of(accepted: str) -> str:
+    """Return the language for a visitor whose browser asks for these (HTTP Accept-Language)."""
+    return "ko" if accepted.lower().startswith("ko") else "en"
 
 
 def gradio_package() -> ModuleType:
@@ -106,24 +143,40 @@ class Uploads:
             self._timers.pop(path, None)
 
 
-def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path) -> Any:
-    """Return the page as Gradio blocks. A photo is predicted as soon as it is uploaded."""
+def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path, language: str = "both") -> Any:
+    """Return the page as Gradio blocks. A photo is predicted as soon as it is uploaded.
 
-    def handle(path: str | None) -> tuple[None, str]:
+    `language` "both": that of each visitor's browser.
+    """
+
+    def text(key: str) -> Any:
+        return i18n(key) if language == "both" else say(key, language)
+
+    def handle(path: str | None, request: gradio.Request | None = None) -> tuple[None, str]:
         # Whoever speaks to the server without the page could name any file, which would then be deleted.
         if path is None or not Path(path).resolve().is_relative_to(upload_dir.resolve()):
             return None, ""
         try:
-            return None, predict_upload(Path(path), pipeline)
+            accepted = request.headers.get("accept-language", "") if request else ""
+            spoken = language_of(accepted) if language == "both" else language
+            return None, predict_upload(Path(path), pipeline, spoken)
         finally:
             uploads.delete_later(Path(path))
 
-    uploads = Uploads()
+    uploads, i18n = Uploads(), translations(gradio)
     os.environ["GRADIO_TEMP_DIR"] = str(upload_dir)
-    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS)) as page:
-        gradio.Markdown(INTRODUCTION)
+    with gradio.Blocks(
+        title=TITLES[language == "ko"],
+        analytics_enabled=False,
+        delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS),
+    ) as page:
+        gradio.Markdown(text("introduction"))
         picture = gradio.Image(
-            label="Picture", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"], buttons=[]
+            label=text("picture"),
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "webcam", "clipboard"],
+            buttons=[],
         )
         found = gradio.HTML(elem_id="found")
         picture.input(handle, picture, [picture, found], api_visibility="private", show_progress="full")
@@ -140,6 +193,7 @@ def serve(gradio: ModuleType, page: Any, *, host: str, port: int, most_megabytes
             max_file_size=f"{most_megabytes}mb",
             theme=gradio.themes.Default(font=SYSTEM_FONTS, font_mono=("monospace",)),
             css=STYLE,
+            i18n=translations(gradio),
             footer_links=[],
             prevent_thread_lock=True,
             quiet=True,
@@ -151,16 +205,23 @@ def serve(gradio: ModuleType, page: Any, *, host: str, port: int, most_megabytes
         raise UserError(f"--port {port}: cannot be listened on at {host} ({error}); give another --port") from None
 
 
-def predict_upload(path: Path, pipeline: Pipeline) -> str:
+def translations(gradio: ModuleType) -> Any:
+    """Return the texts that the browser chooses from by its own language."""
+    return gradio.I18n(
+        **{language: {key: texts[place] for key, texts in TEXTS.items()} for place, language in enumerate(LANGUAGES)}
+    )
+
+
+def predict_upload(path: Path, pipeline: Pipeline, language: str = "en") -> str:
     """Return the predictions of an uploaded photo as HTML."""
     try:
         rgb = at_most(read_photo(path), MOST_SIDE)
     except UnreadablePhoto as error:
-        return message(f"This file cannot be read as a picture: {error.reason}.")
+        return message(say("unreadable", language, reason=error.reason))
     faces = pipeline(rgb)[:MOST_FACES]
     if not faces:
-        return message("No face found. Try a picture in which a face is larger, brighter or less turned away.")
-    return f'<img alt="the picture with boxes" src="{data_uri(annotated(rgb, faces))}">{table(faces)}'
+        return message(say("no_face", language))
+    return f'<img alt="{say("boxes", language)}" src="{data_uri(annotated(rgb, faces))}">{table(faces, language)}'
 
 
 def at_most(rgb: np.ndarray, side: int) -> np.ndarray:
@@ -173,25 +234,26 @@ def message(text: str) -> str:
     return f'<p class="message">{html.escape(text)}</p>'
 
 
-def table(faces: Sequence[FacePrediction]) -> str:
+def table(faces: Sequence[FacePrediction], language: str = "en") -> str:
     """Return a table with one row a face, one column a task and a bar for each class."""
     tasks = list(faces[0].predictions)
-    head = "".join(f"<th>{html.escape(task)}</th>" for task in tasks)
+    head = "".join(f"<th>{name_in(language, task)}</th>" for task in tasks)
     rows = [
-        f"<tr><th>{number}</th>{''.join(cell(face.predictions[task]) for task in tasks)}</tr>"
+        f"<tr><th>{number}</th>{''.join(cell(face.predictions[task], language) for task in tasks)}</tr>"
         for number, face in enumerate(faces, start=1)
     ]
-    return f"<table><tr><th>face</th>{head}</tr>{''.join(rows)}</table>"
+    return f"<table><tr><th>{say('face', language)}</th>{head}</tr>{''.join(rows)}</table>"
 
 
-def cell(prediction: TaskPrediction) -> str:
-    value = "" if prediction.value is None else f", {prediction.value:.0f} {html.escape(prediction.unit)}"
-    doubt = " <em>unsure</em>" if prediction.unsure else ""
+def cell(prediction: TaskPrediction, language: str = "en") -> str:
+    unit = name_in(language, prediction.unit)
+    value = "" if prediction.value is None else say("value", language, value=prediction.value, unit=unit)
+    doubt = f" <em>{say('unsure', language)}</em>" if prediction.unsure else ""
     bars = "".join(
-        f'<div class="bar"><span style="width:{probability:.0%}"></span>{html.escape(name)} {probability:.0%}</div>'
-        for name, probability in zip(prediction.classes, np.exp(prediction.log_probs), strict=True)
+        f'<div class="bar"><span style="width:{part:.0%}"></span>{name_in(language, name)} {part:.0%}</div>'
+        for name, part in zip(prediction.classes, np.exp(prediction.log_probs), strict=True)
     )
-    return f"<td><b>{html.escape(prediction.label)}</b>{value}{doubt}{bars}</td>"
+    return f"<td><b>{name_in(language, prediction.label)}</b>{value}{doubt}{bars}</td>"
 
 
 STYLE = """

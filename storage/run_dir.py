@@ -14,6 +14,7 @@ backbones/               weights of frozen backbones, shared by all folds
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,7 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from core import files
-from core.cli import UserError
+from core.cli import OUTPUTS, UserError
 from core.tasks import AgeEdges, task_names
 from storage.crops import Crops
 
@@ -133,6 +134,14 @@ def default_run(outputs: Path) -> Path:
         again = f"--run-dir {trained[-1]} to use it all the same" if trained else "--run-dir"
         raise UserError(f"{outputs}: no trained run in it{drawn}; run train.py first, or give {again}")
     return outputs / "default" if outputs / "default" in usable else usable[-1]
+
+
+def trained_run(run_dir: Path | None) -> Path:
+    """Return the run folder that was given, else `default_run`, which is named on standard error."""
+    if run_dir is None:
+        run_dir = default_run(OUTPUTS)
+        print(f"run {run_dir}", file=sys.stderr)
+    return run_dir
 
 
 def is_of_drawn_people(run_dir: Path) -> bool:

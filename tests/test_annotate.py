@@ -271,7 +271,7 @@ def test_other_methods_are_unknown(client: Client) -> None:
 
 
 def test_answers_may_not_be_embedded_or_kept(client: Client) -> None:
-    for path in ("", "page.js", "page.css", "photos", "photo/0"):
+    for path in ("", "?lang=ko", "page.js", "texts.js", "page.css", "photos", "photo/0"):
         headers = client.get(path).headers
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert headers["Cache-Control"] == "no-store"

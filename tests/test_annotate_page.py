@@ -1,5 +1,6 @@
 """The annotation page in a real browser: dragging boxes, keys, and going on after a reload."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from annotate_toys import (
 )
 
 from preprocessing.annotation import no_face_path_of
-from preprocessing.annotation_server import AnnotationServer
+from preprocessing.annotation_server import PAGE_DIR, AnnotationServer
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -57,7 +58,7 @@ def server(crop_dir: Path, boxes_path: Path) -> Iterator[AnnotationServer]:
 @pytest.fixture
 def page(browser: "sync_api.Browser", server: AnnotationServer) -> Iterator["sync_api.Page"]:
     """The page with its first photo on it; a script error fails the test that made it."""
-    page = browser.new_page(viewport={"width": 900, "height": 700})
+    page = browser.new_page(viewport={"width": 900, "height": 700}, locale="en-GB")
     errors: list[object] = []
     page.on("pageerror", lambda error: errors.append(error))
     page.goto(server.url)
@@ -203,7 +204,7 @@ def test_what_cannot_be_saved_is_said_aloud_and_not_shown_as_saved(
 ) -> None:
     boxes_path.write_text("damaged\n", encoding="utf-8")
     page.keyboard.press("a")
-    sync_api.expect(page.locator("#alert")).to_contain_text("column image_id, x1, y1, x2, y2 is missing")
+    sync_api.expect(page.locator("#alert")).to_contain_text("column image_id is missing")
     see(page, 1, "suggestion")
     boxes_path.unlink()
     page.keyboard.press("a")
@@ -224,3 +225,32 @@ def test_a_server_that_has_gone_is_named(page: "sync_api.Page", server: Annotati
     page.keyboard.press("n")
     sync_api.expect(page.locator("#alert")).to_contain_text("The command has stopped.")
     see(page, 1, "suggestion")
+
+
+def test_the_button_and_the_address_choose_korean(page: "sync_api.Page", server: AnnotationServer) -> None:
+    page.locator("#language").click()
+    see(page, 1, "제안")
+    sync_api.expect(page.locator("#next")).to_have_text("Enter 다음")
+    page.reload()
+    see(page, 1, "제안")
+    sync_api.expect(page.locator("#left")).to_have_text("4장 남음")
+    page.locator("#language").click()
+    see(page, 1, "suggestion")
+    page.goto(f"{server.url}?lang=ko")
+    sync_api.expect(page.locator("#name")).to_have_text(re.compile("추정.*사진 중앙"))
+
+
+def test_a_korean_browser_gets_a_korean_page(browser: "sync_api.Browser", server: AnnotationServer) -> None:
+    page = browser.new_page(locale="ko-KR")
+    page.goto(server.url)
+    see(page, 1, "제안")
+    page.close()
+
+
+def test_all_texts_have_two_languages() -> None:
+    html, script, texts = (
+        (PAGE_DIR / name).read_text(encoding="utf-8") for name in ("index.html", "page.js", "texts.js")
+    )
+    named = {*re.findall('data-text="([^"]+)"', html), *re.findall(r'say\("([^"]+)"\)', script)}
+    table = dict(re.findall(r'^  "?([\w ]+)"?: \[\s*"((?:[^"]+)",\s*"(?:[^"]+))"', texts, re.MULTILINE))
+    assert named and not named - table.keys()

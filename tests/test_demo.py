@@ -68,14 +68,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def tab(site: Site) -> Iterator[Any]:
+def tab(site: Site, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page in a browser that reaches nothing but the page; `tab.refused` lists what it was kept from."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if BROWSER is None:
         pytest.skip("no chromium on this machine")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        tab, refused = browser.new_page(viewport={"width": 1000, "height": 1300}), []
+        locale = getattr(request, "param", "en-GB")
+        tab, refused = browser.new_page(viewport={"width": 1000, "height": 1300}, locale=locale), []
 
         def filtered(route: Any) -> None:
             if route.request.url.startswith((f"http://127.0.0.1:{site.port}", "data:", "blob:")):
@@ -114,6 +115,15 @@ class TestBrowser:
         assert site.files() == []
         assert tab.refused == []
 
+    @pytest.mark.parametrize("tab", ["ko-KR"], indirect=True)
+    def test_a_korean_browser_gets_a_korean_page(self, tab: Any, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        write_photo(path, crowd(TWO)[0])
+        answer = upload(tab, path)
+        assert answer.startswith("얼굴\t마스크")
+        assert answer.count("미착용") == 4 and answer.count("불확실") == 2
+        assert "사진 속 모든 얼굴에 박스를 표시합니다." in tab.inner_text("body")
+
     def test_a_file_that_is_no_picture(self, tab: Any, site: Site, tmp_path: Path) -> None:
         write_photo(tmp_path / "whole.png", crowd(TWO)[0])
         cut = tmp_path / "cut.png"
@@ -142,6 +152,16 @@ class TestPage:
         path = tmp_path / "plain.png"
         write_photo(path, np.full((60, 60, 3), 99, np.uint8))
         assert "No face found" in demo_page.predict_upload(path, Pipeline(GivenFaces(()), MeanColour()))
+
+    def test_one_language_for_all(self, site: Site, tmp_path: Path) -> None:
+        pipeline = Pipeline(GivenFaces(()), MeanColour())
+        page = demo_page.build_page(demo_page.gradio_package(), pipeline, tmp_path, "ko")
+        write_photo(tmp_path / "plain.png", np.full((60, 60, 3), 99, np.uint8))
+        (event,) = page.fns.values()
+        assert "얼굴을 찾지 못했습니다" in event.fn(str(tmp_path / "plain.png"))[1]
+        assert "사진 속" in page.title
+        years = face_at(Box(0, 0, 9, 9), (0.9, 0.05, 0.05), 31).predictions["mask"]
+        assert "<b>착용</b>, 31세<" in demo_page.cell(years, "ko")
 
     def test_visitors_who_upload_the_same_photo_all_get_its_predictions(self, site: Site) -> None:
         path = site.upload_dir / "hash" / "photo.png"

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.images import write_photo
+from core.languages import CHOICES
 from reporting import figures
 from reporting.figures import THUMBNAIL_HEIGHT, Axes, embed, thumbnail
-from reporting.i18n import CHOICES, translator_for
+from reporting.i18n import translator_for
 
 
 def parts_of(svg: str, tag: str, *, of_class: str = "") -> list[ElementTree.Element]:

@@ -23,11 +23,12 @@ import numpy as np
 import pandas as pd
 
 from core import files
-from core.cli import UserError, add_run_dir, command_parser, positive_int, run_cli
+from core.cli import UserError, add_trained_run, command_parser, positive_int, run_cli
 from core.tasks import Task, task_named, task_names
 from evaluation.decision_rules import OutOfFold
 from evaluation.logits import log_softmax
 from evaluation.results import RunResults
+from storage.run_dir import trained_run
 
 COLUMNS = (
     *("image_id", "person", "task", "label", "predicted", "prob_label", "prob_predicted", "score", "photos", "flagged"),
@@ -38,6 +39,7 @@ COLUMNS = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    args.run_dir = trained_run(args.run_dir)
     results = RunResults(args.run_dir)
     tasks = chosen_tasks(args.task, list(results.out_of_fold_logits), args.run_dir)
     suspects = pd.concat([find_suspects(results.out_of_fold([task.name]), task)[: args.most] for task in tasks])
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--task", nargs="+", choices=task_names(), help="whose labels (default: all that are averaged)")
-    add_run_dir(parser)
+    add_trained_run(parser)
     parser.add_argument("--most", type=positive_int, default=None, help="list no more than so many of a task")
     return parser.parse_args(argv)
 

@@ -21,16 +21,17 @@ import core.environment  # noqa: F401  explains a missing package
 import numpy as np
 
 from core import files
-from core.cli import UserError, add_run_dir, command_parser, run_cli
+from core.cli import UserError, add_trained_run, command_parser, run_cli
 from core.tasks import Task, task_named, task_names
 from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, Part
 from evaluation.metrics import confusion_matrix, f1_per_class, format_estimate, scores
 from evaluation.results import RunResults, read_fold_tables
-from storage.run_dir import read_run
+from storage.run_dir import read_run, trained_run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    args.run_dir = trained_run(args.run_dir)
     task = task_named(args.task)
     eval_dir = args.output_dir or args.run_dir
     read_run(eval_dir)  # refuses a folder that is no run
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--task", required=True, choices=task_names(), help="the task to score")
-    add_run_dir(parser)
+    add_trained_run(parser)
     parser.add_argument("--output-dir", type=Path, help="folder of predictions for other photos (default: RUN_DIR)")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with ImageID and ans to score against")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")

@@ -19,12 +19,13 @@ import core.environment  # noqa: F401  explains a missing package
 
 import numpy as np
 
-from core.cli import UserError, add_run_dir, command_parser, positive_int, progress, run_cli
+from core.cli import UserError, add_trained_run, command_parser, positive_int, progress, run_cli
 from core.tasks import combined_class_count, combined_tasks
 from evaluation.combined_class import combine_labels
 from evaluation.decision_rules import RAW, RULES, SHIFT, OutOfFold
 from evaluation.metrics import accuracy, confusion_matrix, macro_f1
 from evaluation.results import RunResults
+from storage.run_dir import trained_run
 
 MIXES: Mapping[str, float | None] = {"as it is": None, "another": 3.0, "quite another": 1.0}
 """Concentration of the symmetric Dirichlet distribution of the class priors; None keeps those of the fold's people."""
@@ -34,6 +35,7 @@ RULES_TRIED = tuple(rule for rule in RULES if rule.name in (RAW, SHIFT))
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    args.run_dir = trained_run(args.run_dir)
     oof = RunResults(args.run_dir).out_of_fold([task.name for task in combined_tasks()])
     if not oof:
         raise UserError(f"{args.run_dir}: no out-of-fold logits of all tasks; run train.py and ensemble.py first")
@@ -57,7 +59,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--photos", type=positive_int, default=225, help="photos of a set")
     parser.add_argument("--draws", type=positive_int, default=300, help="sets of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
-    add_run_dir(parser)
+    add_trained_run(parser)
     return parser.parse_args(argv)
 
 

@@ -3,6 +3,7 @@
 
 const HANDLE = 10; // CSS pixels about a corner in which a drag moves that corner
 const AHEAD = 3; // photos fetched before they are asked for
+const UNREADABLE = 422; // HTTP status of a photo that cannot be read
 const COLOURS = { box: "#3ddc84", suggestion: "#ffc93c" };
 
 const at = (id) => document.getElementById(id);
@@ -22,9 +23,12 @@ async function call(path, wish) {
   try {
     reply = await fetch(path, options);
   } catch {
-    throw new Error("The command has stopped. Start it again and open the address it prints; what is marked is kept.");
+    throw new Error(say("stopped"));
   }
-  if (!reply.ok) throw new Error((await reply.json()).error);
+  if (!reply.ok) {
+    const { error } = await reply.json();
+    throw new Error(reply.status === UNREADABLE ? say("unreadable").replace("{}", error) : error);
+  }
   return reply;
 }
 
@@ -112,7 +116,7 @@ const actions = {
     await call("finish", {});
     photos = []; // keys do nothing from here on
     canvas.hidden = true;
-    at("message").textContent = "Finished. All marks are saved; you can close this page.";
+    at("message").textContent = say("finished");
     for (const button of document.querySelectorAll("button")) button.disabled = true;
   },
 };
@@ -189,14 +193,13 @@ function describe() {
   const photo = photos[current];
   const done = photos.filter((one) => !isOpen(one)).length;
   at("counter").textContent = `${current + 1} / ${photos.length}`;
-  at("name").textContent = [photo.image_id, photo.status, photo.reason].filter(Boolean).join("  ·  ");
-  const [word, kind] = photo.box ? ["box saved", "box"] : photo.no_face ? ["no face", ""]
-    : photo.suggestion ? ["suggestion", "suggestion"] : ["no box yet", ""];
-  at("mark").textContent = word;
-  at("mark").className = kind;
+  at("name").textContent = [photo.image_id, say(photo.status), say(photo.reason)].filter(Boolean).join("  ·  ");
+  const mark = photo.box ? "box" : photo.no_face ? "no face" : photo.suggestion ? "suggestion" : "no box";
+  at("mark").textContent = say(mark);
+  at("mark").className = mark;
   at("progress").value = done;
   at("progress").max = photos.length;
-  at("left").textContent = done === photos.length ? "all marked" : `${photos.length - done} left`;
+  at("left").textContent = done === photos.length ? say("all marked") : say("left").replace("{}", photos.length - done);
   at("accept").disabled = !photo.suggestion || Boolean(photo.box);
   at("clear").disabled = isOpen(photo);
   at("back").disabled = current === 0;
@@ -258,6 +261,12 @@ for (const name of Object.keys(actions)) {
     enqueue(actions[name]);
   });
 }
+
+at("language").addEventListener("click", () => {
+  at("language").blur();
+  switchLanguage();
+  if (photos.length) describe();
+});
 
 new ResizeObserver(() => photos.length && draw()).observe(at("stage"));
 
