@@ -192,13 +192,13 @@ class TestRuns:
         paths = [
             run_copy.run_dir / name for name in ("scores.json", "decision.json", "mask.json", "mask/fold0/eval.json")
         ]
-        whole = [path.read_bytes() for path in paths]
+        whole = [json.loads(path.read_text()) for path in paths]
         for path in paths:
             path.write_text(text)
         infer(run_copy.run_dir)
         ensemble.main(["--run-dir", str(run_copy.run_dir)])
         submission.main(["--run-dir", str(run_copy.run_dir)])
-        assert [path.read_bytes() for path in paths] == whole
+        assert [json.loads(path.read_text()) for path in paths] == whole
 
 
 def test_corrections_share_the_caches_of_the_crops(data_copy: Toy, tmp_path: Path) -> None:
