@@ -14,7 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,8 @@ PROCESSES = os.environ.get("KILL_PROCESSES", "1")
 STEPS = ("detect", "crop", "train", "inference", "ensemble")
 KINDS = ("moment", "write", "rename")
 LONGEST = 300
+ORPHAN_SECONDS = 30
+"""Time in which the processes of a killed step end: a worker that still starts up sees it only then."""
 
 
 @dataclass
@@ -164,7 +166,30 @@ def is_killed(pipeline: Pipeline, step: str, kind: str, *, whole: Pipeline, rng:
         process.kill()
     process.join(LONGEST)
     assert process.exitcode in (0, -signal.SIGKILL), f"{step} ended with {process.exitcode}"
+    assert_no_process_left(pipeline.folder)
     return process.exitcode != 0
+
+
+def assert_no_process_left(folder: Path) -> None:
+    """Wait until no process of the killed step lives: its children hold their parent's lock or write on."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while left := processes_of(folder):
+        assert time.monotonic() < deadline, f"processes {left} outlived their parent"
+        time.sleep(0.05)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the numbers of the processes that have a file of the folder open, or its name on their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        with suppress(OSError):
+            names = [process.joinpath("cmdline").read_text()]
+            names += [str(path.readlink()) for path in process.joinpath("fd").iterdir()]
+            if any(str(folder) in name for name in names):
+                found.append(process.name)
+    return found
 
 
 def test_killed_again_and_again_the_results_are_the_same(never_killed: Pipeline, tmp_path: Path) -> None:
