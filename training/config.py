@@ -38,7 +38,9 @@ def _setting(
 class Config:
     """Settings of one training. All go into its config.json."""
 
-    backbone: str = _setting("tf_efficientnet_lite0", "any timm model; the defaults' weights come as packages")
+    backbone: str = _setting(
+        "tf_efficientnet_lite0", "any name timm.create_model takes; the defaults' weights come as packages"
+    )
     pretrained: bool = _setting(True, "start from pretrained weights")
     drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1", low=0, high=1)
     image_size: int = _setting(
