@@ -47,9 +47,7 @@ def random_wrong_way(rng: np.random.Generator) -> str:
 
 def random_everyday(rng: np.random.Generator, *, bare: bool) -> Everyday:
     """Draw what a photo shows besides the mask. Hands and things are at the mouth of bare faces alone."""
-    below = []
-    if rng.random() < (0.75 if bare else 0.55):
-        below.append(str(rng.choice(CLOTHES)))
+    below = [str(rng.choice(CLOTHES))] if rng.random() < 0.6 else []
     below += [name for name, often in (("beard", 0.12), ("glasses", 0.2)) if rng.random() < often]
     over, chance = [], rng.random()
     if bare and chance < 0.55:
