@@ -189,6 +189,7 @@ class TestRuns:
 
     @pytest.mark.parametrize("text", ["", "[1", "[]", "\0"])
     def test_a_damaged_record_is_made_anew(self, run_copy: ToyRun, text: str) -> None:
+        ensemble.main(["--run-dir", str(run_copy.run_dir)])
         paths = [
             run_copy.run_dir / name for name in ("scores.json", "decision.json", "mask.json", "mask/fold0/eval.json")
         ]
