@@ -79,7 +79,13 @@ def _add_folder(found: PhotoSources, folder: Path, target_dir: Path, made: Path)
     for path in _files_below(folder, found, made):
         shown, target = str(path), target_dir / path.relative_to(folder)
         if not shown.isprintable():
-            found.unusable[ascii(shown)] = "its name has control characters or is not UTF-8; rename it"
+            is_utf8 = os.fsencode(shown).decode("utf-8", "surrogateescape").isprintable()
+            reason = "has control characters or is not UTF-8; rename it"
+            found.unusable[ascii(shown)] = (
+                "its name is UTF-8, which this locale cannot read; set PYTHONUTF8=1"
+                if is_utf8
+                else f"its name {reason}"
+            )
         elif path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             found.unusable[shown] = "a link that leads out of the folder"
         elif path.name.startswith("."):
