@@ -26,6 +26,7 @@ from core.cli import UserError, command_parser, run_cli
 from core.contact_sheet import photo_grid
 from core.images import read_photo, write_photo
 from core.tasks import decode
+from dev.everyday_picture import everyday_sheet
 from preprocessing import annotate_faces
 from serving.cli import FaceOptions, ModelOptions, open_pipeline
 from serving.page import build_page, gradio_package, serve
@@ -100,6 +101,11 @@ def builder() -> None:
     command("-m", "synthesis.builder.build", "--out", built, *flags)
     for sheet in ("bare", "kind_surgical", "wrong_below_nose"):
         shutil.copyfile(built / "sheets" / f"{sheet}.jpg", IMAGES / f"build_{sheet}.jpg")
+
+
+def everyday() -> None:
+    """Every family of everyday drawings."""
+    write_photo(IMAGES / "everyday.jpg", everyday_sheet(), quality=80)
 
 
 def training_batch() -> None:
@@ -184,7 +190,10 @@ def screenshot(tab: Any, path: Path, **options: bool) -> None:
 
 
 PICTURES: Mapping[str, Callable[[], None]] = MappingProxyType(
-    {made.__name__: made for made in (sample_people, builder, training_batch, predicted, report, demo, annotate)}
+    {
+        made.__name__: made
+        for made in (sample_people, builder, everyday, training_batch, predicted, report, demo, annotate)
+    }
 )
 
 

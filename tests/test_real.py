@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from drawn_faces import blank, drawn_photo
 from serving_toys import make_run
+from test_export import write_crops
 
 from core.cli import UserError
 from core.images import read_photo, write_photo
 from dev.benchmarks import real
 from dev.benchmarks.real import CLASSES, RealPhoto, RealPrediction
+from serving import export
 
 LABELS = (
     *[("w0", "wear", ""), ("w1", "wear", ""), ("n0", "incorrect", "nose"), ("c0", "incorrect", "chin")],
@@ -159,3 +161,15 @@ def test_a_class_that_is_nowhere_does_not_count() -> None:
     assert scores["of_all"]["macro_f1"]["value"] == 1
     assert scores["recall"]["not_wear"] == {"right": 0, "count": 0, "value": None}
     assert "not_wear    0/0\n" in real.format_scores(scores)
+
+
+def test_an_export_scores_as_its_run(tmp_path: Path) -> None:
+    make_photos(tmp_path / "data")
+    run_dir = make_run(tmp_path / "run", ("mask",))
+    write_crops(run_dir / "crops")
+    export.main(["--run-dir", str(run_dir), "--task", "mask", "--crops", "6"])
+    trained, exported = (
+        run(tmp_path, "--run-dir", run_dir, "--device", "cpu"),
+        run(tmp_path, "--onnx", run_dir / "onnx"),
+    )
+    assert exported["of_all"] == trained["of_all"] and exported["recall"] == trained["recall"]

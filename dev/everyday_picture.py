@@ -1,25 +1,16 @@
-"""Draw docs/images/everyday.jpg: every family of everyday drawings on drawn people.
+"""The picture docs/images/everyday.jpg: every family of everyday drawings on drawn people."""
 
-python scripts/make_everyday_picture.py
-"""
-
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from core.contact_sheet import Cell, contact_sheet
-from core.images import write_photo
 from synthesis.camera import PoorPhoto, spoil
 from synthesis.drawn.person import random_person
 from synthesis.drawn.portrait import Portrait, draw_person
 from synthesis.masks.everyday import WORN_LOOSELY, WRONG_FREQUENCIES, Everyday, draw_everyday, everyday_spec
 from synthesis.masks.things import THINGS
 
-TARGET = Path(__file__).resolve().parents[1] / "docs" / "images" / "everyday.jpg"
 ACROSS, EACH = 7, 2
 FAULTS = {
     "cut": PoorPhoto(cut=1.8, face=0, motion=0, angle=0, quality=0),
@@ -29,10 +20,9 @@ FAULTS = {
 }
 
 
-def main() -> None:
-    cells = [*masks(), *things(), *faults()]
-    write_photo(TARGET, contact_sheet(cells, ACROSS), quality=80)
-    print(f"{len(cells)} drawings: {TARGET}")
+def everyday_sheet() -> np.ndarray:
+    """Return all families side by side, (H, W, 3) uint8 RGB."""
+    return contact_sheet([*masks(), *things(), *faults()], ACROSS)
 
 
 def person(rng: np.random.Generator) -> Portrait:
@@ -62,7 +52,3 @@ def faults() -> Iterator[Cell]:
     for number, (name, fault) in enumerate(FAULTS.items()):
         face = person(np.random.default_rng(number))
         yield Cell(spoil(face.photo, face.landmarks, fault), (name,))
-
-
-if __name__ == "__main__":
-    main()
