@@ -34,7 +34,7 @@ from serving.page import build_page, gradio_package, serve
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 WORK = ROOT / "outputs" / "pictures"
-PEOPLE, CROPS, RUN, FACES, GROUP = (WORK / name for name in ("people", "crops", "run", "faces", "group.jpg"))
+PEOPLE, CROPS, RUN, FACES, GROUP = (WORK / name for name in ("people", "crops", "sample", "faces", "group.jpg"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DEMO_PORT = 7875
 
@@ -62,7 +62,9 @@ def prepare() -> None:
         )
     command("preprocessing/detect_faces.py", "--data-dir", PEOPLE, "--crop-dir", CROPS)
     command("preprocessing/crop_faces.py", "--crop-dir", CROPS)
-    command("train.py", "--profile", "quick", "--crop-dir", CROPS, *run_dir)
+    train = ("train.py", "--profile", "quick", "--folds", 2, "--crop-dir", CROPS, *run_dir)
+    command(*train, "--task", "mask", "--epochs", 2, "--photos-per-person", 3)
+    command(*train, "--task", "gender", "age")
     for step in ("inference.py", "ensemble.py", "submission.py"):
         command(step, *run_dir)
     with (PEOPLE / "truth.csv").open(encoding="utf-8", newline="") as stream:

@@ -297,7 +297,7 @@ class TestRefusals:
         argv = [ROOT / "docs" / "images" / "sample_people.jpg", "--out", tmp_path / "out", "--onnx", folder]
         refusal(predict.main, argv, "mask.onnx wants other crops than", "all.onnx")
         export.main(["--run-dir", str(run_dir), "--task", "mask", "--out", str(folder), "--crops", "2"])
-        refusal(predict.main, argv, "mask.onnx and", "both know mask; give one file")
+        refusal(predict.main, argv, "mask.onnx and", "both predict mask; choose a file: --onnx", "all.onnx")
 
 
 class TestWithoutTorch:
