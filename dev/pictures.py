@@ -27,9 +27,11 @@ from core.contact_sheet import photo_grid
 from core.images import read_photo, write_photo
 from core.tasks import decode
 from dev.everyday_picture import everyday_sheet
-from preprocessing import annotate_faces
+from preprocessing.annotation import Marks, choose
+from preprocessing.annotation_server import Annotation, AnnotationServer
 from serving.cli import FaceOptions, ModelOptions, open_pipeline
 from serving.page import build_page, gradio_package, serve
+from storage.layouts import scan
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -148,10 +150,10 @@ def demo() -> None:
 def annotate() -> None:
     """The annotation page with a box drawn by hand."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--crop-dir", str(CROPS), "--status", "detected", "--boxes", f"{folder}/boxes.csv"]
-        args = annotate_faces.parse_args(flags)
-        annotation = annotate_faces.open_annotation(args)
-        with annotate_faces.open_server(annotation, 0) as server, browser_tab(1180, 720, locale="en-GB") as tab:
+        dataset = scan(PEOPLE)
+        outcomes = choose(CROPS, statuses=["detected"], list_path=None)
+        annotation = Annotation(dataset, outcomes, Marks(Path(folder, "boxes.csv"), dataset))
+        with AnnotationServer(annotation) as server, browser_tab(1180, 720, locale="en-GB") as tab:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             tab.goto(server.url)
             tab.wait_for_selector("#canvas:visible")
