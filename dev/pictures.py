@@ -51,8 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
-    parser.add_argument("names", nargs="*", choices=[*PICTURES, []], metavar="NAME", help=f"of {', '.join(PICTURES)}")
-    return parser.parse_args(argv)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(PICTURES)} (default: all)")
+    args = parser.parse_args(argv)
+    unknown = [name for name in args.names if name not in PICTURES]
+    if unknown:
+        raise UserError(f"{unknown[0]}: allowed is {', '.join(PICTURES)}")
+    return args
 
 
 def prepare() -> None:
