@@ -27,9 +27,11 @@ from core.contact_sheet import photo_grid
 from core.images import read_photo, write_photo
 from core.tasks import decode
 from dev.everyday_picture import everyday_sheet
-from preprocessing import annotate_faces
+from preprocessing.annotation import Marks, choose
+from preprocessing.annotation_server import Annotation, AnnotationServer
 from serving.cli import FaceOptions, ModelOptions, open_pipeline
 from serving.page import build_page, gradio_package, serve
+from storage.layouts import scan
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -49,8 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
-    parser.add_argument("names", nargs="*", choices=[*PICTURES, []], metavar="NAME", help=f"of {', '.join(PICTURES)}")
-    return parser.parse_args(argv)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(PICTURES)} (default: all)")
+    args = parser.parse_args(argv)
+    unknown = [name for name in args.names if name not in PICTURES]
+    if unknown:
+        raise UserError(f"{unknown[0]}: allowed is {', '.join(PICTURES)}")
+    return args
 
 
 def prepare() -> None:
@@ -148,10 +154,10 @@ def demo() -> None:
 def annotate() -> None:
     """The annotation page with a box drawn by hand."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--crop-dir", str(CROPS), "--status", "detected", "--boxes", f"{folder}/boxes.csv"]
-        args = annotate_faces.parse_args(flags)
-        annotation = annotate_faces.open_annotation(args)
-        with annotate_faces.open_server(annotation, 0) as server, browser_tab(1180, 720, locale="en-GB") as tab:
+        dataset = scan(PEOPLE)
+        outcomes = choose(CROPS, statuses=["detected"], list_path=None)
+        annotation = Annotation(dataset, outcomes, Marks(Path(folder, "boxes.csv"), dataset))
+        with AnnotationServer(annotation) as server, browser_tab(1180, 720, locale="en-GB") as tab:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             tab.goto(server.url)
             tab.wait_for_selector("#canvas:visible")

@@ -36,6 +36,22 @@ submission.main(["--run-dir", "run"])
 """
 
 
+WITHOUT_THE_COLUMN = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import torch
+import ensemble, submission, train
+from toy_data import FAST, infer, make_competition, prepare
+torch.set_num_threads(1)
+toy = prepare(make_competition(Path("plain")), Path("plain_crops"))
+train.main(["--crop-dir", "plain_crops", "--run-dir", "plain_run", *FAST, "--epochs", "1"])
+infer(Path("plain_run"))
+ensemble.main(["--run-dir", "plain_run"])
+submission.main(["--run-dir", "plain_run"])
+"""
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the code with the row and its function, in which every step has been run."""
@@ -101,3 +117,9 @@ def test_it_is_scored_by_itself_and_the_18_classes_stay(repository: Path) -> Non
     answers = pd.read_csv(repository / "run" / "submission.csv")
     assert list(answers.columns) == ["ImageID", "ans"]
     assert answers["ans"].between(0, 17).all()
+
+
+def test_data_without_its_column_is_trained_on_as_before(repository: Path) -> None:
+    run(repository, "-c", WITHOUT_THE_COLUMN.format(tests=str(ROOT / "tests")))
+    assert (repository / "plain_run" / "submission.csv").exists()
+    assert not (repository / "plain_run" / "glasses").exists()

@@ -42,7 +42,7 @@ CHANGES_CROPS = ("--manual", "--margin")
 
 def shown_commands() -> list[str]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [line for line in code_lines(text) if re.match(r"(\w+=\S+ +|<|\. )*(python|bash|pip|\.) ", line)]
+    return [line for line in code_lines(text) if re.match(r"(\w+=(<[^>]+>|\S+) +)*(python|bash|pip|\.) ", line)]
 
 
 @pytest.fixture
