@@ -32,7 +32,7 @@ class Value:
 class Task:
     """A label to learn. `read_label` gives an index into `classes`; it raises ValueError for facts it cannot read.
 
-    It reads the fact of the task's name, or `fact`; where that is empty or absent, the label is UNKNOWN. A task with a
+    It reads the fact of the task's name, or `reads`; where one is empty or absent, the label is UNKNOWN. A task with a
     `value` can be learned through it (`--head values`), and is scored by its mean absolute error too.
     """
 
@@ -41,11 +41,11 @@ class Task:
     read_label: Callable[[Facts, AgeEdges], int]
     in_combined_class: bool = False
     value: Value | None = None
-    fact: str = ""
+    reads: tuple[str, ...] = ()
 
     def label(self, facts: Facts, edges: AgeEdges) -> int:
         """Return an index into `classes`, or UNKNOWN. ValueError for a fact that cannot be read."""
-        return self.read_label(facts, edges) if facts.get(self.fact or self.name) else UNKNOWN
+        return self.read_label(facts, edges) if all(map(facts.get, self.reads or (self.name,))) else UNKNOWN
 
 
 AGE_GROUPS = ("young", "middle", "old")

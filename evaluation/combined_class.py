@@ -15,7 +15,8 @@ COMBINED = "combined"
 
 def combined_task() -> Task:
     """The combined class as one task. It is not in the table of tasks."""
-    return Task(COMBINED, tuple(map(combined_class_name, range(combined_class_count()))), _combined_label)
+    classes = tuple(map(combined_class_name, range(combined_class_count())))
+    return Task(COMBINED, classes, _combined_label, reads=tuple(task.name for task in combined_tasks()))
 
 
 def _combined_label(facts: Facts, edges: AgeEdges) -> int:

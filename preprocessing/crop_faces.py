@@ -18,6 +18,8 @@ from pathlib import Path
 # Run as a script, only this folder is on the path, not the repository that `core` lies in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import core.environment  # noqa: F401  explains a missing package
+
 import pandas as pd
 
 from core import files

@@ -131,7 +131,7 @@ def _changes_of(where: str, row: Mapping[str, str], frame: pd.DataFrame) -> dict
 
 def _refuse_foreign_value(where: str, column: str, value: str, frame: pd.DataFrame) -> None:
     """UserError for text in a column of numbers, or for a name that is neither in the training part nor a class."""
-    classes = {name for task in TASKS if (task.fact or task.name) == column for name in task.classes}
+    classes = {name for task in TASKS if column in (task.reads or (task.name,)) for name in task.classes}
     known, numbers = set(frame[column]) - {""}, any(name.isdecimal() for name in frame[column])
     allowed = sorted(known if numbers else known | classes)
     if not (value in allowed or (numbers and value.isdecimal())):

@@ -288,7 +288,7 @@ TABLES: tuple[Bad, ...] = (
     Bad("utf_16", train_csv((HEADER + ROWS).encode("utf-16")), REFUSED, ("train.csv", "not a readable CSV")),
     Bad("korean_windows", info_csv("ImageID,ans\n홍길.jpg,0\n".encode("cp949")), REFUSED, ("info.csv",)),
     Bad("binary", train_csv(bytes(range(256)) * 4), REFUSED, ("train.csv", "not a readable CSV")),
-    Bad("null_bytes", info_csv(INFO.replace("a.jpg", "\0a.jpg")), REFUSED, ("info.csv names",)),
+    Bad("null_bytes", info_csv(INFO.replace("a.jpg", "\0a.jpg")), REFUSED, ("control characters",)),
     Bad("empty", train_csv(""), REFUSED, ("train.csv", "not a readable CSV")),
     Bad("header_alone", train_csv(HEADER), REFUSED, ("is not in train.csv",)),
     Bad("semicolons", train_csv((HEADER + ROWS).replace(",", ";")), REFUSED, ("column id", "is missing")),

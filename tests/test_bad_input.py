@@ -51,7 +51,7 @@ class TestData:
 
     def test_nothing_in_it(self, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
-        self.refused(tmp_path, tmp_path / "data", "no photos", ".jpg, .jpeg, .png")
+        self.refused(tmp_path, tmp_path / "data", "no photos", ".jpg", ".png")
 
     @pytest.mark.parametrize("folder", ["train/images", "eval/images", "train/images/000002-1_female_Asian_23"])
     def test_empty_split_or_person(self, tmp_path: Path, folder: str) -> None:
@@ -82,7 +82,7 @@ class TestData:
 
     def test_unknown_layout_and_detector(self, tmp_path: Path) -> None:
         root = make_photos(tmp_path / "data")
-        self.refused(tmp_path, root, "'flat'", "competition, remade, photos", flags=["--layout", "flat"])
+        self.refused(tmp_path, root, "'flat'", "competition, remade, table, photos", flags=["--layout", "flat"])
         self.refused(tmp_path, root, "'dlib'", "retinaface, uniface", flags=["--detector", "dlib"])
         self.refused(tmp_path, root, "--threshold 1.5", "between 0 and 1", flags=["--threshold", "1.5"])
 

@@ -19,7 +19,7 @@ IDENTITY: dict[str, Any] = {
     "fold": 0,
     "settings": {"lr": 0.001, "age_edges": [25, 40]},
     "crop": {"size": 224},
-    "normalisation": {"mean": [0.5], "std": [0.5]},
+    "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3},
     "data_hash": "d",
     "folds_hash": "f",
 }

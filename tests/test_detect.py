@@ -179,7 +179,8 @@ def test_an_interrupted_run_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch,
     capsys.readouterr()
     assert run_detect(data) == expected
     assert "3 already done, 5 to search" in capsys.readouterr().out
-    assert sorted(path.name for path in Path("crop_images").iterdir()) == ["faces.csv", "review.csv", "source.json"]
+    names = sorted(path.name for path in Path("crop_images").iterdir())
+    assert names == [".gitignore", "faces.csv", "review.csv", "source.json"]
 
 
 def test_a_crop_folder_of_other_data_is_refused(data: Path, tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_bad_input_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_foreign_files_are_counted(data: Path, capsys: pytest.CaptureFixture) -> None:
     put(data / "images/eval/notes.txt", b"x")
     run_detect(data)
-    assert "1 files are no photos of this layout and are ignored: eval/notes.txt" in capsys.readouterr().out
+    assert "1 files are no photos of this layout and are ignored: images/eval/notes.txt" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

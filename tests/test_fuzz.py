@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,7 +153,9 @@ class TestTables:
         written = pd.DataFrame(rows, columns=["image_id", "other"], dtype=object)
         files.write_csv(path, written)
         back = refused_or(lambda: files.read_csv(path, ("image_id", "other")))
-        assert back is not None
+        if any(unicodedata.category(letter) == "Cc" for row in rows for cell in row for letter in cell):
+            assert back is None
+            return
         assert list(back.itertuples(index=False, name=None)) == rows
 
     @fuzz

@@ -19,9 +19,10 @@ from core import files
 from core.images import write_photo
 from core.tasks import task_named
 from dataset import Draw, PersonSampler
+from evaluation.decision_rules import Decision
 from evaluation.logits import make_table, read_table, write_table
 from loss import LOSSES, build_loss
-from storage.crops import Crops
+from storage.crops import Crops, content_of
 from storage.folds import make_folds, person_strata
 from storage.run_dir import DONE, EVAL, HISTORY, MODEL, OOF, Run, begin_fold, begin_run, fold_dir_of
 from training import checkpoints
@@ -68,7 +69,7 @@ def drawn_crops(toy_crops: ToyCrops) -> Crops:
     for path, mask in zip(crops.paths, crops.frame["mask"], strict=True):
         grain = rng.integers(0, 60, (32, 32, 3))
         write_photo(path, (grain + 90 * ("wear", "incorrect", "not_wear").index(mask)).astype(np.uint8))
-    return crops
+    return replace(crops, frame=crops.frame.assign(content=[content_of(path) for path in crops.paths]))
 
 
 def test_all_five_folds_held_out_the_same_people(toy_crops: ToyCrops) -> None:
@@ -238,7 +239,7 @@ def predicted_task(run_dir: Path, logits: np.ndarray) -> Path:
         fold_dir = fold_dir_of(run_dir, "mask", fold)
         config = {
             "format": 1, "task": "mask", "classes": list(classes), "fold": fold, "settings": {"folds": 2}, "crop": {},
-            "normalisation": {}, "data_hash": "d", "folds_hash": "f",
+            "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}, "data_hash": "hash", "folds_hash": "f",
         }  # fmt: skip
         begin_fold(fold_dir, config)
         files.write_json(fold_dir / DONE, {})
@@ -273,7 +274,7 @@ def test_a_second_run_voted_with_its_own_output(tmp_path: Path) -> None:
 def test_the_csv_had_an_extra_column_and_its_folder_was_not_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "submission.csv"
     labels = {"mask": [2, 0], "gender": [1, 0], "age": [2, 1]}
-    submission.write_submission(path, ["b.jpg", "a.jpg"], labels)
+    submission.write_valid(path, ["b.jpg", "a.jpg"], labels, Decision.raw())
     assert path.read_bytes() == b"ImageID,ans\nb.jpg,17\na.jpg,1\n"
     submission.validate_submission(path, ["b.jpg", "a.jpg"])
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -303,7 +304,7 @@ class TestVideo:
         clip, opened = write_clip(tmp_path / "walk.avi"), cv2.VideoCapture
         monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened(str(clip) if source == 0 else source))
         times = iter((0.0, 0.0, 0.1, 0.4, 0.5))
-        monkeypatch.setattr("serving.video.time.monotonic", lambda: next(times))
+        monkeypatch.setattr("serving.video.time", SimpleNamespace(monotonic=lambda: next(times)))
         run("0", run_dir, tmp_path / "out", "--folds", "0", "--frames", "4")
         assert list(table(tmp_path / "out" / "predictions.csv")["frame"]) == [0, 1, 4, 5]
         assert len(frames_of(tmp_path / "out" / "camera0.mp4")) == 6

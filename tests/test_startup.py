@@ -11,7 +11,7 @@ HEAVY = {
     *("torch", "torchvision", "timm", "albumentations", "onnx", "gradio", "sklearn", "ray", "matplotlib", "cleanlab"),
     "scipy",
 }
-TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem != "__init__")
+TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if "run_cli(main)" in path.read_text("utf-8"))
 MODULES = (
     *("train", "inference", "ensemble", "submission", "predict", "check_data", "reporting"),
     *("serving.export", "serving.demo", "synthesis.drawn.sample", "synthesis.builder.build"),

@@ -30,6 +30,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import core.environment  # noqa: F401  explains a missing package
+
 import pandas as pd
 
 from core.cli import UserError, command_parser, progress, run_cli

@@ -12,8 +12,6 @@ from dev.benchmarks.setup import Setup
 from synthesis.drawn.person import random_person
 from synthesis.drawn.portrait import draw_person
 
-PHOTOS_OF_A_PERSON = 7
-
 
 def bench_build(setup: Setup) -> Report:
     """Photos a second of `synthesis.builder.build`, one face a person and one more for the eval photo."""
