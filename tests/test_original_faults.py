@@ -154,7 +154,7 @@ def test_validation_dropped_the_last_batch(drawn_crops: Crops, monkeypatch: pyte
             return next(answers) * 9
 
     always_right = replace(training, learner=AlwaysRight())
-    found = fold_training.out_of_fold_scores(always_right, fold_training.progress_bar(None, title="", total=1))
+    found = fold_training.out_of_fold_scores(always_right, 0, fold_training.progress_bar(None, title="", total=1))
     assert (found["accuracy"], found["macro_f1"]) == (1.0, 1.0)
 
 
@@ -179,7 +179,7 @@ def test_the_best_epoch_was_chosen_by_accuracy(
     script: Iterator[tuple[float, float]] = iter([(0.3, 0.5), (0.6, 0.6), (0.5, 0.9), (0.6, 0.7)])
     weights = []
 
-    def scripted(training: FoldTraining, _: object) -> dict[str, float]:
+    def scripted(training: FoldTraining, *_: object) -> dict[str, float]:
         weights.append({name: tensor.clone() for name, tensor in training.model.state_dict().items()})
         macro_f1, accuracy = next(script)
         return {"loss": 1.0, "macro_f1": macro_f1, "accuracy": accuracy}

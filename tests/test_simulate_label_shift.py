@@ -76,7 +76,7 @@ def test_a_run_without_held_out_logits_is_refused(toy_run: ToyRun, tmp_path: Pat
     refusal(
         main,
         ["--run-dir", run_dir],
-        "no out-of-fold logits of all tasks",
+        "_oof.csv",
         "ensemble.py",
         untouched=[run_dir],
     )
