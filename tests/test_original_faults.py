@@ -28,7 +28,7 @@ from storage.run_dir import DONE, EVAL, HISTORY, MODEL, OOF, Run, begin_fold, be
 from training import checkpoints
 from training import fold as fold_training
 from training.config import Config, add_flags, typed_settings
-from training.fold import train_fold
+from training.fold import Progress, train_fold
 from training.fold_setup import FoldData, FoldTraining, prepare_fold
 
 EDGES = (25, 40)
@@ -202,6 +202,23 @@ def test_training_stopped_by_accuracy_too(drawn_crops: Crops, tmp_path: Path, mo
     )
     train_fold(tmp_path, fold_data(drawn_crops, 0), Config(**{**vars(TINY), "patience": 2}))
     assert pd.read_csv(tmp_path / "mask" / "fold0" / HISTORY)["epoch"].tolist() == [1, 2, 3]
+
+
+def test_only_scored_epochs_end_a_training(drawn_crops: Crops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = iter([0.5, 0.4, 0.3])
+    monkeypatch.setattr(fold_training, "out_of_fold_scores", lambda *_: {"macro_f1": next(script), "accuracy": 0.1})
+    config = Config(**{**vars(TINY), "epochs": 8, "patience": 2, "validate_every": 2})
+    train_fold(tmp_path, fold_data(drawn_crops, 0), config)
+    assert pd.read_csv(tmp_path / "mask" / "fold0" / HISTORY)["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_training_without_a_scored_epoch_goes_on(drawn_crops: Crops, tmp_path: Path) -> None:
+    config = Config(**{**vars(TINY), "epochs": 3, "patience": 1, "validate_every": 2})
+    assert not Progress(epoch=2, history=[{"epoch": 1}, {"epoch": 2}]).is_over(config)
+    train_fold(tmp_path, fold_data(drawn_crops, 0), config)
+    fold_dir = tmp_path / "mask" / "fold0"
+    assert (fold_dir / MODEL).exists()
+    assert files.read_json(fold_dir / DONE)["best_epoch"] >= 2
 
 
 def test_numbers_on_the_command_line_became_characters() -> None:

@@ -64,7 +64,7 @@ class Config:
     epochs: int = _setting(
         8, "epochs at most; with a frozen backbone each shows every cached view of a photo once", low=1
     )
-    patience: int = _setting(4, "epochs without a better out-of-fold macro-F1 before training stops", low=1)
+    patience: int = _setting(4, "scored epochs without a better out-of-fold macro-F1 before training stops", low=1)
     keep: str = _setting(
         "best",
         "weights to keep: of the epoch with the best out-of-fold macro-F1, or the last",

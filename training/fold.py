@@ -52,7 +52,8 @@ class Progress:
     history: list[dict] = field(default_factory=list)
 
     def is_over(self, config: Config) -> bool:
-        return self.epoch >= config.epochs or self.epoch - self.best_epoch >= config.patience
+        scored_since_best = sum("macro_f1" in row for row in self.history[self.best_epoch :])
+        return self.epoch >= config.epochs or scored_since_best >= config.patience
 
 
 def train_fold(run_dir: Path, data: FoldData, config: Config, *, overwrite: bool = False) -> None:
@@ -76,7 +77,7 @@ def train_fold(run_dir: Path, data: FoldData, config: Config, *, overwrite: bool
 
 
 def run_epochs(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
-    """Train until the last epoch, or until the out-of-fold macro-F1 has not risen for `patience` epochs."""
+    """Train until the last epoch, or until the out-of-fold macro-F1 has not risen in `patience` scored epochs."""
     data, config = training.data, training.config
     tracker = open_tracker(fold_dir, config.tracker if distributed.is_first() else NONE, config.learned())
     shown = {"shown": distributed.is_first(), "worth": training_cost(data, config)}
@@ -92,7 +93,7 @@ def run_epochs(fold_dir: Path, training: FoldTraining, progress: Progress) -> No
 def run_epoch(training: FoldTraining, progress: Progress, bar: Bar) -> dict:
     """Train one epoch and score the people held out; return the row of history.csv."""
     data, config, epoch = training.data, training.config, progress.epoch
-    best = f", best F1 {progress.best_macro_f1:.3f}" if progress.best_epoch else ""
+    best = f", {config.keep} F1 {progress.best_macro_f1:.3f}" if progress.best_epoch else ""
     bar.set_description(f"{data.title} epoch {epoch + 1}/{config.epochs}{best}")
     seed_everything(config.seed, data.fold, epoch, *filter(None, [distributed.number()]))
     training.sampler.epoch = epoch
