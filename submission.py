@@ -105,7 +105,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
             f"--{task.name}",
             type=Path,
             metavar="FILE",
-            help=f"logit table (default: RUN_DIR/{task.name}.csv); another file is decided by {RAW} alone",
+            help=f"logit table (default: RUN_DIR/{task.name}.csv); with another file only --decision {RAW} is allowed",
         )
     add_run_dir(parser)
     parser.add_argument(

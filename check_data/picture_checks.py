@@ -7,7 +7,7 @@ from statistics import median
 from check_data.findings import OK, PROBLEM, WARNING, Finding, counted, severity_of
 from check_data.scan import DataScan, PhotoScan
 from core.near_duplicates import COPY_BITS, find_near_duplicates
-from storage.crops import LABEL_COLUMNS
+from storage.label_words import LABEL_COLUMNS
 from storage.layouts import Photo
 from storage.sources import of_same_source, read_sources
 

@@ -1,7 +1,6 @@
 """Table of tasks, and the combined class they make.
 
 A new task (say `glasses`: worn or not) is one row in TASKS and the function that reads its label.
-`python -m core.tasks` prints the names, which is where run_all.sh takes them from.
 """
 
 from bisect import bisect_right
@@ -51,12 +50,19 @@ class Task:
 AGE_GROUPS = ("young", "middle", "old")
 
 
+def class_index(name: str, classes: Sequence[str]) -> int:
+    """Return the index of a class. ValueError, whose message names the classes there are."""
+    if name not in classes:
+        raise ValueError(f"{name!r}; allowed are {', '.join(classes)}")
+    return classes.index(name)
+
+
 def _mask_label(facts: Facts, _: AgeEdges) -> int:
-    return ("wear", "incorrect", "not_wear").index(facts["mask"])
+    return class_index(facts["mask"], ("wear", "incorrect", "not_wear"))
 
 
 def _gender_label(facts: Facts, _: AgeEdges) -> int:
-    return ("male", "female").index(facts["gender"])
+    return class_index(facts["gender"], ("male", "female"))
 
 
 def _age_label(facts: Facts, edges: AgeEdges) -> int:
@@ -155,7 +161,3 @@ def decode(combined: int) -> dict[str, int]:
 def combined_class_name(combined: int) -> str:
     labels = decode(combined)
     return " ".join(task.classes[labels[task.name]] for task in combined_tasks())
-
-
-if __name__ == "__main__":
-    print(*task_names())

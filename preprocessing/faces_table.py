@@ -14,6 +14,7 @@ from core.boxes import Box, scaled
 from core.cli import UserError
 from core.images import fingerprint
 from storage import crops
+from storage.label_words import LABEL_COLUMNS
 from storage.layouts import Photo
 
 DECIMALS = 2
@@ -134,7 +135,7 @@ def _landmarks(path: Path, row: Mapping[str, str]) -> tuple[float, ...]:
 def write_outcomes(path: Path, photos: Sequence[Photo], outcomes: Mapping[str, Outcome]) -> None:
     """Write the rows of the photos that have an outcome, in the order of `photos`, with their facts."""
     facts = dict.fromkeys(fact for photo in photos for fact in photo.facts)
-    own = {*crops.FACE_COLUMNS, *crops.CROP_COLUMNS, crops.LANDMARKS} - {*crops.LABEL_COLUMNS}
+    own = {*crops.FACE_COLUMNS, *crops.CROP_COLUMNS, crops.LANDMARKS} - {*LABEL_COLUMNS}
     for fact in facts:
         if fact in own:
             raise UserError(

@@ -22,10 +22,10 @@ from core.cli import UserError, cpu_count, name_some
 from core.files import require_unique
 from core.images import WRITTEN
 from core.tasks import AgeEdges, Task
+from storage.label_words import LABEL_COLUMNS
 from storage.layouts import Dataset
 
 STATUSES = ("detected", "fallback", "manual", "missing")
-LABEL_COLUMNS = ("mask", "gender", "age")
 FACE_COLUMNS = (
     *("image_id", "split", "person", "path", "x1", "y1", "x2", "y2", "score", "status", *LABEL_COLUMNS),
     *("reason", "fingerprint", "width", "height"),

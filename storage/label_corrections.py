@@ -18,7 +18,8 @@ import pandas as pd
 from core import files
 from core.cli import UserError, name_some
 from core.tasks import TASKS
-from storage.crops import CROP_COLUMNS, FACE_COLUMNS, LABEL_COLUMNS, LANDMARKS, Crops, load_crops
+from storage.crops import CROP_COLUMNS, FACE_COLUMNS, LANDMARKS, Crops, load_crops
+from storage.label_words import LABEL_COLUMNS
 from storage.run_dir import run_path
 
 KEYS, DROP, YES_NO = ("image_id", "person"), "drop", ("", "0", "1")

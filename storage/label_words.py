@@ -9,6 +9,9 @@ import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from core.tasks import AGE_GROUPS
+
+LABEL_COLUMNS = ("mask", "gender", "age")
 OLDEST = 120
 """Greatest age in years that is taken for one."""
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "unknown", "?", "-", "미상"})
@@ -39,7 +42,6 @@ LABEL_WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType({
         "eval": ("eval", "evaluation", "test", "val", "valid", "validation"),
     },
 })  # fmt: skip
-AGE_GROUPS = ("young", "middle", "old")
 AGE_FORMS = f"years from 0 to {OLDEST}, a range of years such as 30-39 or 30대, {', '.join(AGE_GROUPS)}"
 
 _MEANING = {

@@ -15,6 +15,7 @@ from core.files import text_hash
 from core.image_formats import EXTENSIONS
 from core.images import is_photo_name
 from storage.folders import Photo, Search, is_folder, name_key
+from storage.label_words import OLDEST
 from storage.photo_table import find_table, has_class_folders, is_table_name, labelled_photos
 
 MASK_OF_STEM = {
@@ -26,7 +27,6 @@ MASK_OF_TYPE_PREFIX = {"mask": "wear", "incorrect": "incorrect", "normal": "not_
 TABLE = "table"
 _FOLDERS = {"competition": ("train", "eval"), "remade": ("images",)}
 TRAIN_CSV_COLUMNS = ("id", "gender", "race", "age", "path")
-OLDEST = 120
 
 PERSON_NAME = re.compile(r"(?P<id>.+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})", re.IGNORECASE)
 SCORED_NAME = re.compile(PERSON_NAME.pattern + r"_(?P<type>mask|incorrect|normal)[^/]*", re.IGNORECASE)

@@ -13,12 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from core.cli import UserError
 from storage.folders import Photo, Search, is_folder, name_key, refuse_outside
-from storage.label_words import LABEL_WORDS, column_named, normalised, read_label
+from storage.label_words import LABEL_COLUMNS, LABEL_WORDS, column_named, normalised, read_label
 from storage.spreadsheets import EXCEL_SUFFIX, Spreadsheet, read_spreadsheet
 
 TABLE_NAMES = ("photos.csv", "photos.xlsx")
 OWN_COLUMNS = ("path", "person", "split")
-LABEL_COLUMNS = ("mask", "gender", "age")
 MASK_OF_FOLDER = {word: label for label, words in LABEL_WORDS["mask"].items() for word in words}
 SPLIT_OF_FOLDER = {word: split for split, words in LABEL_WORDS["split"].items() for word in words}
 

@@ -184,7 +184,7 @@ class TestRoom:
             train_toy(toy.crop_dir, tmp_path, flags=("--jobs", "1"))
         assert asked[0] / 2 < max(sizes) <= asked[0]
         assert asked[1:] == [0]
-        assert checkpoints.training_bytes(10, 5, at_once=2) == 50 + 2 * (10 + 10 * 2 * checkpoints.STATE_COPIES)
+        assert checkpoints.training_bytes(10, 5, at_once=2) == 50 + 2 * 7 * 10
         assert checkpoints.training_bytes(10, 1, at_once=8) == checkpoints.training_bytes(10, 1, at_once=1)
 
 

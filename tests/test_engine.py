@@ -1,18 +1,14 @@
 """The loops over batches, on networks of a few numbers."""
 
 import math
-import platform
-import resource
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from core.cli import Bar, progress
-from training.device import Precision, give_back_memory, prepare_process, to_device
+from training.device import Precision, to_device
 from training.engine import Mixup, Trainer, predict, steps_per_epoch, warmup_cosine
 
 CPU = Precision(torch.device("cpu"), enabled=True)
@@ -235,19 +231,3 @@ def test_on_a_cpu_precision_is_mixed_only_where_nothing_learns(
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if enabled and has_bfloat16 and not learns else torch.float32)
     assert not precision.scaler.is_enabled()
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep no freed memory")
-def test_memory_that_was_kept_is_given_back_on_demand() -> None:
-    prepare_process(torch.get_num_threads())
-    blocks = [np.ones(2**20, np.uint8) for _ in range(300)]
-    last = blocks.pop()
-    del blocks
-    kept = resident_bytes()
-    give_back_memory()
-    assert kept - resident_bytes() > 250 * 2**20
-    assert last.all()

@@ -1,9 +1,5 @@
 """The table of tasks: the 18 classes written out, and the edges of the age groups."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from core import tasks
@@ -83,6 +79,14 @@ def test_facts_that_cannot_be_read(name: str, value: str) -> None:
         task_named(name).read_label({name: value}, (25, 40))
 
 
+def test_a_class_that_is_unknown_is_refused_with_the_known() -> None:
+    assert tasks.class_index("with", ("without", "with")) == 1
+    with pytest.raises(ValueError, match=r"^'maybe'; allowed are without, with$"):
+        tasks.class_index("maybe", ("without", "with"))
+    with pytest.raises(ValueError, match=r"^'half'; allowed are wear, incorrect, not_wear$"):
+        task_named("mask").read_label({"mask": "half"}, (25, 40))
+
+
 def test_unknown_task_lists_the_known() -> None:
     with pytest.raises(UserError, match=r"'hat' is unknown; the tasks are mask, gender, age$"):
         task_named("hat")
@@ -95,11 +99,3 @@ def test_a_fourth_task_leaves_the_combined_class_alone(monkeypatch: pytest.Monke
     assert tasks.task_names() == ("mask", "gender", "age", "glasses")
     assert combined_class_count() == 18
     assert encode({"mask": 2, "gender": 1, "age": 2}) == 17
-
-
-def test_names_for_the_shell() -> None:
-    root = Path(tasks.__file__).parents[1]
-    printed = subprocess.run(
-        [sys.executable, "-m", "core.tasks"], cwd=root, capture_output=True, text=True, check=True
-    ).stdout
-    assert printed == "mask gender age\n"

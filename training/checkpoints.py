@@ -17,8 +17,8 @@ from core.files import replacing
 from storage.run_dir import BACKBONES
 
 DIGEST = "sha256"
-STATE_COPIES = 4
-"""A state holds the model, the optimiser's two moments, and weights averaged over the training."""
+STATE_COPIES = 3
+"""A state holds the model and the optimiser's two moments of it."""
 _NAME_DIGITS = 16
 _LONGEST_NAME = 100
 

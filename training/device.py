@@ -100,12 +100,6 @@ def prepare_process(threads: int) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST_BLOCK)
 
 
-def give_back_memory() -> None:
-    """Return the freed memory that `prepare_process` made this process keep to the system."""
-    if libc := _glibc():
-        libc.malloc_trim(0)
-
-
 def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 

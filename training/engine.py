@@ -1,4 +1,4 @@
-"""The only loops over batches: one epoch of training, and prediction."""
+"""Loops over batches of one network: an epoch of training, and prediction."""
 
 import math
 import time

@@ -17,7 +17,7 @@ import numpy as np
 from core.cli import UserError, row_named
 from core.files import read_csv, require_unique
 from preprocessing.detectors import Face
-from storage.layouts import OLDEST
+from storage.label_words import OLDEST
 from synthesis.layout import GENDERS, UNKNOWN_RACE
 
 COLUMNS = ("file", "gender", "race", "age")
