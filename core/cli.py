@@ -139,11 +139,14 @@ class SetMaxPixels(argparse.Action):
 
 
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Help that keeps the docstring's line breaks and ends each flag's text with its default."""
+    """Help that keeps the docstring's line breaks and ends each flag's text with its default, unless that is empty."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default == []:
+        if action.default in (None, "", [], ()):
             return action.help
+        if isinstance(action.default, list | tuple):
+            default = " ".join(map(str, action.default)).replace("%", "%%")
+            return f"{action.help} (default: {default})"
         return super()._get_help_string(action)
 
 

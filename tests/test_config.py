@@ -9,6 +9,8 @@ import pytest
 
 from core.cli import UserError, command_parser
 from core.tasks import task_names
+from dataset import AUGMENTATIONS
+from loss import LOSSES
 from training import config
 from training.config import (
     PROFILES,
@@ -134,6 +136,29 @@ def test_every_field_has_a_flag_with_help(setting: Any) -> None:
     add_flags(parser)
     action = next(action for action in parser._actions if flag in action.option_strings)
     assert setting.metadata["help"] in action.help
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [("--loss", {loss.name for loss in LOSSES}), ("--augment", {*AUGMENTATIONS})],
+)
+def test_help_of_a_flag_names_all_rows_of_its_table(flag: str, names: set[str]) -> None:
+    parser = command_parser("doc")
+    add_flags(parser)
+    text = next(action.help for action in parser._actions if flag in action.option_strings)
+    named = text.partition(": ")[2].partition(" (default")[0]
+    assert set(named.split(", ")) == names
+
+
+def test_help_shows_defaults_as_they_are_typed() -> None:
+    parser = command_parser("doc")
+    for flag, default in {"edges": (25, 40), "kinds": ["a", "50%"], "none": (), "empty": "", "zero": 0}.items():
+        parser.add_argument(f"--{flag}", default=default, help=f"{flag} of it")
+    text = " ".join(parser.format_help().split())
+    assert "edges of it (default: 25 40) --kinds" in text
+    assert "kinds of it (default: a 50%) --none" in text
+    assert "none of it --empty EMPTY empty of it --zero" in text
+    assert text.endswith("zero of it (default: 0)")
 
 
 def test_a_flag_that_is_not_typed_leaves_no_trace() -> None:

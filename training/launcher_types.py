@@ -11,10 +11,12 @@ Start = Callable[[], Callable[[Item], Result]]
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of some work. `processes` is for the local launcher; all that follows it is for a cluster alone.
+    """Resources of some work, and the launcher that spreads it.
 
-    `cpus`, `gpus`: what one piece of work gets (0.25 lets four pieces share a GPU). `address`: of a cluster that runs
-    already, empty to start one on this machine. `shard`: items that are handed out at once.
+    `processes`: processes at once, read by the local launcher alone. `cpus`, `gpus`: cores and GPUs for one piece of
+    work on a cluster (0.25 lets four pieces share a GPU). `address`: of a cluster that runs already, empty to start one
+    on this machine. `shard`: items in one piece of work on a cluster; the local launcher takes 1 to mean that each item
+    is large. `launcher`: name of a row of LAUNCHERS.
     """
 
     processes: int = 1
