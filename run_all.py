@@ -38,6 +38,8 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 INPUTS = ("data_dir", "label_fixes")
 """Flags with a path that is meant from where the command was typed. Results lie in the folder of the project."""
+BAD_INPUT = 2
+"""Exit code of a command that was given something it cannot use."""
 ADVICE = {
     "settings": "nothing has been done yet",
     "check data": "put that right, or set CHECK=0 to go on without this check",
@@ -197,7 +199,8 @@ def run_step(step: Step, pace: Pace) -> None:
     stdout = subprocess.DEVNULL if step.name == "settings" else None
     code = run_command(step.command, pace.before(step), stdout)
     if code:
-        advice = ADVICE.get(step.name, "finished work is kept, the same command goes on from there")
+        remedy = "put that right" if code == BAD_INPUT else "the same command goes on from there"
+        advice = ADVICE.get(step.name, f"finished work is kept; {remedy}")
         print(f"run_all stopped at step {step.name!r} (exit code {code}); {advice}", file=sys.stderr)
         sys.exit(code)
     seconds = time.monotonic() - began
