@@ -82,7 +82,7 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--data-dir", type=Path, help="folder of the photos, if not the one of the run before")
-    parser.add_argument("--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, for --data-dir")
+    parser.add_argument("--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, in place of --data-dir")
     parser.add_argument("--layout", help=f"{', '.join(LAYOUTS)} (default: detected)")
     add_crop_dir(parser)
     parser.add_argument("--manual", type=Path, help="table of boxes that override the detector: image_id,x1,y1,x2,y2")
