@@ -96,9 +96,9 @@ class CropDataset(Dataset):
     """
 
     def __init__(
-        self, store: CropCache, rows: Sequence[int], transform: A.Compose, targets: Tensor | None = None
+        self, cache: CropCache, rows: Sequence[int], transform: A.Compose, targets: Tensor | None = None
     ) -> None:
-        self.store = store
+        self.cache = cache
         self.rows = list(rows)
         self.transform = transform
         self.targets = torch.zeros(len(self.rows), dtype=torch.int64) if targets is None else targets
@@ -108,7 +108,7 @@ class CropDataset(Dataset):
 
     def __getitem__(self, item: int | Draw) -> tuple[Tensor, Tensor, int]:
         draw = item if isinstance(item, Draw) else Draw(item, 0)
-        image = self.store.image(self.rows[draw.index])
+        image = self.cache.image(self.rows[draw.index])
         seed_steps(self.transform, draw.seed)
         view = np.ascontiguousarray(self.transform(image=image)["image"])
         return torch.from_numpy(view), self.targets[draw.index], draw.index

@@ -2,8 +2,8 @@
 
 `build_loss("focal", class_weights=torch.tensor([.2, .8]), focal_gamma=2.0)`
 
-To add one: a module here, a row in LOSSES, and for each parameter a field of its name in training/config.py, from which
-its flag is made.
+To add one: a module here, a row in LOSSES, and for each parameter a field of its name with of_class_loss=True in
+training/config.py, from which its flag is made.
 """
 
 from collections.abc import Callable

@@ -42,7 +42,7 @@ BAD_INPUT = 2
 """Exit code of a command that was given something it cannot use."""
 ADVICE = {
     "settings": "nothing has been done yet",
-    "check data": "put that right, or set CHECK=0 to go on without this check",
+    "check data": "put that right (CHECK=0 skips the check; training may still refuse the data)",
 }
 
 
@@ -148,7 +148,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--run-dir", type=Path, help="folder of the results, in place of outputs/RUN")
     found.add_argument("--crop-dir", type=Path, help="as CROP_DIR")
     found.add_argument("--profile", help="as PROFILE")
-    found.add_argument("--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, for --data-dir")
+    found.add_argument(
+        "--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, in place of --data-dir"
+    )
     found.add_argument("--layout", help="layout of the photos; detected by default")
     found.add_argument("--task", nargs="+", choices=task_names(), help="what to learn (default: all)")
     found.add_argument("--fold", nargs="+", type=int, metavar="K", help="train these folds only (default: all)")

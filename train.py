@@ -166,18 +166,18 @@ def config_of_labels(task: Task, config: Config, crops: Crops, labels: Sequence[
 
 
 def refuse_absent_class(task: Task, labels: Sequence[int], crops: Crops, fold_of: Mapping[str, int]) -> None:
-    """UserError if the photos that some fold is trained on lack a class, or if it holds out no photo with a label."""
+    """UserError if the photos that some fold is trained on lack a class, or if a fold has no photo with a label."""
     folds = [fold_of[person] for person in crops.frame["person"]]
     known = [(label, fold) for label, fold in zip(labels, folds, strict=True) if label != UNKNOWN]
     empty = set(folds) - {fold for _, fold in known}
     if empty:
         raise UserError(f"task {task.name}: nobody in fold {min(empty)} has a label; give fewer --folds, or --task")
-    for held_out in sorted(set(folds)):
-        learned = {label for label, fold in known if fold != held_out}
+    for fold in sorted(set(folds)):
+        learned = {label for label, other in known if other != fold}
         for label, name in enumerate(task.classes):
             if label not in learned:
                 raise UserError(
-                    f"task {task.name}: no photo of class {name!r} to train fold {held_out} on; "
+                    f"task {task.name}: no photo of class {name!r} to train fold {fold} on; "
                     f"allowed are data in which every class has people in at least two folds"
                 )
 

@@ -52,7 +52,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--data-dir", type=Path, help="folder of the photos; only read")
-    data.add_argument("--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, for --data-dir")
+    data.add_argument(
+        "--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, in place of --data-dir"
+    )
     parser.add_argument("--layout", help=f"{', '.join(LAYOUTS)}; detected by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--online", action="store_true", help="also check whether the hub of weights can be reached")

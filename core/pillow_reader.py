@@ -14,7 +14,7 @@ from core.image_formats import CUT_SHORT, Undecodable
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 _ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
-"""What Pillow raises for damaged files."""
+"""Errors that Pillow raises for damaged files."""
 _HINTS = {
     "HEIC": "format HEIC is read with a package that is not installed: pip install pillow-heif",
     "AVIF": "format AVIF is not read by this Pillow: pip install --upgrade pillow",

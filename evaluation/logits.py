@@ -112,13 +112,13 @@ def average_tables(tables: Sequence[LogitTable], average: str) -> LogitTable:
 
 
 def join_out_of_fold(tables: Mapping[Path, LogitTable]) -> LogitTable:
-    """One table from the folds' out-of-fold tables, by file; UserError for a photo that two folds held out."""
+    """One table from the folds' out-of-fold tables, by file; UserError for a photo in two of them."""
     owner: dict[str, Path] = {}
     for path, table in tables.items():
         for image_id in table.image_ids:
             if image_id in owner:
                 raise UserError(
-                    f"{path}: {image_id} is held out in {owner[image_id]} too; every photo is held out once"
+                    f"{path}: {image_id} is in {owner[image_id]} too; every photo is out of fold in one table"
                 )
             owner[image_id] = path
     classes = next(iter(tables.values())).classes

@@ -1,6 +1,6 @@
 """Reader of a run folder's results: logit tables by task, joined with labels, persons and facts by image id.
 
-<task>/fold<k>/oof.csv, eval.csv      a fold's logits of the training photos it held out, and of the eval photos
+<task>/fold<k>/oof.csv, eval.csv      a fold's logits of its out-of-fold photos, and of the eval photos
 <task>_oof.csv, <task>.csv            averages of them, written by ensemble.py
 ..._years.csv beside each             expected values of a task that learned them
 """
@@ -162,6 +162,11 @@ class RunResults:
         """Labels and facts of the eval photos, for scoring alone; None where they are not known."""
         return find_eval_labels(self.truth_path, self.run)
 
+    @property
+    def eval_labels_source(self) -> str:
+        """Name of the flag or folder of the eval labels, for messages."""
+        return f"--truth {self.truth_path}" if self.truth_path else f"eval labels of {self.run.data_root}"
+
     @cached_property
     def train_facts(self) -> list[Facts]:
         """Facts of every training photo, in the order of `train`."""
@@ -195,7 +200,7 @@ class RunResults:
         """
         image_ids = tuple(tables.logits.image_ids if image_ids is None else image_ids)
         labels = self.labels(part, task)
-        source = f"training part of {self.train.crop_dir}" if part is OUT_OF_FOLD else "truth"
+        source = f"training part of {self.train.crop_dir}" if part is OUT_OF_FOLD else self.eval_labels_source
         unknown = [] if labels is None else [image_id for image_id in image_ids if image_id not in labels]
         if unknown:
             raise UserError(f"{source}: no {task.name} label for {name_some(unknown)}, which {tables.path} has")

@@ -68,7 +68,7 @@ def score_eval(results: RunResults, image_ids: Sequence[str], predicted: Labels,
     known = results.eval_labels
     unknown = sorted(set(image_ids) - set(known.labels))
     if unknown:
-        raise UserError(f"truth: no row for {name_some(unknown)}, which the eval part has")
+        raise UserError(f"{results.eval_labels_source}: no row for {name_some(unknown)}, which the eval part has")
     facts = [known.facts.get(image_id, {}) for image_id in image_ids]
     truth = {name: [known.labels[image_id].get(name, UNKNOWN) for image_id in image_ids] for name in predicted}
     truth = {name: labels for name, labels in truth.items() if set(labels) - {UNKNOWN}}

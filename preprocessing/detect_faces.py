@@ -69,8 +69,8 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
     if todo:
         require_room(args.crop_dir, ROW_BYTES * len(dataset.photos), "detection")
         remember(args.crop_dir, data_root=str(dataset.source), layout=dataset.layout)
-        spread = partial(launch, resources_of(args, processes=args.workers, shard=PHOTOS_OF_A_JOB))
-        known = search(dataset, todo, known, SearchOptions(settings, spread, unfinished_path))
+        run = partial(launch, resources_of(args, processes=args.workers, shard=PHOTOS_OF_A_JOB))
+        known = search(dataset, todo, known, SearchOptions(settings, run, unfinished_path))
     outcomes = fill(dataset.photos, known)
     if shared != crops.read_source(args.crop_dir).get("shared", ""):
         remember(args.crop_dir, shared=shared)
@@ -82,7 +82,9 @@ def detect(args: argparse.Namespace, dataset: Dataset) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--data-dir", type=Path, help="folder of the photos, if not the one of the run before")
-    parser.add_argument("--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, for --data-dir")
+    parser.add_argument(
+        "--photos", dest="data_dir", type=Path, metavar="FILE", help="table of photos, in place of --data-dir"
+    )
     parser.add_argument("--layout", help=f"{', '.join(LAYOUTS)} (default: detected)")
     add_crop_dir(parser)
     parser.add_argument("--manual", type=Path, help="table of boxes that override the detector: image_id,x1,y1,x2,y2")

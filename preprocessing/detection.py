@@ -50,16 +50,16 @@ class PhotoJob:
     stamp: str
 
 
-Spread = Callable[[Callable[[], Callable[[PhotoJob], Outcome]], Sequence[PhotoJob]], Generator[Outcome, None, None]]
+RunJobs = Callable[[Callable[[], Callable[[PhotoJob], Outcome]], Sequence[PhotoJob]], Generator[Outcome, None, None]]
 """Runs jobs over processes or machines: takes the loader of a worker's function and the jobs, yields the outcomes."""
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How to search: the settings, how jobs are spread, and the table that finished outcomes are kept in."""
+    """Options of a search: the settings, the function that runs the jobs, the table of finished outcomes."""
 
     settings: DetectionSettings
-    spread: Spread
+    run: RunJobs
     unfinished_path: Path
 
 
@@ -123,7 +123,7 @@ def search(
     jobs = [PhotoJob(photo, path := dataset.root / photo.path, stamp_of(path, settings.hash)) for photo in todo]
     outcomes = dict(known)
     keep = partial(write_outcomes, options.unfinished_path, dataset.photos, outcomes)
-    with closing(with_flushes(options.spread(partial(searcher, settings), jobs), keep)) as results:
+    with closing(with_flushes(options.run(partial(searcher, settings), jobs), keep)) as results:
         for outcome in progress(results, title="faces", total=len(jobs)):
             outcomes[outcome.image_id] = outcome
     return outcomes

@@ -18,7 +18,7 @@ from storage.layouts import Dataset, Photo, name_key
 
 COLUMNS = ("image_id", *Box._fields)
 FARTHEST = 1.0
-"""How far a box may reach out of its photo on each side, as a fraction of the photo's side: beyond is a mistake."""
+"""Farthest that a box may reach out of its photo on each side, as a fraction of the photo's side."""
 
 
 def manual_outcomes(path: Path | None, dataset: Dataset, known: Mapping[str, Outcome]) -> dict[str, Outcome]:

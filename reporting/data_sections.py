@@ -22,8 +22,8 @@ EVAL_EXAMPLES = 12
 MOST_DOUBTS = 24
 AGE_STEP = 5
 """Years per column of the age chart."""
-HELD_OUT_LOSS = {"head": "classes", "loss": "cross_entropy", "class_weights": "none", "mixup": 0}
-"""Settings under which the training loss is of the same kind as the held-out loss: plain cross-entropy of classes."""
+OUT_OF_FOLD_LOSS = {"head": "classes", "loss": "cross_entropy", "class_weights": "none", "mixup": 0}
+"""Settings with which the training loss is of the kind of the out-of-fold loss: plain cross-entropy of classes."""
 
 
 def photos_section(data: RunData) -> Context:
@@ -193,7 +193,7 @@ def _crops_agree(data: RunData) -> str:
 
 AUDIT: tuple[tuple[str, Callable[[RunData], str]], ...] = (
     ("persons", _persons_agree),
-    ("held_out", _out_of_fold_agree),
+    ("out_of_fold", _out_of_fold_agree),
     ("folds", _folds_agree),
     ("crops", _crops_agree),
 )
@@ -213,7 +213,7 @@ def _curves(name: str, folds: Sequence[TrainedFold], expected: int) -> Context:
     scores = [_points(fold, "macro_f1") for fold in folds]
     losses = {column: [_points(fold, column) for fold in folds] for column in ("train_loss", "loss")}
     settings = folds[0].identity["settings"]
-    same_kind = all(settings.get(setting) == value for setting, value in HELD_OUT_LOSS.items())
+    same_kind = all(settings.get(setting) == value for setting, value in OUT_OF_FOLD_LOSS.items())
     ranges = {column: _range_of(losses.values() if same_kind else [losses[column]]) for column in losses}
     return {
         "task": name,
@@ -222,7 +222,7 @@ def _curves(name: str, folds: Sequence[TrainedFold], expected: int) -> Context:
         "same_kind_of_loss": same_kind,
         "f1": line_chart(scores, label=f"{name} macro-F1", y_range=(0, 1)),
         "train_loss": line_chart(losses["train_loss"], label=f"{name} training loss", y_range=ranges["train_loss"]),
-        "loss": line_chart(losses["loss"], label=f"{name} held-out loss", y_range=ranges["loss"]),
+        "loss": line_chart(losses["loss"], label=f"{name} out-of-fold loss", y_range=ranges["loss"]),
         "folds": [_fold_result(fold) for fold in folds],
         "seconds": sum(float(fold.history["seconds"].sum()) for fold in folds),
     }

@@ -1,7 +1,7 @@
 # Sourced by run_all.sh and run_tests.sh, which set ROOT to the folder of the project.
 # `ensure_python FILE` sets PYTHON to an interpreter that has the packages of a requirements file: the active one if it has
 # them all, else that of .venv in the project, which is made if need be and installed into.
-# TORCH_INDEX_URL, if set, is asked for torch and torchvision as well (see README.md, "A small torch for CPUs").
+# TORCH_INDEX_URL, if set, is asked for torch and torchvision as well (see README.md, "Smaller torch for CPUs").
 
 find_python() {
     PYTHON=${PYTHON:-$(command -v python3 || command -v python || true)}

@@ -1,6 +1,6 @@
 """Serve a page to try a trained run: upload a photo or take one with the camera, and see a box and labels on each face.
 
-    python -m serving.demo                          http://127.0.0.1:7860, with the models trained last
+    python -m serving.demo                 http://127.0.0.1:7860, with outputs/default, else the run trained last
     python -m serving.demo --onnx outputs/default/onnx --port 8000
 
 The page speaks English or Korean, as the browser asks for, or as --language says. It can be reached from this computer

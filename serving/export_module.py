@@ -71,8 +71,8 @@ PlainAndMirrored = tuple[Tensor, Tensor]
 
 def source_of(predictor: Predictor) -> str:
     """Return the name of a fold's input: pixels of its size, or the features of a frozen backbone."""
-    size, backbone = _key(predictor.input.size), predictor.input.backbone
-    return f"{size}-{backbone.weights.stem}" if backbone else size
+    size = _key(predictor.input.size)
+    return f"{size}-{predictor.input.backbone.weights.stem}" if predictor.input.is_frozen else size
 
 
 def _mean_logits(stack: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class ServingModule(nn.Module):
         self.tasks = nn.ModuleDict(tasks)
         sizes = sorted({predictor.input.size for predictor in predictors})
         self.shrinks = nn.ModuleDict({_key(size): Shrink(crop, size) for size in sizes})
-        frozen = {source_of(predictor): predictor for predictor in predictors if predictor.input.backbone}
+        frozen = {source_of(predictor): predictor for predictor in predictors if predictor.input.is_frozen}
         self.backbones = nn.ModuleDict({source: predictor.model for source, predictor in frozen.items()})
         self.size_of = {source: _key(predictor.input.size) for source, predictor in frozen.items()}
 

@@ -1,1 +1,1 @@
-"""What lies on the disk: data roots, crop folders, crop caches, folds, run folders, label corrections, eval labels."""
+"""Files on disk: data roots, crop folders, crop caches, folds, run folders, label corrections, eval labels."""

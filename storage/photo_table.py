@@ -134,7 +134,7 @@ class _Seen:
 
 
 def has_class_folders(root: Path) -> bool:
-    """Whether the folders of a data root, or of its train folder, are named after at least two mask classes."""
+    """Return True if the folders of a data root, or of its train folder, are named after two mask classes or more."""
     return any(len(set(_class_folders(folder).values())) > 1 for folder, _ in _split_folders(root))
 
 

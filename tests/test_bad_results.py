@@ -153,7 +153,7 @@ class TestEnsemble:
         folds = [run_copy.run_dir / "age" / f"fold{fold}" / "oof.csv" for fold in (0, 1)]
         first = pd.read_csv(folds[0], dtype=str).iloc[:1]
         edit_csv(folds[1], lambda table: pd.concat([table, first]))
-        self.refused(run_copy.run_dir, first["image_id"][0], "held out once")
+        self.refused(run_copy.run_dir, first["image_id"][0], "every photo is out of fold in one table")
 
     def test_a_folder_of_another_task(self, run_copy: ToyRun) -> None:
         flags = ["--age", run_copy.run_dir / "mask"]

@@ -73,10 +73,10 @@ def flags_of(path: Path) -> set[str]:
 
 
 def is_read(variable: str) -> bool:
-    """Whether run_all.py or a shell script reads the variable of the environment."""
+    """Whether run_all.py, core/environment.py or a shell script reads the variable of the environment."""
     shell = "".join(script.read_text(encoding="utf-8") for script in SHELL_SCRIPTS)
-    in_python = re.search(rf'"{variable}"', (ROOT / "run_all.py").read_text(encoding="utf-8"))
-    return bool(in_python or re.search(rf"\$\{{?{variable}\b", shell))
+    python = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("run_all.py", "core/environment.py"))
+    return bool(f'"{variable}"' in python or re.search(rf"\$\{{?{variable}\b", shell))
 
 
 def target_of(line: str) -> Path:

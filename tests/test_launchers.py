@@ -83,7 +83,7 @@ def jobs(crops, run_dir):
 launcher, crop_dir, run_dir, marker = sys.argv[1], *map(Path, sys.argv[2:])
 start = partial(trainer, fold_dir_of(run_dir, "mask", 1), marker)
 todo = list(jobs(load_crops(crop_dir, "train"), run_dir))
-print(json.dumps(sorted(launcher_named(launcher).spread(start, todo, Resources()))))
+print(json.dumps(sorted(launcher_named(launcher).run(start, todo, Resources()))))
 """
 
 RAY_REFUSAL = """
@@ -103,7 +103,7 @@ def work(item):
 
 
 try:
-    list(launcher_named("ray").spread(start, [1, 7], Resources(shard=2)))
+    list(launcher_named("ray").run(start, [1, 7], Resources(shard=2)))
 except UserError as error:
     print(json.dumps(str(error)))
 """

@@ -116,11 +116,11 @@ def test_tables_are_averaged_by_id() -> None:
     assert mean.logits.tolist() == [[1, 3], [2, 3]]
 
 
-def test_held_out_tables_are_joined_and_a_photo_twice_is_refused() -> None:
+def test_out_of_fold_tables_are_joined_and_a_photo_twice_is_refused() -> None:
     first = make_table(["c", "a"], ("no", "yes"), np.array([[5, 6], [1, 2]]))
     second = make_table(["b"], ("no", "yes"), np.array([[3, 4]]))
     joined = join_out_of_fold({Path("fold0"): first, Path("fold1"): second})
     assert joined.image_ids == ("a", "b", "c")
     assert joined.logits.tolist() == [[1, 2], [3, 4], [5, 6]]
-    with pytest.raises(UserError, match="fold1: a is held out in fold0 too"):
+    with pytest.raises(UserError, match="fold1: a is in fold0 too"):
         join_out_of_fold({Path("fold0"): first, Path("fold1"): first})

@@ -259,7 +259,7 @@ class TestTheAudit:
         return {check["name"]: check["trouble"] for check in folds_section(data)["checks"]}
 
     def test_a_sound_run_has_no_trouble(self, toy_run: ToyRun) -> None:
-        assert self.troubles(gather(toy_run.run_dir)) == dict.fromkeys(("persons", "held_out", "folds", "crops"), "")
+        assert self.troubles(gather(toy_run.run_dir)) == dict.fromkeys(("persons", "out_of_fold", "folds", "crops"), "")
 
     def test_a_person_moved_to_another_fold_is_found(self, run_copy: ToyRun) -> None:
         before = table(run_copy.run_dir / "folds.csv")
@@ -269,7 +269,7 @@ class TestTheAudit:
                   for person, old in zip(frame["person"], frame["fold"], strict=True)]
         ))  # fmt: skip
         found = self.troubles(gather(run_copy.run_dir))
-        assert f"fold{fold}: {moved}/" in found["held_out"]
+        assert f"fold{fold}: {moved}/" in found["out_of_fold"]
         assert found["folds"] and not found["persons"] and not found["crops"]
 
     def test_crops_that_changed_after_training_are_found(self, data_copy: Toy, toy_run: ToyRun, tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ AGES = (20, 30, 60)
 
 
 def face(number: int, **changes: object) -> MeasuredFace:
-    looks = np.random.default_rng(number).bytes(32).hex()
+    image_hash = np.random.default_rng(number).bytes(32).hex()
     row = MeasuredFace(f"f{number:04d}.jpg", box=(20, 10, 180, 190), landmarks=(1.0,) * 10, score=0.99, sharpness=0.4)
-    return replace(row, looks=looks, digest=str(number), **changes)
+    return replace(row, image_hash=image_hash, digest=str(number), **changes)
 
 
 def crowd(counts: dict[tuple[int, str, str], int], **changes: object) -> list[Candidate]:
@@ -94,11 +94,11 @@ def test_without_a_table_the_guessed_label_counts() -> None:
 def test_of_copies_the_largest_face_stays() -> None:
     small, large, other = face(0, box=(0, 0, 90, 90)), face(1), face(2)
     label = Label("male", "White", 30)
-    copies = [Candidate(one, label) for one in (replace(small, looks=large.looks), large, other)]
+    copies = [Candidate(one, label) for one in (replace(small, image_hash=large.image_hash), large, other)]
     kept, rejected = remove_copies(copies)
     assert [one.face.file for one in kept] == ["f0001.jpg", "f0002.jpg"]
     assert [(one.file, one.reason, one.detail) for one in rejected] == [("f0000.jpg", "same picture", "as f0001.jpg")]
-    same_bytes = [Candidate(replace(one, looks=large.looks, digest="x"), label) for one in (small, large)]
+    same_bytes = [Candidate(replace(one, image_hash=large.image_hash, digest="x"), label) for one in (small, large)]
     assert remove_copies(same_bytes)[1][0].reason == "copy"
 
 

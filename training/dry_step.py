@@ -75,12 +75,13 @@ def _step(task: Task, config: Config, size: tuple[int, int]) -> None:
     options = {"image_size": size, "pretrained": downloaded, "drop_rate": config.drop_rate}
     network = build_model(config.backbone, head.outputs, **options)
     model = place(OnPixels(network, *normalisation(config.backbone)), device, config.channels_last)
-    learner, frozen = training_input(config, size).learner(model), config.backbone_lr == 0
-    if device.type == "cpu" and config.channels_last and not frozen:
+    fold_input = training_input(config, size)
+    learner = fold_input.learner(model)
+    if device.type == "cpu" and config.channels_last and not fold_input.is_frozen:
         _refuse_crash(network, config.backbone)
     pixels = torch.randint(256, (min(config.batch_size, PHOTOS), *size, 3), dtype=torch.uint8)
     images = to_device(pixels, device, config.channels_last)
-    if frozen:
+    if fold_input.is_frozen:
         with torch.inference_mode(), Precision(device, config.amp, learns=False).autocast():
             images = model.eval().features(images).float()
         images = images.clone()

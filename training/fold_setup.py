@@ -45,7 +45,7 @@ class FoldData:
     fold_of: Mapping[str, int]
 
     def rows(self, *, out_of_fold: bool) -> list[int]:
-        """Return the rows with a label of the people held out, or of all others."""
+        """Return the rows with a label: those of the fold's own people, predicted out of fold, or of all others."""
         labelled = enumerate(zip(self.crops.frame["person"], self.labels, strict=True))
         return [
             row
@@ -54,7 +54,7 @@ class FoldData:
         ]
 
     def part(self, *, out_of_fold: bool) -> tuple[Crops, list[int]]:
-        """Return crops and labels of the people held out, or of all others."""
+        """Return crops and labels of these rows."""
         rows = self.rows(out_of_fold=out_of_fold)
         return self.crops.take(rows), [self.labels[row] for row in rows]
 

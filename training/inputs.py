@@ -1,7 +1,7 @@
 """Input of a fold's training and prediction: pixels, or the features of a frozen backbone.
 
-`training_input` and `trained_input` choose between the two; nothing else asks whether a backbone is frozen. Both have
-the same attributes and methods, so that their callers have one code path.
+`training_input` and `trained_input` choose between the two. Both have the same attributes and methods, so that most of
+their callers have one code path; the others ask `is_frozen`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,6 +57,10 @@ class PixelInput:
 
     config: Config
     size: tuple[int, int]
+
+    @property
+    def is_frozen(self) -> bool:
+        return False
 
     @property
     def backbone(self) -> None:
@@ -154,6 +158,10 @@ class FeatureInput:
     size: tuple[int, int]
     views: Views
     backbone: FrozenBackbone | None = None
+
+    @property
+    def is_frozen(self) -> bool:
+        return True
 
     @property
     def config_entry(self) -> dict[str, str]:

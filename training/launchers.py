@@ -19,22 +19,22 @@ class Launcher:
     """Row of LAUNCHERS."""
 
     name: str
-    spread: Callable[[Start, Sequence[Item], Resources], Generator[Result, None, None]]
+    run: Callable[[Start, Sequence[Item], Resources], Generator[Result, None, None]]
 
 
-def _spread_here(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
+def _run_here(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
     return parallel.run_parallel(start, items, resources.processes, large=resources.shard == 1)
 
 
-def _spread_over_ray(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
+def _run_on_ray(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
     # Ray is an extra: whoever does not ask for it need not have it.
-    from training.ray_cluster import spread
+    from training.ray_cluster import run
 
-    return spread(start, items, resources)
+    return run(start, items, resources)
 
 
 LOCAL = "local"
-LAUNCHERS = (Launcher(LOCAL, _spread_here), Launcher("ray", _spread_over_ray))
+LAUNCHERS = (Launcher(LOCAL, _run_here), Launcher("ray", _run_on_ray))
 
 
 def launcher_named(name: str) -> Launcher:
@@ -59,4 +59,4 @@ def resources_of(args: argparse.Namespace, *, processes: int = 1, shard: int = 1
 
 def launch(resources: Resources, start: Start, items: Sequence[Item]) -> Generator[Result, None, None]:
     """Yield the results of all items. Use it with `closing`, so that Ctrl-C ends the work."""
-    return launcher_named(resources.launcher).spread(start, items, resources)
+    return launcher_named(resources.launcher).run(start, items, resources)

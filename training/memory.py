@@ -12,7 +12,7 @@ from model import build_model
 from training.config import Config
 from training.device import pick_device
 from training.feature_cache import BATCH
-from training.inputs import input_size
+from training.inputs import input_size, training_input
 
 CHECKED_PIXELS = 4_000_000
 """Pixels of a batch below which nothing is estimated: such a step takes a few GB at most."""
@@ -22,7 +22,8 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory
 
 def refuse_beyond_memory(config: Config, source: dict) -> None:
     """UserError if a step of this batch and image size takes more memory than the device has."""
-    size, frozen = input_size(config, source), config.backbone_lr == 0
+    size = input_size(config, source)
+    frozen = training_input(config, size).is_frozen
     images = BATCH if frozen else config.batch_size
     if images * size[0] * size[1] < CHECKED_PIXELS:
         return

@@ -63,7 +63,7 @@ def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors 
     head = build_head(config.head, row, config.age_edges)
     fold_input = trained_input(fold_dir, identity, config)
     network = build_model(config.backbone, head.outputs, image_size=fold_input.size, drop_rate=config.drop_rate)
-    if fold_input.backbone:
+    if fold_input.is_frozen:
         known, path = {} if backbones is None else backbones, fold_input.backbone.weights
         if path not in known:
             known[path] = checkpoints.read_backbone(path)

@@ -29,7 +29,7 @@ WAITING = 2
 """Shards handed to Ray for each that can run: enough to keep all busy, few enough to end soon after Ctrl-C."""
 
 
-def spread(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
+def run(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
     """Yield `start()(item)` for all items, in whatever order their shards finish.
 
     UserError as the work raises it, and for work whose process dies again and again.

@@ -33,6 +33,8 @@ RIVAL_SIZE = 0.6
 """Height of a second face, relative to the main one, from which the photo counts as showing several people."""
 SHARPNESS_WIDTH = 96
 BLOCK = 512
+_HASH_ENTRY = "looks"
+"""Name of the image hash in the block files, which unfinished builds of users hold."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class MeasuredFace:
     box, landmarks   pixels of the photo; landmarks are x, y of eyes, nose tip and mouth corners, viewer's left first
     yaw, pitch, roll degrees, as in synthesis.builder.pose.HeadPose
     sharpness        fine detail of the face relative to its contrast, about 0 (blurred) to 1
-    looks            image hash of core.near_duplicates, hexadecimal
+    image_hash       image hash of core.near_duplicates, hexadecimal
     digest           hash of the file's bytes
     label            None without a labeller
     """
@@ -59,7 +61,7 @@ class MeasuredFace:
     pitch: float = 0.0
     roll: float = 0.0
     sharpness: float = 0.0
-    looks: str = ""
+    image_hash: str = ""
     digest: str = ""
     label: Label | None = None
 
@@ -114,14 +116,20 @@ def measure_photos(
 def _keep(block: list[MeasuredFace], known: dict[str, MeasuredFace], work_dir: Path) -> None:
     """Write a block of measurements to its own file and clear it."""
     if block:
-        write_json(work_dir / f"block-{len(known):07d}.json", {"photos": [asdict(row) for row in block]})
+        write_json(work_dir / f"block-{len(known):07d}.json", {"photos": [_entry(row) for row in block]})
         known |= {row.file: row for row in block}
         block.clear()
+
+
+def _entry(row: MeasuredFace) -> dict:
+    """Return the measurements under their names in a block file."""
+    return {_HASH_ENTRY if name == "image_hash" else name: value for name, value in asdict(row).items()}
 
 
 def _read_blocks(work_dir: Path) -> Iterator[MeasuredFace]:
     for path in sorted(work_dir.glob("block-*.json")):
         for row in read_json(path)["photos"]:
+            row["image_hash"] = row.pop(_HASH_ENTRY)
             label = Label(**row["label"]) if row["label"] else None
             yield MeasuredFace(**row | {"box": tuple(row["box"]), "landmarks": tuple(row["landmarks"]), "label": label})
 
@@ -138,7 +146,9 @@ def _measure(faces_dir: Path, name: str, *, detect: Detect, label: Labeller | No
     except UnreadablePhoto as error:
         return MeasuredFace(name, "unreadable", error.reason)
     height, width = photo.shape[:2]
-    seen = MeasuredFace(name, width=width, height=height, looks=image_hash(photo), digest=_digest(faces_dir / name))
+    seen = MeasuredFace(
+        name, width=width, height=height, image_hash=image_hash(photo), digest=_digest(faces_dir / name)
+    )
     faces = find_faces(photo, detect)
     main = main_face(faces, (width, height))
     if main is None:

@@ -156,7 +156,7 @@ def manifest_rows(person: PersonPlan) -> list[dict[str, object]]:
         "split": person.split,
         "person": identity.name,
         "source": face.file,
-        "source_hash": face.looks,
+        "source_hash": face.image_hash,
         "gender": label.gender,
         "race": label.race,
         "age": label.age,

@@ -131,7 +131,7 @@ def _fault(
 def remove_copies(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejected]]:
     """Keep one photo of each image, the one with the largest and sharpest face; reject the copies."""
     ranked = sorted(candidates, key=lambda one: (-one.face.face_height, -one.face.sharpness, one.face.file))
-    first = groups(len(ranked), find_near_duplicates([one.face.looks for one in ranked]))
+    first = groups(len(ranked), find_near_duplicates([one.face.image_hash for one in ranked]))
     kept = [one for place, one in enumerate(ranked) if first[place] == place]
     rejected = [_copy_of(ranked[first[place]], one) for place, one in enumerate(ranked) if first[place] != place]
     return sorted(kept, key=lambda one: one.face.file), rejected

@@ -32,7 +32,7 @@ SURGICAL, BLACK = 0.42, 0.10
 
 @dataclass(frozen=True)
 class Everyday:
-    """What is drawn besides the mask: names in things.THINGS below and over it; strength of the relief, 0 to 1."""
+    """Things drawn besides the mask: names in things.THINGS below and over it; strength of the relief, 0 to 1."""
 
     below: tuple[str, ...]
     over: tuple[str, ...]
