@@ -73,7 +73,7 @@ def test_a_truth_of_ones_own(run_copy: ToyRun, tmp_path: Path) -> None:
     assert np.array(found["eval"]["confusion"])[0].sum() == 7
     truth.iloc[1:].to_csv(tmp_path / "short.csv", index=False)
     argv = ["--task", "mask", "--run-dir", run_copy.run_dir, "--truth", tmp_path / "short.csv"]
-    refusal(score.main, argv, "truth: no mask label for 0000.jpg", untouched=[run_copy.run_dir])
+    refusal(score.main, argv, "--truth ", "short.csv: no mask label for 0000.jpg", untouched=[run_copy.run_dir])
 
 
 def test_what_is_refused(run_copy: ToyRun, tmp_path: Path) -> None:
