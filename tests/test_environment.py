@@ -74,9 +74,9 @@ time.sleep(0.5)
 LIBRARIES = {"albumentations", "gradio", "huggingface_hub", "mlflow", "onnxruntime", "ray", "timm", "wandb"}
 COMMANDS = sorted(
     path
-    for path in ROOT.rglob("*.py")
-    if path.relative_to(ROOT).parts[0] not in ("tests", "dev", "scripts")
-    and "run_cli(main)" in path.read_text(encoding="utf-8")
+    for folder in (".", "check_data", "preprocessing", "reporting", "serving", "synthesis/*", "tools")
+    for path in ROOT.glob(f"{folder}/*.py")
+    if "run_cli(main)" in path.read_text(encoding="utf-8")
 )
 
 
