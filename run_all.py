@@ -260,7 +260,8 @@ def result_lines(plan: Plan) -> Iterator[str]:
     run_dir, at_home = ROOT / plan.run_dir, Path.cwd() == ROOT
     where = plan.run_dir if at_home else run_dir
     yield from score_lines(run_dir)
-    names = [name for name in ("submission.csv", "predictions.csv", "scores.json") if (run_dir / name).exists()]
+    results = ("submission.csv", "predictions.csv", "predictions_oof.csv", "scores.json")
+    names = [name for name in results if (run_dir / name).exists()]
     yield f"files     {where}: {', '.join(names) or 'trained folds'}"
     if (run_dir / "report" / "index.html").exists():
         yield f"report    {where / 'report' / 'index.html'}"

@@ -8,6 +8,7 @@
     python submission.py --validate my.csv --ids info.csv     the same without a run, also with --data-dir DIR
 
 predictions.csv has one row an eval photo: of each task the class, its probability, and years if the task has them.
+Without eval photos there is predictions_oof.csv instead, the same for the training photos, out of fold.
 Where a task of the 18 classes has no model, it is all that is written, and submission.csv is not.
 The out-of-fold score is of people whom the models were not trained on. The eval score appears if labels are at hand
 (--truth, truth.csv in the data root, or the names of the re-made layout); nothing else ever reads them. Decision rules
@@ -44,7 +45,7 @@ from evaluation.decision_rules import (
 )
 from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, LogitTable, log_softmax, require_same_ids
 from evaluation.results import RunResults, averaged_stamp_path, read_averaged_file, read_averaged_values
-from evaluation.run_scores import print_report, score_eval, score_out_of_fold
+from evaluation.run_scores import out_of_fold_predictions, print_report, score_eval, score_out_of_fold
 from evaluation.scores import Labels, most_frequent
 from storage.crops import load_crops, read_faces
 from storage.layouts import scan
@@ -236,6 +237,10 @@ def write_predictions(
     """Write predictions.csv: class and probability of each task, and years, of the eval photos that can be read."""
     if not readable.image_ids:
         print("no eval photos: out-of-fold scores alone")
+        if results.out_of_fold_logits:
+            path = results.run_dir / "predictions_oof.csv"
+            write_table_if_changed(path, out_of_fold_predictions(results))
+            print(f"{path}: the training photos, out of fold")
         return
     order = submission_order(results.run)
     row_of = {image_id: row for row, image_id in enumerate(order)}

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from core.cli import UserError, name_some
-from core.tasks import UNKNOWN, combined_tasks
+from core.tasks import UNKNOWN, combined_tasks, task_named
 from evaluation.calibration import calibration_record, format_calibration
 from evaluation.decision_rules import Trial, format_trials
-from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD
+from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, log_softmax
 from evaluation.results import RunResults, read_averaged_values
 from evaluation.scores import (
     Labels,
@@ -96,3 +97,23 @@ def print_report(report: Mapping[str, dict | None], trials: Sequence[Trial]) -> 
     if scored and "classes" in scored["model"]:
         blocks.append(f"per class, {title}\n{format_classes(scored['model'])}")
     print("".join(f"\n{block}\n" for block in blocks if block), end="")
+
+
+def out_of_fold_predictions(results: RunResults) -> pd.DataFrame:
+    """Return class, probability and value of each task, by training photo, from the models not trained on its person.
+
+    A photo without a task's label has empty cells for it.
+    """
+    frames, values = [], read_averaged_values(results.run_dir, OUT_OF_FOLD)
+    for name, table in results.out_of_fold_logits.items():
+        task, probs = task_named(name), np.exp(log_softmax(table.logits))
+        columns: dict[str, Sequence[object]] = {"ImageID": table.image_ids}
+        columns[name] = [task.classes[label] for label in probs.argmax(axis=1)]
+        columns[f"{name}_probability"] = [f"{prob:.4f}" for prob in probs.max(axis=1)]
+        if name in values:
+            columns[f"{name}_{task.value.name}"] = [f"{value:.1f}" for value in values[name].of(table.image_ids)[:, 0]]
+        frames.append(pd.DataFrame(columns).set_index("ImageID"))
+    joined = pd.concat(frames, axis=1)
+    return joined.reindex([name for name in results.train.image_ids if name in joined.index]).reset_index(
+        names="ImageID"
+    )

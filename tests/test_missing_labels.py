@@ -185,7 +185,12 @@ class TestWithoutEvalPhotos:
         assert scores["eval"] is None
         assert scores["oof"]["model"]["photos"] == 84
         names = {path.name for path in trained.run_dir.glob("*.csv")}
-        assert names == {*(f"{name}_oof.csv" for name in ALL_TASKS), "folds.csv", "age_oof_years.csv"}
+        tables = {*(f"{name}_oof.csv" for name in ALL_TASKS), "folds.csv", "age_oof_years.csv"}
+        assert names == {*tables, "predictions_oof.csv"}
+        predictions = table(trained.run_dir / "predictions_oof.csv")
+        logits = table(trained.run_dir / "mask_oof.csv").set_index("image_id").loc[predictions["ImageID"]]
+        assert (len(predictions), list(predictions["mask"])) == (84, list(logits.idxmax(axis=1)))
+        assert predictions["mask_probability"].between(1 / 3, 1).all()
         infer(trained.run_dir)
         ensemble.main(["--run-dir", str(trained.run_dir)])
         submission.main(["--run-dir", str(trained.run_dir)])
