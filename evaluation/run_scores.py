@@ -33,9 +33,9 @@ def score_out_of_fold(results: RunResults, trials: Sequence[Trial], used: str) -
     ids = {image_id for part in parts.values() for image_id in part.image_ids}
     rows = [row for row, image_id in enumerate(results.train.image_ids) if image_id in ids]
     image_ids = [results.train.image_ids[row] for row in rows]
-    truth = {name: _spread(part.image_ids, part.labels[name], image_ids) for name, part in parts.items()}
+    truth = {name: _in_order(part.image_ids, part.labels[name], image_ids) for name, part in parts.items()}
     predicted = {
-        name: _spread(part.image_ids, part.logits[name].argmax(axis=1), image_ids) for name, part in parts.items()
+        name: _in_order(part.image_ids, part.logits[name].argmax(axis=1), image_ids) for name, part in parts.items()
     }
     shared = results.out_of_fold([task.name for task in combined_tasks()])
     for name, labels in next((trial.labels for trial in trials if trial.rule == used), {}).items():
@@ -58,7 +58,7 @@ def score_out_of_fold(results: RunResults, trials: Sequence[Trial], used: str) -
     return record
 
 
-def _spread(own: Sequence[str], labels: np.ndarray, image_ids: Sequence[str]) -> list[int]:
+def _in_order(own: Sequence[str], labels: np.ndarray, image_ids: Sequence[str]) -> list[int]:
     """Labels of these photos from those of some of them; UNKNOWN for the others."""
     label_of = dict(zip(own, labels.tolist(), strict=True))
     return [label_of.get(image_id, UNKNOWN) for image_id in image_ids]
