@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     args.run_dir = trained_run(args.run_dir)
     # torch and onnx take seconds to import: --help and the complaint about a mistyped flag do not wait for them.
-    from serving.exporting import write_onnx
     from serving.torch_model import load_run
+    from serving.write_onnx import write_onnx
     from training.device import prepare_process
 
     prepare_process(cpu_count())
@@ -138,7 +138,7 @@ def add_int8(path: Path, seen: CropSample, sample: CropSample, *, least_agreemen
 
     Tasks whose labels do not agree are put back to floats, if the labels of others agree.
     """
-    from serving.exporting import write_int8
+    from serving.write_onnx import write_int8
 
     small, floats = path.with_name(path.stem + INT8_SUFFIX), load_exported(path)
     expected = floats(sample.crops)
