@@ -229,7 +229,11 @@ class TestRefusals:
         refusal(predict.main, [*argv, run_dir, "--folds", "0,9"], "fold 9 is not trained")
         refusal(predict.main, [*argv, run_dir, "--folds", "first"], "'first' is neither all nor folds such as 0,1")
         refusal(predict.main, [*argv, run_dir, "--unsure-below", "2"], "2 is not a number from 0 to 1")
-        refusal(predict.main, [*argv, run_dir, "--onnx", "x", "--folds", "0"], "an exported model has all its folds")
+        refusal(
+            predict.main,
+            [*argv, run_dir, "--onnx", "x", "--folds", "0"],
+            "--folds 0: an exported model has its models in it",
+        )
         refusal(
             predict.main,
             [*argv, run_dir, "--onnx", tmp_path],
