@@ -15,7 +15,7 @@ HEAD_BYTES = 512
 
 @dataclass
 class PhotoSources:
-    """Photos with the path of each one's annotated copy, the reverse, files that cannot be predicted, and other files."""
+    """Photos with the path of each one's annotated copy, the reverse, unusable files, and files of no picture."""
 
     targets: dict[Path, Path] = field(default_factory=dict)
     photo_of: dict[Path, Path] = field(default_factory=dict)
