@@ -23,6 +23,7 @@ from core.cli import UserError, add_trained_run, command_parser, cpu_count, posi
 from core.cropping import CropSettings
 from core.files import remove_stale
 from core.images import read_photo
+from core.locks import keep_out_of_git
 from core.tasks import task_names
 from serving.agreement import agreements, format_agreements, seconds_each
 from serving.cli import FOLDS_HELP, fold_numbers
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sample = sample_crops(args.run_dir, run.crop, args.crops, "eval")
     # Before anything is written: a run whose outputs are not finite is refused here.
     expected = run(sample.crops)
+    keep_out_of_git(path.parent)
     write_onnx(run, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {describe(run)}")
     compare(path, run, sample, expected)
