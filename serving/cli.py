@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.cli import OUTPUTS, UserError, add_trained_run, cpu_count, positive_int
+from core.tasks import task_names
 from preprocessing.detectors import detector_named, detector_names
 from preprocessing.find_face import DEFAULT_THRESHOLD, Attempt
 from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_ATTEMPTS, FaceFinder, Pipeline
@@ -15,12 +16,17 @@ from serving.types import DEFAULT_UNSURE_BELOW, Classifier
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """A trained run, `default_run` by default, or an exported model. No folds: all of them."""
+    """A trained run, `default_run` by default, or an exported model. No folds, no tasks: all of them.
+
+    `threads` 0: one for each core.
+    """
 
     run_dir: Path | None = None
     folds: Sequence[int] = ()
     onnx: Path | None = None
     device: str = "auto"
+    tasks: Sequence[str] = ()
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,9 @@ class FaceOptions:
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_run(parser)
     parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
+    parser.add_argument(
+        "--tasks", nargs="+", choices=task_names(), default=(), help="predict these only (default: all)"
+    )
     parser.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them, to use")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
     parser.add_argument("--detector", choices=detector_names(), default="retinaface", help="face detector")
@@ -47,7 +56,7 @@ def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
 
 def pipeline_options(args: argparse.Namespace) -> tuple[ModelOptions, FaceOptions]:
     """Return the values of the flags that `add_pipeline_flags` adds."""
-    models = ModelOptions(args.run_dir, args.folds, args.onnx, args.device)
+    models = ModelOptions(args.run_dir, args.folds, args.onnx, args.device, args.tasks)
     return models, FaceOptions(args.detector, args.threshold, args.min_face, args.unsure_below)
 
 
@@ -87,12 +96,12 @@ def open_classifier(models: ModelOptions) -> Classifier:
         from training.device import prepare_process
 
         run_dir = models.run_dir or default_run(OUTPUTS)
-        prepare_process(cpu_count())
-        classifier = load_run(run_dir, folds=models.folds, device=models.device)
+        prepare_process(models.threads or cpu_count())
+        classifier = load_run(run_dir, tasks=models.tasks, folds=models.folds, device=models.device)
         print(describe_run(run_dir, classifier), file=sys.stderr)
         return classifier
     if models.folds:
         raise UserError(f"--folds {','.join(map(str, models.folds))}: an exported model has all its folds in it")
     from serving.onnx_model import load_exported
 
-    return load_exported(models.onnx)
+    return load_exported(models.onnx, models.tasks, models.threads)

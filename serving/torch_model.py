@@ -38,6 +38,10 @@ class RunClassifier:
     crop: CropSettings
     device: str = "auto"
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.folds)
+
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
         features: dict = {}
