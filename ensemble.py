@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import files
-from core.cli import UserError, add_run_dir, command_parser, run_cli
+from core.cli import UserError, add_run_dir, command_parser, counted, run_cli
 from core.locks import holding
 from core.tasks import Task, task_named, task_names
 from evaluation.calibration import fit_temperature
@@ -147,7 +147,7 @@ def ensemble_task(
     files.write_json(stamp_path, stamp | _digests(path for path in averaged_paths(run_dir, task) if path.exists()))
     models = sum(member.models for member in members)
     divided = f" after temperatures {', '.join(f'{by:.2f}' for by in temperatures)}" if set(temperatures) != {1} else ""
-    print(f"{task.name}: {models} models averaged by {average}{divided} into {table_path}")
+    print(f"{task.name}: {counted(models, 'model')} averaged by {average}{divided} into {table_path}")
 
 
 def write_averages(

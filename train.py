@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for task in tasks:
             refuse_absent_class(task, labels_of[task.name], crops, fold_of)
             configs[task.name] = config_of_labels(task, configs[task.name], crops, labels_of[task.name])
+            warn_of_random_features(task, configs[task.name])
         jobs = [
             FoldJob(args.run_dir, configs[task.name], args.overwrite, data)
             for task in tasks
@@ -163,6 +164,15 @@ def config_of_labels(task: Task, config: Config, crops: Crops, labels: Sequence[
     unit, names = task.value.name, name_some([crops.image_ids[row] for row in rough])
     print(f"{task.name}: {len(rough)} photos have no exact {unit} ({names}); learns classes instead")
     return replace(config, head="classes")
+
+
+def warn_of_random_features(task: Task, config: Config) -> None:
+    """Print a line where the backbone neither learns nor has learned before."""
+    if not config.pretrained and config.backbone_lr == 0:
+        print(
+            f"warning: {task.name}: backbone {config.backbone} has random weights (--no-pretrained) and learns nothing "
+            f"(frozen); give --backbone-lr 1, or leave out --no-pretrained"
+        )
 
 
 def refuse_absent_class(task: Task, labels: Sequence[int], crops: Crops, fold_of: Mapping[str, int]) -> None:

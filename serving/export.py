@@ -23,6 +23,7 @@ from core.cli import UserError, add_trained_run, command_parser, cpu_count, posi
 from core.cropping import CropSettings
 from core.files import remove_stale
 from core.images import read_photo
+from core.locks import keep_out_of_git
 from core.tasks import task_names
 from serving.agreement import agreements, format_agreements, seconds_each
 from serving.cli import fold_numbers
@@ -52,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     args.run_dir = trained_run(args.run_dir)
     # torch and onnx take seconds to import: --help and the complaint about a mistyped flag do not wait for them.
-    from serving.exporting import write_onnx
     from serving.torch_model import load_run
+    from serving.write_onnx import write_onnx
     from training.device import prepare_process
 
     prepare_process(cpu_count())
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sample = sample_crops(args.run_dir, run.crop, args.crops, "eval")
     # Before anything is written: a run whose outputs are not finite is refused here.
     expected = run(sample.crops)
+    keep_out_of_git(path.parent)
     write_onnx(run, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {describe(run)}")
     compare(path, run, sample, expected)
@@ -138,7 +140,7 @@ def add_int8(path: Path, seen: CropSample, sample: CropSample, *, least_agreemen
 
     Tasks whose labels do not agree are put back to floats, if the labels of others agree.
     """
-    from serving.exporting import write_int8
+    from serving.write_onnx import write_int8
 
     small, floats = path.with_name(path.stem + INT8_SUFFIX), load_exported(path)
     expected = floats(sample.crops)

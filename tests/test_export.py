@@ -24,8 +24,8 @@ from core.files import file_sha256
 from core.images import write_photo
 from serving import export
 from serving.agreement import Agreement, agreements, seconds_each
-from serving.export_module import Shrink
 from serving.onnx_model import load_exported, load_onnx
+from serving.run_module import Shrink
 from serving.torch_model import load_run
 from serving.types import BatchPrediction
 from storage.crop_cache import shrink

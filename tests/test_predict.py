@@ -98,7 +98,8 @@ class TestPhotos:
         assert drawn.shape == (640, 960, 3)
         printed = capsys.readouterr().out
         assert printed.count("gender") == 2
-        assert "2 faces in 1 photos" in printed
+        assert "2 faces in 1 photo:" in printed
+        assert (tmp_path / "out" / ".gitignore").read_text() == "*\n"
 
     def test_a_folder_with_unreadable_and_faceless_photos(self, run_dir: Path, tmp_path: Path) -> None:
         photos, out = tmp_path / "photos", tmp_path / "photos" / "out"
@@ -116,7 +117,7 @@ class TestPhotos:
         assert list(faces["face"]) == [1, 2]
         np.testing.assert_allclose(faces[["gender_male", "gender_female"]].sum(axis=1), 1, atol=2e-4)
         assert rows.loc[rows["photo"] == "none.png", "face"].isna().all()
-        assert {path.name for path in out.rglob("*.*")} == {"predictions.csv", "a.JPG", "none.png"}
+        assert {path.name for path in out.rglob("*.*")} == {".gitignore", "predictions.csv", "a.JPG", "none.png"}
 
     def test_photos_are_told_by_content_and_all_that_is_left_out_is_named(
         self, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

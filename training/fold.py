@@ -91,7 +91,7 @@ def run_epochs(fold_dir: Path, training: FoldTraining, progress: Progress) -> No
 
 
 def run_epoch(training: FoldTraining, progress: Progress, bar: Bar) -> dict:
-    """Train one epoch and score the people held out; return the row of history.csv."""
+    """Train one epoch and score the fold's own people; return the row of history.csv."""
     data, config, epoch = training.data, training.config, progress.epoch
     best = f", {config.keep} F1 {progress.best_macro_f1:.3f}" if progress.best_epoch else ""
     bar.set_description(f"{data.title} epoch {epoch + 1}/{config.epochs}{best}")
@@ -131,11 +131,14 @@ def record(fold_dir: Path, training: FoldTraining, progress: Progress, row: dict
 
 
 def resume(fold_dir: Path, training: FoldTraining) -> Progress:
-    """Load the state after the last whole epoch, if there is one."""
+    """Load the state after the last whole epoch, if there is one. UserError if the weights that it kept are gone."""
     path = fold_dir / STATE
     if not path.exists():
         return Progress()
     progress = Progress(**checkpoints.load_state(path, training.saved, training.optimizer))
+    weights = fold_dir / MODEL
+    if progress.best_epoch and not weights.exists():
+        raise UserError(f"{weights}: no such file, though epoch {progress.best_epoch} was kept; train with --overwrite")
     training.precision.scaler.load_state_dict(progress.scaler)
     print(f"{training.data.title}: goes on after epoch {progress.epoch}")
     return progress
@@ -178,7 +181,7 @@ def refuse_divergence(training: FoldTraining, epoch: int, found: str, finite: bo
 
 
 def out_of_fold_scores(training: FoldTraining, epoch: int, bar: Bar) -> dict[str, float]:
-    """Score the plain crops of the people held out: mean cross-entropy, macro-F1 and accuracy."""
+    """Score the plain crops of the fold's own people: mean cross-entropy, macro-F1 and accuracy."""
     labels, options = training.out_of_fold_labels, {"channels_last": training.config.channels_last, "bar": bar}
     outputs = predict(training.learner, training.out_of_fold_loader, precision=training.precision, **options)
     refuse_divergence(training, epoch, "out-of-fold outputs are not numbers", bool(outputs.isfinite().all()))

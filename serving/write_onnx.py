@@ -13,9 +13,9 @@ import onnx
 import torch
 
 from core import files
-from serving.export_module import ServingModule, serving_module
 from serving.onnx_graph import nodes_behind
 from serving.onnx_model import ABOUT, FORMAT, INPUT
+from serving.run_module import ServingModule, serving_module
 from serving.torch_model import RunClassifier
 from storage.run_dir import MODEL
 from training.device import versions
