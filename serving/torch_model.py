@@ -39,6 +39,10 @@ class RunClassifier:
     crop: CropSettings
     device: str = "auto"
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.models)
+
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the models' expected ones."""
         features: dict = {}

@@ -13,6 +13,7 @@ import onnx
 import torch
 
 from core import files
+from serving.onnx_graph import nodes_behind
 from serving.onnx_model import ABOUT, FORMAT, INPUT
 from serving.run_module import ServingModule, serving_module
 from serving.torch_model import RunClassifier
@@ -148,16 +149,3 @@ def write_int8(path: Path, source: Path, crops: np.ndarray, in_floats: Sequence[
             if entry.key not in {kept.key for kept in model.metadata_props}:
                 model.metadata_props.add(key=entry.key, value=entry.value)
         onnx.save(model, aside)
-
-
-def nodes_behind(model: onnx.ModelProto, tasks: Sequence[str]) -> list[str]:
-    """Return the names of the nodes that the outputs of these tasks (NAME, or NAME_unit) depend on."""
-    outputs = [output.name for output in model.graph.output]
-    needed = {name for name in outputs for task in tasks if name == task or name.startswith(f"{task}_")}
-    names = []
-    # A graph lists its nodes after those that they need.
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            names.append(node.name)
-    return names
