@@ -8,11 +8,11 @@ import numpy as np
 
 from core import files
 from core.cli import UserError
-from core.cropping import CropSettings
+from core.cropping import CropImages, CropSettings, shared_settings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
 from serving.types import BatchPrediction
 from storage.folds import folds_path, read_folds
-from storage.run_dir import CONFIG, finished_folds, is_of_drawn_people, read_run, trained_tasks
+from storage.run_dir import finished_folds, is_of_drawn_people, read_run, trained_tasks
 from training.inputs import PredictOptions
 from training.predictor import BackboneTensors, Predictor, load_predictor, predict_images
 
@@ -41,13 +41,13 @@ class RunClassifier:
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the folds' expected ones."""
         features: dict = {}
-        return {task: self._of_task(task, crops, features) for task in self.folds}
+        return {task: self._of_task(task, CropImages(crops, self.crop), features) for task in self.folds}
 
-    def _of_task(self, task: str, crops: Sequence[np.ndarray], features: dict) -> BatchPrediction:
+    def _of_task(self, task: str, images: CropImages, features: dict) -> BatchPrediction:
         """Predict one task. `features` holds those of frozen backbones, each of which runs once for all folds."""
         predictors = self.folds[task]
         predictions = [
-            predict_images(predictor, crops, PredictOptions(self.device, tta=predictor.config.tta), features)
+            predict_images(predictor, images, PredictOptions(self.device, tta=predictor.config.tta), features)
             for predictor in predictors
         ]
         values = [prediction.value for prediction in predictions if prediction.value is not None]
@@ -112,13 +112,13 @@ def _load_folds(task_dir: Path, folds: Sequence[int], backbones: BackboneTensors
 
 
 def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:
-    """Return the crop settings of all folds. UserError naming a fold that was trained on other crops."""
+    """Return settings of crops for all folds. UserError naming a fold that was trained on other crops."""
     every = [predictor for of_task in predictors.values() for predictor in of_task]
-    first = every[0]
+    first, windows = every[0], {predictor.config.window for predictor in every}
     for predictor in every:
-        if predictor.identity["crop"] != first.identity["crop"]:
+        if shared_settings([first.crop, predictor.crop], windows) is None:
             raise UserError(
-                f"{predictor.fold_dir}: trained on crops made with {predictor.identity['crop']}, {first.fold_dir} with "
-                f"{first.identity['crop']}; they cannot look at the same crops"
+                f"{predictor.fold_dir}: trained on crops made with {predictor.crop}, {first.fold_dir} with "
+                f"{first.crop}; they cannot look at the same crops"
             )
-    return CropSettings.read(f"{first.fold_dir / CONFIG}: crop", first.identity["crop"])
+    return shared_settings([first.crop], windows)
