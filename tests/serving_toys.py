@@ -23,6 +23,7 @@ from training.heads import build_head
 from training.inputs import shown_of
 
 CROP = CropSettings(margin=0.15, aspect=0.8, size=40)
+FACE_CROP = replace(CROP, surroundings=False)
 SETTINGS = {"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "folds": 2}
 LOUD = 30.0
 """The heads of untrained networks say nearly the same of every picture; times this, they differ."""
@@ -84,7 +85,7 @@ class GivenFaces:
 class MeanColour:
     """A classifier that says `not_wear` the surer the redder a crop is, and keeps the crops it was shown."""
 
-    crop: CropSettings = replace(CROP, surroundings=False)
+    crop: CropSettings = FACE_CROP
     shown: list[np.ndarray] = field(default_factory=list)
 
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:

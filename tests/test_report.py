@@ -384,7 +384,9 @@ class TestHeat:
         # On some of the photos: where nothing speaks for either class both are 0 everywhere.
         assert not np.array_equal(young, old)
         assert young.any() or old.any()
-        assert heat_maps.overlay(images.crops[0], young[0]).shape == (32, 32, 3)
+        assert heat_maps.window(toy_run.run_dir / "age" / "fold0", "age") == "face"
+        shown = images.settings.cut(images.crops[0], "face")
+        assert heat_maps.overlay(shown, young[0]).shape == (32, 32, 3)
 
     def test_a_network_without_maps_has_no_heat(self) -> None:
         flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
