@@ -109,7 +109,7 @@ def shown(data: "FoldData", config: Config, epoch: int) -> Iterator[Cell]:
     from training.inputs import FeatureInput, PixelInput
 
     fold_input = data.input_for(config)
-    pixels = PixelInput(config, fold_input.size)
+    pixels = PixelInput(config, fold_input.shown)
     cache = pixels.open(data.crops)
     crops, labels = data.part(out_of_fold=False)
     train_set = pixels.train_set(cache, crops.image_ids, torch.tensor(labels))

@@ -15,7 +15,7 @@ from core.tasks import UNKNOWN, Task
 from dataset import PersonSampler, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights, loss_named, soften
 from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups
-from storage.crop_cache import CropCache
+from storage.crop_cache import CropCache, Shown
 from storage.crops import Crops
 from storage.folds import hash_of_folds
 from storage.run_dir import FORMAT, REFIT, fold_dir_of
@@ -24,7 +24,7 @@ from training.device import Precision, pick_device, place, seed_everything, vers
 from training.engine import SCHEDULES, Mixup, Trainer, steps_per_epoch
 from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
-from training.inputs import TrainingInput, eval_batch_size, input_size, training_input
+from training.inputs import TrainingInput, eval_batch_size, shown_of, training_input
 from training.tracking import tracker_named
 
 LEAST_PIXELS = 500
@@ -75,7 +75,7 @@ class FoldData:
 
     def input_for(self, config: Config) -> TrainingInput:
         """Return the input of this fold's training under these settings."""
-        return training_input(config, input_size(config, self.crops.source))
+        return training_input(config, shown_of(config, self.crops.source))
 
     def identity(self, config: Config) -> dict:
         """Return config.json: enough to refuse a mismatch by name, and to predict from the folder alone."""
@@ -219,5 +219,7 @@ def weight_bytes(task: Task, config: Config) -> int:
     """Return the size of the weights that a fold saves. Nothing but shapes is made."""
     size = (config.image_size, config.image_size)
     with torch.device("meta"):
-        saved = training_input(config, size).saved(build_model(config.backbone, len(task.classes), image_size=size))
+        saved = training_input(config, Shown(config.window, size)).saved(
+            build_model(config.backbone, len(task.classes), image_size=size)
+        )
     return sum(tensor.numel() * tensor.element_size() for tensor in saved.state_dict().values())
