@@ -107,6 +107,12 @@ class Config:
         0.1, "label_smoothing loss: probability spread over all classes, 0 to 1", low=0, high=1, of_class_loss=True
     )
     augment: str = _setting("standard", "an augmentation of dataset.py: none, flip, standard, strong")
+    drawn: int = _setting(
+        0,
+        "drawings of masks, and of things that are none, on each training photo of a bare face, to learn from as well",
+        low=0,
+        high=100,
+    )
     views: int = _setting(
         2, "frozen backbone: augmented views of each photo that are cached, beside the plain and mirrored one", low=0
     )
