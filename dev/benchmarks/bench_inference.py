@@ -17,7 +17,7 @@ def bench_inference(setup: Setup) -> Report:
     """Speed over a crop folder, features of frozen backbones included, beside that over images in memory."""
     device, workers = str(setup.device), setup.typed.get("workers", -1)
     trained = load_run(setup.some_run(), device=device)
-    predictors = [predictor for of_task in trained.folds.values() for predictor in of_task]
+    predictors = [predictor for of_task in trained.models.values() for predictor in of_task]
     images = setup.eval_images(trained)
 
     def from_folder() -> int:
