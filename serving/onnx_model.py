@@ -168,8 +168,7 @@ def load_exported(path: Path, tasks: Sequence[str] = (), threads: int = 0) -> Ex
             raise UserError(f"{path}: no .onnx file in it; run `python -m serving.export` first")
     models = [load_onnx(file, threads) for file in paths]
     _refuse_conflicts(models)
-    crop = next((model.crop for model in models if model.crop.surroundings), models[0].crop)
-    run = ExportedRun(models, crop)
+    run = ExportedRun(models, next((model.crop for model in models if model.crop.surroundings), models[0].crop))
     lacking = [task for task in tasks if task not in run.tasks]
     if lacking:
         raise UserError(f"{path}: no model of {', '.join(lacking)}; it has {', '.join(run.tasks)}")

@@ -46,8 +46,7 @@ class RunClassifier:
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the models' expected ones."""
         features: dict = {}
-        images = CropImages(crops, self.crop)
-        return {task: self._of_task(task, images, features) for task in self.models}
+        return {task: self._of_task(task, CropImages(crops, self.crop), features) for task in self.models}
 
     def made_of(self, task: str) -> str:
         """Return which models speak for a task, in words: 'refit on all people', '5 of 5 folds'."""
