@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from core.cli import UserError
-from core.cropping import CropSettings
+from core.cropping import FACE_WINDOW, WIDE_WINDOW, CropSettings
 from core.images import read_photo
 from storage.crops import load_crops
 from storage.run_dir import read_run
@@ -22,9 +22,10 @@ class CropSample:
 
 def sample_crops(run_dir: Path, settings: CropSettings, count: int, split: str) -> CropSample:
     """Return crops of the run, spread over a split, or noise if there are none."""
-    crop_dir = Path(read_run(run_dir).crop_dir)
+    crop_dir, window = Path(read_run(run_dir).crop_dir), WIDE_WINDOW if settings.surroundings else FACE_WINDOW
     try:
         crops = load_crops(crop_dir, split)
+        crops.settings.refuse_absent(window)
     except UserError as error:
         print(f"no crops of the run to compare on, noise instead ({error})")
         return noise(settings, count)
@@ -32,9 +33,10 @@ def sample_crops(run_dir: Path, settings: CropSettings, count: int, split: str) 
         print(f"no {split} crops in {crop_dir} to compare on, noise instead")
         return noise(settings, count)
     chosen = np.unique(np.linspace(0, len(crops.paths) - 1, count).round().astype(int))
-    return CropSample(np.stack([read_photo(crops.paths[row]) for row in chosen]), f"{split} crops")
+    images = (crops.settings.cut(read_photo(crops.paths[row]), window) for row in chosen)
+    return CropSample(np.stack(list(images)), f"{split} crops")
 
 
 def noise(settings: CropSettings, count: int) -> CropSample:
-    shape = (count, settings.size, settings.width, 3)
+    shape = (count, *settings.shape, 3)
     return CropSample(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "crops of noise")

@@ -88,14 +88,14 @@ def _add_packaged(backbones: dict, place: Path, task: str, about: Mapping[str, A
     """Add the tensors of a frozen backbone that comes from packages, under the path that its file would have."""
     from storage.run_dir import backbone_path, read_config_of
     from training.config import from_dict
-    from training.inputs import input_size
+    from training.inputs import shown_of
 
     config = read_config_of(place, task)
     path = backbone_path(place, config)
     if path is None or path.name not in about["backbones"] or path in backbones:
         return
     settings = from_dict(config["settings"])
-    tensors, name = packaged_tensors(settings.backbone, input_size(settings, config))
+    tensors, name = packaged_tensors(settings.backbone, shown_of(settings, config).size)
     if name != path.name:
         raise UserError(
             f"{place}: learned from {path.name}, the installed packages have {name}; "

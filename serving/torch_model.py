@@ -8,11 +8,11 @@ import numpy as np
 
 from core import files
 from core.cli import UserError
-from core.cropping import CropSettings
+from core.cropping import CropImages, CropSettings, shared_settings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
 from serving.types import BatchPrediction
 from storage.folds import folds_path, read_folds
-from storage.run_dir import CONFIG, REFIT, finished_folds, is_of_drawn_people, read_run, trained_tasks
+from storage.run_dir import REFIT, finished_folds, is_of_drawn_people, read_run, trained_tasks
 from training.inputs import PredictOptions
 from training.predictor import BackboneTensors, Predictor, load_predictor, predict_images
 from training.refit import usable_refit
@@ -46,7 +46,7 @@ class RunClassifier:
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the models' expected ones."""
         features: dict = {}
-        return {task: self._of_task(task, crops, features) for task in self.models}
+        return {task: self._of_task(task, CropImages(crops, self.crop), features) for task in self.models}
 
     def made_of(self, task: str) -> str:
         """Return which models speak for a task, in words: 'refit on all people', '5 of 5 folds'."""
@@ -55,11 +55,11 @@ class RunClassifier:
             return "refit on all people"
         return f"{len(predictors)} of {predictors[0].config.folds} folds"
 
-    def _of_task(self, task: str, crops: Sequence[np.ndarray], features: dict) -> BatchPrediction:
+    def _of_task(self, task: str, images: CropImages, features: dict) -> BatchPrediction:
         """Predict one task. `features` holds those of frozen backbones, each of which runs once for all folds."""
         predictors = self.models[task]
         predictions = [
-            predict_images(predictor, crops, PredictOptions(self.device, tta=predictor.config.tta), features)
+            predict_images(predictor, images, PredictOptions(self.device, tta=predictor.config.tta), features)
             for predictor in predictors
         ]
         values = [prediction.value for prediction in predictions if prediction.value is not None]
@@ -138,13 +138,13 @@ def _load_models(task_dir: Path, folds: Sequence[int] | None, backbones: Backbon
 
 
 def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:
-    """Return the crop settings of all folds. UserError naming a fold that was trained on other crops."""
+    """Return settings of crops for all folds. UserError naming a fold that was trained on other crops."""
     every = [predictor for of_task in predictors.values() for predictor in of_task]
-    first = every[0]
+    first, windows = every[0], {predictor.config.window for predictor in every}
     for predictor in every:
-        if predictor.identity["crop"] != first.identity["crop"]:
+        if shared_settings([first.crop, predictor.crop], windows) is None:
             raise UserError(
-                f"{predictor.fold_dir}: trained on crops made with {predictor.identity['crop']}, {first.fold_dir} with "
-                f"{first.identity['crop']}; they cannot look at the same crops"
+                f"{predictor.fold_dir}: trained on crops made with {predictor.crop}, {first.fold_dir} with "
+                f"{first.crop}; they cannot look at the same crops"
             )
-    return CropSettings.read(f"{first.fold_dir / CONFIG}: crop", first.identity["crop"])
+    return shared_settings([first.crop], windows)

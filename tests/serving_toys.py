@@ -20,8 +20,10 @@ from storage.run_dir import DONE, FORMAT, MODEL, REFIT, Run, begin_fold, fold_di
 from training import checkpoints
 from training.config import resolve
 from training.heads import build_head
+from training.inputs import shown_of
 
 CROP = CropSettings(margin=0.15, aspect=0.8, size=40)
+FACE_CROP = replace(CROP, surroundings=False)
 SETTINGS = {"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "folds": 2}
 LOUD = 30.0
 """The heads of untrained networks say nearly the same of every picture; times this, they differ."""
@@ -46,9 +48,9 @@ def make_run(
 
 def make_fold(run_dir: Path, task: str, fold: int, crop: CropSettings, settings: Mapping[str, object]) -> None:
     config = resolve(task, "smoke", settings)
-    head = build_head(config.head, task_named(task), config.age_edges)
+    head, shown = build_head(config.head, task_named(task), config.age_edges), shown_of(config, {"crop": asdict(crop)})
     torch.manual_seed(fold + 10 * len(task))
-    network = build_model(config.backbone, head.outputs, image_size=(32, round(32 * crop.aspect)))
+    network = build_model(config.backbone, head.outputs, image_size=shown.size)
     torch.nn.init.normal_(network.get_classifier().weight, std=LOUD)
     fold_dir = fold_dir_of(run_dir, task, fold) if fold < 2 else run_dir / task / REFIT
     if fold_dir.name == REFIT:
@@ -72,7 +74,8 @@ def crowd(faces: Sequence[tuple[int, int, int]], width: int = 480, height: int =
 def random_crops(count: int, crop: CropSettings = CROP) -> np.ndarray:
     """(count, h, w, 3) uint8: blurred noise, which networks tell apart."""
     coarse = np.random.default_rng(0).integers(0, 256, (count, 5, 4, 3), dtype=np.uint8)
-    return coarse.repeat(crop.size // 5, axis=1).repeat(crop.width // 4, axis=2)
+    height, width = crop.shape
+    return coarse.repeat(-(-height // 5), axis=1).repeat(-(-width // 4), axis=2)[:, :height, :width]
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class GivenFaces:
 class MeanColour:
     """A classifier that says `not_wear` the surer the redder a crop is, and keeps the crops it was shown."""
 
-    crop: CropSettings = CROP
+    crop: CropSettings = FACE_CROP
     shown: list[np.ndarray] = field(default_factory=list)
     tasks: tuple[str, ...] = ("mask",)
 

@@ -23,8 +23,8 @@ from core.images import read_photo, write_photo
 from core.tasks import TASKS
 from evaluation.logits import log_softmax
 from preprocessing import crop_faces, detect_faces
-from serving.types import FacePrediction
 from serving.sources import PhotoSources
+from serving.types import FacePrediction
 from serving.video import Clip, is_video, new_video, open_clip
 
 ORIENTATION = 0x0112
@@ -206,7 +206,8 @@ class TestPhotos:
             (face,) = read_json(tmp_path / "out" / "predictions.json")["pictures"][0]["faces"]
             logits = table(tmp_path / "inferred" / "mask" / f"fold{fold}" / "eval.csv")[columns].to_numpy()
             probs = list(face["answers"]["mask"]["probs"].values())
-            np.testing.assert_allclose(probs, np.exp(log_softmax(logits))[0], atol=1e-4)
+            # faces.csv rounds landmarks, which moves a few pixels by a grey level.
+            np.testing.assert_allclose(probs, np.exp(log_softmax(logits))[0], atol=1e-3)
 
 
 class TestRefusals:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +29,7 @@ from serving.torch_model import load_run
 from training import checkpoints
 from training.config import resolve
 from training.feature_cache import freeze
+from training.inputs import shown_of
 from training.predictor import build_model
 
 pytest_plugins = ("toy_fixtures",)
@@ -100,8 +101,9 @@ class TestFolder:
         about = read_model(tmp_path / "m")
         assert list(about["backbones"].values()) == ["face_pair"]
         assert not (tmp_path / "m" / "backbones").exists()
-        crops = random_crops(2)
-        (row,) = agreements(load_run(run_dir)(crops), load_model_folder(tmp_path / "m")(crops))
+        run = load_run(run_dir)
+        crops = random_crops(2, run.crop)
+        (row,) = agreements(run(crops), load_model_folder(tmp_path / "m")(crops))
         assert (row.labels, row.largest < 5e-3) == (1, True)
         path = tmp_path / "m" / "gender/refit/config.json"
         name = read_json(path)["backbone_file"]
@@ -115,8 +117,9 @@ class TestFolder:
         publish.main(["--run-dir", str(run_dir), "--out", str(tmp_path / "m"), "--crops", "2"])
         assert read_model(tmp_path / "m")["backbones"] == {}
         assert len(list((tmp_path / "m" / "backbones").iterdir())) == 1
-        crops = random_crops(2)
-        (row,) = agreements(load_run(run_dir)(crops), load_model_folder(tmp_path / "m")(crops))
+        run = load_run(run_dir)
+        crops = random_crops(2, run.crop)
+        (row,) = agreements(run(crops), load_model_folder(tmp_path / "m")(crops))
         assert row.labels == 1
 
 
@@ -124,16 +127,18 @@ def frozen_run(run_dir: Path, backbone: str, *, pretrained: bool = True) -> Path
     """A run with a refit of gender whose head nobody trained, on a frozen backbone."""
     make_run(run_dir, ("gender",), refit=True)
     settings = {"backbone": backbone, "pretrained": pretrained, "backbone_lr": 0.0, "image_size": 32, "folds": 2}
-    size = (32, round(32 * CROP.aspect))
     for name in ("fold0", "fold1", "refit"):
         folder = run_dir / "gender" / name
         config = replace(resolve("gender", "smoke", settings), keep="last")
-        frozen = freeze(run_dir, config, size)
+        shown = shown_of(config, {"crop": asdict(CROP)})
+        frozen = freeze(run_dir, config, shown)
         identity = read_json(folder / "config.json")
         write_json(
             folder / "config.json", identity | {"settings": config.learned(), "backbone_file": frozen.weights.name}
         )
-        checkpoints.save_weights(folder / "model.safetensors", head_weights(build_model(backbone, 2, image_size=size)))
+        checkpoints.save_weights(
+            folder / "model.safetensors", head_weights(build_model(backbone, 2, image_size=shown.size))
+        )
     return run_dir
 
 

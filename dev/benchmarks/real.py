@@ -43,7 +43,7 @@ BARE, NO_PREDICTION = CLASSES.index("not_wear"), len(CLASSES)
 SURE = 0.95
 """Probability from which a mistake is a sure one."""
 MOST_SHOWN = 96
-AROUND_FACE = CropSettings(margin=0.4, align=False)
+AROUND_FACE = CropSettings(margin=0.4, align=False, surroundings=False)
 
 
 @dataclass(frozen=True)
