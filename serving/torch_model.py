@@ -85,8 +85,14 @@ def load_run(
         raise UserError(f"run folder {run_dir}: no trained fold in it; run train.py first, or give --run-dir")
     backbones: BackboneTensors = {}
     predictors = {task: _load_models(run_dir / task, folds, backbones) for task in chosen}
-    averaging = {task: _averaging_of(run_dir, task) for task in chosen}
-    return RunClassifier(predictors, averaging, _common_crop(predictors), device)
+    return classifier_of(predictors, {task: averaging_of(run_dir, task) for task in chosen}, device)
+
+
+def classifier_of(
+    models: Mapping[str, tuple[Predictor, ...]], averaging: Mapping[str, Averaging], device: str
+) -> RunClassifier:
+    """Return the classifier of these models. UserError if they were trained on crops of different settings."""
+    return RunClassifier(models, averaging, _common_crop(models), device)
 
 
 def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
@@ -107,7 +113,7 @@ def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
     ])  # fmt: skip
 
 
-def _averaging_of(run_dir: Path, task: str) -> Averaging:
+def averaging_of(run_dir: Path, task: str) -> Averaging:
     """Return the averaging of ensemble.py if it averaged this run alone, else the default."""
     stamp_path = run_dir / f"{task}.json"
     if not stamp_path.exists():
