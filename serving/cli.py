@@ -3,14 +3,14 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.cli import OUTPUTS, UserError, add_trained_run, cpu_count, positive_int
 from core.tasks import task_names
 from preprocessing.detectors import detector_named, detector_names
-from preprocessing.find_face import DEFAULT_THRESHOLD, Attempt
-from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_ATTEMPTS, FaceFinder, Pipeline
+from preprocessing.find_face import DEFAULT_THRESHOLD
+from serving.faces import DEFAULT_LEAST_SIZE, VIDEO_ATTEMPTS, FaceFinder, Pipeline, StreamFinder
 from serving.types import DEFAULT_UNSURE_BELOW, Classifier
 
 
@@ -77,15 +77,18 @@ def fraction(text: str) -> float:
     return value
 
 
-def open_pipeline(
-    models: ModelOptions, faces: FaceOptions, *, attempts: Sequence[Attempt] = PHOTO_ATTEMPTS, retry: bool = True
-) -> Pipeline:
-    """Load models and detector. UserError if there is no trained run, no exported model, or no such fold."""
+def open_pipeline(models: ModelOptions, faces: FaceOptions, *, video: bool = False, camera: bool = False) -> Pipeline:
+    """Load models and detector, for photos, the frames of a video, or those of a camera, in time.
+
+    UserError if there is no trained run, no exported model, or no such fold.
+    """
     classifier = open_classifier(models)
     detect = detector_named(faces.detector).load()
-    return Pipeline(
-        FaceFinder(detect, faces.threshold, faces.least_size, attempts, retry), classifier, faces.unsure_below
-    )
+    finder = FaceFinder(detect, faces.threshold, faces.least_size)
+    if video or camera:
+        # There is another frame soon.
+        finder = replace(finder, attempts=VIDEO_ATTEMPTS, retry=False)
+    return Pipeline(StreamFinder(finder) if camera else finder, classifier, faces.unsure_below)
 
 
 def open_classifier(models: ModelOptions) -> Classifier:
