@@ -118,7 +118,8 @@ def _fit_temperature(task: Task, member: TaskFolder) -> float:
     results = RunResults(member.folder.parent)
     results.refuse_other_labels()
     label_of = dict(zip(results.train.image_ids, results.train_labels(task), strict=True))
-    image_ids = [image_id for image_id in label_of if image_id in set(member.logits.oof.image_ids)]
+    predicted = set(member.logits.oof.image_ids)
+    image_ids = [image_id for image_id in label_of if image_id in predicted]
     return fit_temperature(member.logits.oof.of(image_ids), [label_of[image_id] for image_id in image_ids])
 
 

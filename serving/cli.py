@@ -13,16 +13,18 @@ from preprocessing.find_face import DEFAULT_THRESHOLD
 from serving.faces import DEFAULT_LEAST_SIZE, VIDEO_ATTEMPTS, FaceFinder, Pipeline, StreamFinder
 from serving.types import DEFAULT_UNSURE_BELOW, Classifier
 
+FOLDS_HELP = "folds to average (default: the refit on all people if it is there, else all)"
+
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """A trained run, `default_run` by default, or an exported model. No folds, no tasks: all of them.
+    """A trained run, `default_run` by default, or an exported model. `folds` as in load_run; no tasks: all of them.
 
     `threads` 0: one for each core.
     """
 
     run_dir: Path | None = None
-    folds: Sequence[int] = ()
+    folds: Sequence[int] | None = None
     onnx: Path | None = None
     device: str = "auto"
     tasks: Sequence[str] = ()
@@ -41,7 +43,7 @@ class FaceOptions:
 
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_run(parser)
-    parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
+    parser.add_argument("--folds", type=fold_numbers, metavar="all|0,1", help=FOLDS_HELP)
     parser.add_argument(
         "--tasks", nargs="+", choices=task_names(), default=(), help="predict these only (default: all)"
     )
@@ -103,8 +105,9 @@ def open_classifier(models: ModelOptions) -> Classifier:
         classifier = load_run(run_dir, tasks=models.tasks, folds=models.folds, device=models.device)
         print(describe_run(run_dir, classifier), file=sys.stderr)
         return classifier
-    if models.folds:
-        raise UserError(f"--folds {','.join(map(str, models.folds))}: an exported model has all its folds in it")
+    if models.folds is not None:
+        typed = ",".join(map(str, models.folds)) or "all"
+        raise UserError(f"--folds {typed}: an exported model has its models in it; export those folds")
     from serving.onnx_model import load_exported
 
     return load_exported(models.onnx, models.tasks, models.threads)

@@ -1,6 +1,6 @@
-"""Write a trained run as ONNX: all folds of a task, or all tasks, in one file that needs no torch.
+"""Write a trained run as ONNX: the models of a task, or of all tasks, in one file that needs no torch.
 
-    python -m serving.export                     outputs/default/onnx/all.onnx: every task, its folds averaged
+    python -m serving.export                     outputs/default/onnx/all.onnx: of every task its refit, or its folds
     python -m serving.export --task mask         outputs/default/onnx/mask.onnx
     python -m serving.export --int8      also all.int8.onnx, if it is faster and gives the same labels; tasks whose
                                          labels change stay in floats
@@ -26,7 +26,7 @@ from core.images import read_photo
 from core.locks import keep_out_of_git
 from core.tasks import task_names
 from serving.agreement import agreements, format_agreements, seconds_each
-from serving.cli import fold_numbers
+from serving.cli import FOLDS_HELP, fold_numbers
 from serving.onnx_model import INT8_SUFFIX, load_exported
 from serving.types import BatchPrediction
 from storage.crops import load_crops
@@ -78,7 +78,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     add_trained_run(parser)
     parser.add_argument("--task", nargs="+", choices=(ALL, *task_names()), default=[ALL], help="tasks of the file")
-    parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
+    parser.add_argument("--folds", type=fold_numbers, metavar="all|0,1", help=FOLDS_HELP)
     parser.add_argument("--out", type=Path, help="folder of the file (default: <run-dir>/onnx)")
     parser.add_argument("--crops", type=positive_int, default=128, help="crops to compare torch and ONNX on")
     parser.add_argument("--int8", action="store_true", help="also in 8-bit integers, kept only if no worse")
@@ -92,7 +92,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def describe(run: "RunClassifier") -> str:
-    return ", ".join(f"{task} of {len(predictors)} folds" for task, predictors in run.folds.items())
+    return ", ".join(f"{task} ({run.made_of(task)})" for task in run.models)
 
 
 def sample_crops(run_dir: Path, settings: CropSettings, count: int, split: str) -> CropSample:

@@ -17,7 +17,7 @@ from serving.onnx_graph import nodes_behind
 from serving.onnx_model import ABOUT, FORMAT, INPUT
 from serving.run_module import ServingModule, serving_module
 from serving.torch_model import RunClassifier
-from storage.run_dir import MODEL
+from storage.run_dir import MODEL, REFIT
 from training.device import versions
 
 OPSET = 17
@@ -69,13 +69,13 @@ def about(run: RunClassifier) -> dict[str, Any]:
             "width": run.crop.width,
         },
         "crop": asdict(run.crop),
-        "tasks": [_about_task(run, name) for name in run.folds],
+        "tasks": [_about_task(run, name) for name in run.models],
         "versions": versions(),
     }
 
 
 def _about_task(run: RunClassifier, name: str) -> dict[str, Any]:
-    predictors = run.folds[name]
+    predictors = run.models[name]
     first = predictors[0]
     value = first.head.task.value
     return {
@@ -90,7 +90,7 @@ def _about_task(run: RunClassifier, name: str) -> dict[str, Any]:
         "folds_hash": first.identity["folds_hash"],
         "folds": [
             {
-                "fold": predictor.identity["fold"],
+                "fold": REFIT if predictor.fold_dir.name == REFIT else predictor.identity["fold"],
                 "weights_sha256": files.file_sha256(predictor.fold_dir / MODEL),
             }
             for predictor in predictors

@@ -155,7 +155,7 @@ class TestFile:
         export.main(["--run-dir", str(run_dir), "--task", "mask", "--folds", "1", "--out", str(tmp_path)])
         printed = capsys.readouterr().out
         assert "mask.onnx: " in printed
-        assert "mask of 1 folds" in printed
+        assert "mask (1 of 2 folds)" in printed
         assert "torch and ONNX on 6 eval crops" in printed
         assert re.search(r"mask +\d\.\d\de-\d+ +\d\.\d\de-\d+ +100\.0%", printed)
         assert re.search(r"crops/s: torch [\d.]+, ONNX [\d.]+ \([\d.]+x\)", printed)
