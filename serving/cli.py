@@ -84,16 +84,21 @@ def open_pipeline(models: ModelOptions, faces: FaceOptions, *, video: bool = Fal
 
     UserError if there is no trained run, no exported model, or no such fold.
     """
-    classifier = open_classifier(models)
+    classifier, about = _open_models(models)
     detect = detector_named(faces.detector).load()
     finder = FaceFinder(detect, faces.threshold, faces.least_size)
     if video or camera:
         # There is another frame soon.
         finder = replace(finder, attempts=VIDEO_ATTEMPTS, retry=False)
-    return Pipeline(StreamFinder(finder) if camera else finder, classifier, faces.unsure_below)
+    return Pipeline(StreamFinder(finder) if camera else finder, classifier, faces.unsure_below, about)
 
 
 def open_classifier(models: ModelOptions) -> Classifier:
+    return _open_models(models)[0]
+
+
+def _open_models(models: ModelOptions) -> tuple[Classifier, str]:
+    """Return the models, and lines that say which they are; the lines are printed, too."""
     if models.onnx is None:
         # An exported model runs where torch is not installed, so torch is imported only here.
         from serving.torch_model import describe_run, load_run
@@ -103,11 +108,14 @@ def open_classifier(models: ModelOptions) -> Classifier:
         run_dir = models.run_dir or default_run(OUTPUTS)
         prepare_process(models.threads or cpu_count())
         classifier = load_run(run_dir, tasks=models.tasks, folds=models.folds, device=models.device)
-        print(describe_run(run_dir, classifier), file=sys.stderr)
-        return classifier
-    if models.folds is not None:
-        typed = ",".join(map(str, models.folds)) or "all"
-        raise UserError(f"--folds {typed}: an exported model has its models in it; export those folds")
-    from serving.onnx_model import load_exported
+        about = describe_run(run_dir, classifier)
+    else:
+        if models.folds is not None:
+            typed = ",".join(map(str, models.folds)) or "all"
+            raise UserError(f"--folds {typed}: an exported model has its models in it; export those folds")
+        from serving.onnx_model import load_exported
 
-    return load_exported(models.onnx, models.tasks, models.threads)
+        classifier = load_exported(models.onnx, models.tasks, models.threads)
+        about = f"exported model {models.onnx}: {', '.join(classifier.tasks)}"
+    print(about, file=sys.stderr)
+    return classifier, about

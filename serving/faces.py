@@ -115,11 +115,15 @@ class FaceCrops:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Finds faces, crops them with the code and the settings of training, and classifies all crops at once."""
+    """Finds faces, crops them with the code and the settings of training, and classifies all crops at once.
+
+    `about`: lines that say which models classify.
+    """
 
     find: Callable[[np.ndarray], list[Detection]]
     classify: Classifier
     unsure_below: float = DEFAULT_UNSURE_BELOW
+    about: str = ""
 
     def __call__(self, rgb: np.ndarray) -> list[FacePrediction]:
         """Return predictions for every face of `rgb` (H, W, 3) uint8, the largest face first. UserError for NaN."""
