@@ -44,9 +44,7 @@ class FaceOptions:
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_run(parser)
     parser.add_argument("--folds", type=fold_numbers, metavar="all|0,1", help=FOLDS_HELP)
-    parser.add_argument(
-        "--tasks", nargs="+", choices=task_names(), default=(), help="predict these only (default: all)"
-    )
+    parser.add_argument("--tasks", type=tasks_named, default=(), metavar="mask,age", help="tasks (default: all)")
     parser.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them, to use")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
     parser.add_argument("--detector", choices=detector_names(), default="retinaface", help="face detector")
@@ -69,6 +67,15 @@ def fold_numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdigit() for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r} is neither all nor folds such as 0,1")
     return tuple(map(int, text.split(",")))
+
+
+def tasks_named(text: str) -> tuple[str, ...]:
+    """Parse a flag's value: tasks such as mask,age."""
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in task_names()]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of the tasks {', '.join(task_names())}")
+    return names
 
 
 def fraction(text: str) -> float:

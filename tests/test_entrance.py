@@ -232,6 +232,7 @@ class TestCommand:
             predict.main(argv)
             columns = table(tmp_path / "out" / "predictions.csv").columns
             assert "mask_wear" in columns and not {"gender", "age"} & set(columns)
+        refusal(predict.main, [clip, "--tasks", "mask,hat"], "'hat' is none of the tasks mask, gender, age")
         small = make_run(tmp_path / "small", ("mask",))
         refusal(predict.main, [clip, "--run-dir", small, "--tasks", "age"], "age: fold 0 is not trained")
         export.main(["--run-dir", str(small), "--crops", "2"])
