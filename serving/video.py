@@ -64,7 +64,9 @@ class Camera:
     @property
     def stem(self) -> str:
         """Name of its files, without the ending."""
-        return f"camera{self.source}" if isinstance(self.source, int) else f"camera-{urlsplit(self.source).hostname}"
+        if isinstance(self.source, int):
+            return f"camera{self.source}"
+        return f"camera-{(urlsplit(self.source).hostname or '').replace(':', '.')}"
 
 
 def camera_named(text: str) -> Camera | None:
