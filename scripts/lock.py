@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from scripts import install
@@ -20,6 +20,8 @@ ROOT = install.ROOT
 LOCK = ROOT / "requirements.lock"
 WITHOUT_DEPENDENCIES = "synthesis"
 """Group whose packages ask for versions that cannot be had together with the others."""
+HEADLESS, WITH_WINDOWS = "opencv-python-headless", "opencv-python"
+"""Two packages of one module. A group that names the first alone does not need the second, whoever asks for it."""
 FILES = {"requirements.txt": "train", "requirements-predict.txt": "predict"}
 """Files for pip alone, and their groups."""
 HEAD = """\
@@ -48,10 +50,15 @@ def locked(groups: Mapping[str, Sequence[str]], *, upgrade: bool) -> str:
             # uv keeps the versions of the file that it is to write.
             for path in (all_path, alone_path):
                 path.write_text(LOCK.read_text("utf-8"), encoding="utf-8")
-        entries = compiled(resolved, all_path, "--generate-hashes")
-        needed = {group: compiled([group], Path(folder, group), "-c", str(all_path)) for group in resolved}
-        alone = compiled([WITHOUT_DEPENDENCIES], alone_path, "--generate-hashes", "--no-deps")
+        every = dict.fromkeys(requirement for group in resolved for requirement in groups[group])
+        entries = compiled(every, all_path, "--generate-hashes")
+        needed = {group: compiled(groups[group], Path(folder, group), "-c", str(all_path)) for group in resolved}
+        alone = compiled(groups[WITHOUT_DEPENDENCIES], alone_path, "--generate-hashes", "--no-deps")
     of_group = {group: {(one.name, one.version) for one in needed[group]} for group in resolved}
+    for group in resolved:
+        named = {requirement.partition("==")[0] for requirement in groups[group]}
+        if HEADLESS in named and WITH_WINDOWS not in named:
+            of_group[group] = {one for one in of_group[group] if one[0] != WITH_WINDOWS}
     of_group[WITHOUT_DEPENDENCIES] = {(one.name, one.version) for one in alone}
     return "".join(
         f"{install.FOR_GROUPS}{' '.join(group for group in of_group if (one.name, one.version) in of_group[group])}\n"
@@ -60,14 +67,13 @@ def locked(groups: Mapping[str, Sequence[str]], *, upgrade: bool) -> str:
     )
 
 
-def compiled(groups: Sequence[str], path: Path, *flags: str) -> list[install.Locked]:
-    """Return what uv resolves these groups to, for every platform; it is written to `path`."""
-    named = [part for group in groups for part in ("--group", group)]
+def compiled(requirements: Iterable[str], path: Path, *flags: str) -> list[install.Locked]:
+    """Return what uv resolves these requirements to, for every platform; it is written to `path`."""
     plain = ["--universal", "--python-version", "3.11", "--no-header", "--no-annotate", "--quiet"]
-    command = [sys.executable, "-m", "uv", "pip", "compile", *plain, *named, *flags, "-o", str(path)]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
-    if code:
-        sys.exit(code)
+    command = [sys.executable, "-m", "uv", "pip", "compile", "-", *plain, *flags, "-o", str(path)]
+    done = subprocess.run(command, input="\n".join(requirements), cwd=ROOT, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
     return install.read_lock(path.read_text("utf-8"))
 
 

@@ -29,8 +29,8 @@ if __name__ == "__main__":
     crops, run = ["--crop-dir", str(home / "얼굴")], ["--run-dir", str(home / "결과")]
     detect_by_hand(home / "사진", home / "얼굴")
     crop(home / "얼굴")
-    train.main([*crops, *run, "--task", "mask", *FAST, "--epochs", "1", "--workers", "1", "--jobs", "2"])
-    inference.main([*run, "--workers", "0"])
+    train.main([*crops, *run, "--task", "mask", *FAST, "--epochs", "1", "--jobs", "2"])
+    inference.main([*run, "--workers", "1"])
     ensemble.main(run)
     submission.main(run)
     reporting.main([*run, "--no-heat"])

@@ -23,8 +23,8 @@ from core.images import read_photo, write_photo
 from core.tasks import TASKS
 from evaluation.logits import log_softmax
 from preprocessing import crop_faces, detect_faces
-from serving.types import FacePrediction
 from serving.sources import PhotoSources
+from serving.types import FacePrediction
 from serving.video import Clip, is_video, new_video, open_clip
 
 ORIENTATION = 0x0112
