@@ -10,27 +10,32 @@ its own time limit, so that a slow or failing one costs the others nothing; afte
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from core.environment import WINDOWS
 
 from core.cli import UserError, command_parser, run_cli
 from core.files import read_json, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS: Mapping[str, int] = {
-    "photos": 90,
+    "photos": 80,
     "tests": 90,
     "step": 45,
     "precision": 45,
     "compile": 60,
-    "job": 120,
+    "job": 110,
     "folds": 60,
     "inference": 30,
 }
 """Seconds of each section; "photos" are drawn and cropped before the others."""
+END_SECONDS = 5
 DONE, FAILED, STOPPED = "done", "failed", "stopped at its time limit"
 
 
@@ -76,21 +81,35 @@ def in_process(name: str, args: argparse.Namespace) -> dict:
     words = ["-m", "dev.gpu_check", "--section", name, "--out", str(args.out), *where]
     result_path = args.out / f"{name}.json"
     result_path.unlink(missing_ok=True)
+    command = [sys.executable, *words, *(["--dry-run"] if args.dry_run else [])]
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, *words, *(["--dry-run"] if args.dry_run else [])],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
-    )  # fmt: skip
+    # A file, not a pipe, which a process that outlives the section would keep open.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=printed, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(timeout=LIMITS[name])
+        except subprocess.TimeoutExpired:
+            end(process)
+            return {"state": STOPPED, "seconds": time.monotonic() - began}
+        seconds = time.monotonic() - began
+        printed.seek(0)
+        lines = printed.read().strip().splitlines() or ["no output"]
+    if code:
+        return {"state": FAILED, "seconds": seconds, "said": lines[-1]}
+    return {"state": DONE, "seconds": seconds, "report": read_json(result_path)}
+
+
+def end(process: subprocess.Popen) -> None:
+    """End a section as Ctrl-C does, so that it ends what it has started; after some seconds in any case."""
+    if WINDOWS:
+        process.terminate()
+    else:
+        process.send_signal(signal.SIGINT)
     try:
-        output = process.communicate(timeout=LIMITS[name])[0]
+        process.wait(timeout=END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
-        return {"state": STOPPED, "seconds": time.monotonic() - began}
-    record: dict = {"state": FAILED if process.returncode else DONE, "seconds": time.monotonic() - began}
-    if process.returncode:
-        return record | {"said": (output.strip().splitlines() or ["no output"])[-1]}
-    return record | {"report": read_json(result_path)}
+        process.wait()
 
 
 def run_section(args: argparse.Namespace) -> None:
