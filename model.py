@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones import face_pair, face_resnet, sface
+from backbones.ridge_head import BlendedHead, RidgeHead
 from core.cli import UserError
 from core.files import file_sha256
 
@@ -119,7 +120,7 @@ class OnPixels(nn.Module):
 def head_on_features(network: nn.Module) -> nn.Module:
     """Return the network's own head as a module from features (N, F) of `OnPixels.features` to logits (N, C)."""
     head = head_weights(network)
-    if isinstance(head, _OWN_HEADS):
+    if isinstance(_learned(head), _OWN_HEADS):
         return head
     # timm drops features outside of the classifier.
     return nn.Sequential(nn.Dropout(getattr(network, "drop_rate", 0.0)), head)
@@ -142,7 +143,19 @@ def _head_on_features_name(network: nn.Module) -> str:
     if not isinstance(classifier, str) or not hasattr(network, "forward_head"):
         raise UserError(f"--backbone-lr 0: {type(network).__name__} has no head of its own; give more than 0")
     whole = classifier.partition(".")[0]
-    return whole if isinstance(network.get_submodule(whole), _OWN_HEADS) else classifier
+    return whole if isinstance(_learned(network.get_submodule(whole)), _OWN_HEADS) else classifier
+
+
+def _learned(head: nn.Module) -> nn.Module:
+    return head.learned if isinstance(head, BlendedHead) else head
+
+
+def add_ridge_head(network: nn.Module, *, outputs: int, code_size: int, share: float) -> nn.Module:
+    """Put an unsolved ridge head beside the head of a network whose backbone is frozen; return the network."""
+    name = _head_on_features_name(network)
+    ridge = RidgeHead(network.head_hidden_size, outputs, code_size)
+    network.set_submodule(name, BlendedHead(network.get_submodule(name), ridge, share))
+    return network
 
 
 def _init_small_head(model: nn.Module) -> None:

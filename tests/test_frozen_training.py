@@ -141,7 +141,11 @@ class TestTraining:
                 shapes = {
                     name: tuple(tensor.shape) for name, tensor in load_file(fold_dir / "model.safetensors").items()
                 }
-                assert shapes == {"weight": (outputs, 256), "bias": (outputs,)}
+                codes = 1 if task == "age" else outputs
+                assert shapes == {
+                    **{"learned.weight": (outputs, 256), "learned.bias": (outputs,), "ridge.mean": (256,)},
+                    **{"ridge.weight": (codes, 256), "ridge.codes": (outputs, codes), "ridge.cost": (outputs,)},
+                }
 
     def test_a_network_loaded_has_the_stored_backbone_and_shares_its_memory(self, run_dir: Path) -> None:
         (path,) = (run_dir / "backbones").iterdir()

@@ -104,6 +104,12 @@ class Config:
     views: int = _setting(
         2, "frozen backbone: augmented views of each photo that are cached, beside the plain and mirrored one", low=0
     )
+    ridge_share: float = _setting(
+        0.0,
+        "frozen backbone: weight of a second head, solved by ridge regression, in the log-probabilities, 0 to 1",
+        low=0,
+        high=1,
+    )
     mixup: float = _setting(
         0.0, "blend photos in pairs, with weights from Beta(mixup, mixup); 0 = never", low=0, high=100
     )
@@ -132,6 +138,11 @@ class Config:
         return {name: _plain(value) for name, value in asdict(self).items() if name not in RUNTIME_FIELDS}
 
 
+FROZEN_SETTINGS: Mapping[str, Any] = types.MappingProxyType({
+    # Better probabilities for a second of work.
+    "ridge_share": 0.3,
+})  # fmt: skip
+"""Settings that a frozen backbone brings."""
 BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # The image size of its pretraining, which is worth more than what few people teach: its own weights move little,
     # its head fast.
@@ -146,7 +157,7 @@ TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
         **{"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
-        **{"head": "values", "class_share": 0.0},
+        **{"head": "values", "class_share": 0.0, "ridge_share": 0.5},
     },
 })  # fmt: skip
 
@@ -181,8 +192,9 @@ def resolve(task: str, profile: str, typed: Mapping[str, Any]) -> Config:
 
 def _layered(*layers: Mapping[str, Any]) -> Config:
     """Return the settings of some layers, of which later ones win, on top of those that the backbone brings."""
-    chosen = {name: value for layer in layers for name, value in layer.items()}
-    return from_dict({**BACKBONE_SETTINGS.get(chosen.get("backbone", Config.backbone), {}), **chosen})
+    typed = {name: value for layer in layers for name, value in layer.items()}
+    chosen = {**BACKBONE_SETTINGS.get(typed.get("backbone", Config.backbone), {}), **typed}
+    return from_dict({**(FROZEN_SETTINGS if chosen.get("backbone_lr") == 0 else {}), **chosen})
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -24,6 +24,7 @@ from training.engine import SCHEDULES, Mixup, Trainer, steps_per_epoch
 from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
 from training.inputs import TrainingInput, eval_batch_size, input_size, training_input
+from training.ridge import has_ridge_head, solve_ridge, with_ridge_head
 from training.tracking import tracker_named
 
 LEAST_PIXELS = 500
@@ -124,6 +125,9 @@ def prepare_fold(data: FoldData, config: Config, fold_input: TrainingInput) -> F
     seed_everything(config.seed, data.fold)
     network = build_network(config, head, fold_input.size, targets)
     model = place(OnPixels(network, *normalisation(config.backbone)), device, config.channels_last)
+    if has_ridge_head(config):
+        features, persons = fold_input.mean_features(cache, crops.image_ids), list(crops.frame["person"])
+        solve_ridge(fold_input.saved(network).ridge, features, head.codes, head.codes_of(targets), persons)
     learner = fold_input.learner(model)
     sampler = epoch_sampler(data, config)
     options = {"workers": fold_input.workers(device), "pin_memory": device.type == "cuda"}
@@ -163,7 +167,7 @@ def build_network(config: Config, head: Head, size: tuple[int, int], targets: Te
     if head.bins is not None:
         # Most years are those of old people, of whom there are few.
         init_bias_from_priors(network, soften(targets, head.bins, config.value_sigma).mean(dim=0))
-    return network
+    return with_ridge_head(network, config, head)
 
 
 def build_criterion(config: Config, head: Head, labels: list[int]) -> nn.Module:
@@ -206,7 +210,8 @@ def refuse_unusable(task: Task, config: Config) -> None:
 
 def weight_bytes(task: Task, config: Config) -> int:
     """Return the size of the weights that a fold saves. Nothing but shapes is made."""
-    size = (config.image_size, config.image_size)
+    size, head = (config.image_size, config.image_size), build_head(config.head, task, config.age_edges)
     with torch.device("meta"):
-        saved = training_input(config, size).saved(build_model(config.backbone, len(task.classes), image_size=size))
+        network = with_ridge_head(build_model(config.backbone, head.outputs, image_size=size), config, head)
+        saved = training_input(config, size).saved(network)
     return sum(tensor.numel() * tensor.element_size() for tensor in saved.state_dict().values())

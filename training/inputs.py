@@ -190,6 +190,10 @@ class FeatureInput:
         """Open the features of all these crops; missing ones are computed here."""
         return open_features(crops, self.backbone, self.views, device=device)
 
+    def mean_features(self, cache: FeatureCache, image_ids: Sequence[str]) -> Tensor:
+        """Return the mean features (N, F) of the plain and the mirrored crops."""
+        return torch.cat([views.mean(dim=0) for views in cache.batches(cache.rows(image_ids), (PLAIN, MIRRORED))])
+
     def train_set(self, cache: FeatureCache, image_ids: Sequence[str], targets: Tensor) -> FeatureDataset:
         """Return the dataset of the features of all views."""
         return FeatureDataset(cache, cache.rows(image_ids), views=self.views_per_epoch, targets=targets)
