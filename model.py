@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones import face_pair, face_resnet, sface
+from backbones.licences import refuse_licence
 from backbones.ridge_head import BlendedHead, RidgeHead
 from core.cli import UserError
 from core.files import file_sha256
@@ -244,6 +245,12 @@ def pretrained_config(backbone: str) -> timm.models.PretrainedCfg:
     others = "timm.list_models() lists them; hf-hub:OWNER/REPO and local-dir:FOLDER name others"
     hint = f"did you mean {', '.join(close)}?" if close else others
     raise UserError(f"--backbone {backbone!r} is not a timm model; {hint}")
+
+
+def refuse_weights(backbone: str) -> None:
+    """UserError unless the backbone's weights and the photos they were learned from are free for any use."""
+    config = pretrained_config(backbone)
+    refuse_licence(backbone, tag=config.tag or "", licence=config.license)
 
 
 def _timm_name(backbone: str) -> str:

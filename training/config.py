@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, get_args, get_origin
 
+from backbones.licences import ANY, OPEN
 from core.cli import UserError
 from core.tasks import task_names
 
-RUNTIME_FIELDS = ("device", "workers", "tracker")
-"""Settings of the machine a training runs on, not of what it learns; a run may be continued with other values."""
+RUNTIME_FIELDS = ("device", "workers", "tracker", "weights_licence")
+"""Settings of where a training runs and what is let in, not of what it learns; a run may be continued with others."""
 _UNBOUNDED = 10**9
 
 
@@ -42,6 +43,11 @@ class Config:
         "tf_efficientnet_lite0", "any name timm.create_model takes; the defaults' weights come as packages"
     )
     pretrained: bool = _setting(True, "start from pretrained weights")
+    weights_licence: str = _setting(
+        ANY,
+        "open refuses pretrained weights learned from photos for research alone, and those whose licence is not free",
+        choices=(ANY, OPEN),
+    )
     drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1", low=0, high=1)
     image_size: int = _setting(
         112, "height of the network's input in pixels; the width follows the crops' aspect", low=16, high=4096

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from backbones.licences import OPEN
 from core import distributed
 from core.tasks import UNKNOWN, Task
 from dataset import PersonSampler, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights, loss_named, soften
-from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups
+from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups, refuse_weights
 from storage.crop_cache import CropCache
 from storage.crops import Crops
 from storage.folds import hash_of_folds
@@ -200,9 +201,11 @@ def training_cost(data: FoldData, config: Config) -> int:
 
 
 def refuse_unusable(task: Task, config: Config) -> None:
-    """UserError for a device, backbone, loss, augmentation, head or tracker that is not there; writes nothing."""
+    """UserError for a device, backbone, loss, augmentation, head or tracker that is not there or not let in."""
     pick_device(config.device)
     normalisation(config.backbone)
+    if config.pretrained and config.weights_licence == OPEN:
+        refuse_weights(config.backbone)
     train_transform(config.augment)
     build_criterion(config, build_head(config.head, task, config.age_edges), list(range(len(task.classes))))
     tracker_named(config.tracker)
