@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import files
-from core.cli import UserError, add_run_dir, command_parser, run_cli
+from core.cli import UserError, add_run_dir, command_parser, counted, run_cli
 from core.locks import holding
 from core.tasks import Task, task_named, task_names
 from evaluation.calibration import fit_temperature
@@ -118,7 +118,8 @@ def _fit_temperature(task: Task, member: TaskFolder) -> float:
     results = RunResults(member.folder.parent)
     results.refuse_other_labels()
     label_of = dict(zip(results.train.image_ids, results.train_labels(task), strict=True))
-    image_ids = [image_id for image_id in label_of if image_id in set(member.logits.oof.image_ids)]
+    predicted = set(member.logits.oof.image_ids)
+    image_ids = [image_id for image_id in label_of if image_id in predicted]
     return fit_temperature(member.logits.oof.of(image_ids), [label_of[image_id] for image_id in image_ids])
 
 
@@ -147,7 +148,7 @@ def ensemble_task(
     files.write_json(stamp_path, stamp | _digests(path for path in averaged_paths(run_dir, task) if path.exists()))
     models = sum(member.models for member in members)
     divided = f" after temperatures {', '.join(f'{by:.2f}' for by in temperatures)}" if set(temperatures) != {1} else ""
-    print(f"{task.name}: {models} models averaged by {average}{divided} into {table_path}")
+    print(f"{task.name}: {counted(models, 'model')} averaged by {average}{divided} into {table_path}")
 
 
 def write_averages(

@@ -26,8 +26,9 @@ import numpy as np
 import pandas as pd
 
 from core import files
-from core.cli import UserError, command_parser, name_some, positive_int, progress, run_cli
+from core.cli import UserError, command_parser, counted, name_some, positive_int, progress, run_cli
 from core.images import UnreadablePhoto, read_photo, write_photo
+from core.locks import keep_out_of_git
 from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.drawing import annotated
 from serving.faces import VIDEO_ATTEMPTS, Pipeline
@@ -89,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         results = predict_clip(clip, target, partial(open_it, attempts=VIDEO_ATTEMPTS, retry=False), options)
     results.write(table_path)
     drawn = f", with boxes drawn in {args.out}" if results.records else ""
-    unit = "photos" if clip is None else "frames"
-    print(f"{results.face_count} faces in {len(results.records)} {unit}: {table_path}{drawn}")
+    seen = counted(len(results.records), "photo" if clip is None else "frame")
+    print(f"{counted(results.face_count, 'face')} in {seen}: {table_path}{drawn}")
     refuse_unreadable(results.unreadable, len(results.records) + len(results.unreadable))
 
 
@@ -129,6 +130,7 @@ def prepare(out_dir: Path, targets: Sequence[Path], overwrite: bool) -> None:
 def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> Results:
     """Write an annotated copy of each photo that can be read, and print a line for it."""
     results = Results(unreadable=dict(photos.unusable))
+    keep_out_of_git(out_dir)
     for path, target in progress(photos.targets.items(), title="photos", total=len(photos.targets)):
         try:
             rgb = read_photo(path)
@@ -151,6 +153,7 @@ def predict_clip(source: Path | int, target: Path, open_it: Callable[[], Pipelin
     with open_clip(source) as clip:
         # After the video, whose faults are found faster than models are loaded.
         pipeline = open_it()
+        keep_out_of_git(target.parent)
         total = round(clip.promised * clip.fps) or None
         frames = progress(clip.frames(options.at_most), title=clip.name, total=total, unit="frame")
         with new_video(target, clip.fps) as written, ended_by_ctrl_c(clip.live):

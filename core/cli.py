@@ -24,6 +24,7 @@ from core.environment import (
 
 from core.errors import UserError
 from core.progress import Bar as Bar
+from core.progress import counted as counted
 from core.progress import progress as progress
 from core.progress import working as working
 

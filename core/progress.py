@@ -1,7 +1,7 @@
 """Progress of a command: a bar for its step and, inside run_all.py, one for all steps with the time that is left.
 
-On a terminal rich draws them on standard error, below whatever is printed meanwhile, and removes them at their end.
-Elsewhere there is a plain line on standard error now and then. Child processes draw nothing: they report to their
+On a terminal rich draws them on standard error, below whatever is printed meanwhile. At its end a bar becomes a plain
+line. Elsewhere there is a plain line on standard error now and then. Child processes draw nothing: they report to their
 parent (core.reports).
 """
 
@@ -257,6 +257,8 @@ class _Terminal(_Outermost):
     def end(self, bar: Bar, *, finished: bool) -> None:
         super().end(bar, finished=finished)
         self.bars.stop()
+        if finished and bar.total:
+            print(_finished(bar), file=sys.stderr, flush=True)
 
 
 def _count(bar: Bar) -> str:
@@ -265,6 +267,17 @@ def _count(bar: Bar) -> str:
         return ""
     of = f" of {bar.total:,.0f}" if bar.total else ""
     return f"{bar.done:,.0f}{of} {bar.unit}s"
+
+
+def counted(number: int, unit: str) -> str:
+    """Return '1 photo' or '1,234 photos'."""
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def _finished(bar: Bar) -> str:
+    """Return 'crops: 1,234 photos in 45 s'."""
+    count = f"{counted(round(bar.done), bar.unit)} in " if bar.unit else ""
+    return f"{bar.title}: {count}{time.monotonic() - bar.began:.0f} s"
 
 
 def _left(seconds: float | None) -> str:

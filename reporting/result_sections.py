@@ -126,7 +126,8 @@ def _group_tables(split: Split) -> list[Context]:
     predictions = next(iter(split.shared.values()))
     facts = [split.facts.get(image_id, {}) for image_id in predictions.image_ids]
     records = score_groups(_true(split.shared), _predicted(split.shared), predictions.persons, facts)
-    of_grouping = {by: [record for record in records if record["by"] == by] for by in (row["by"] for row in records)}
+    groupings = dict.fromkeys(record["by"] for record in records)
+    of_grouping = {by: [record for record in records if record["by"] == by] for by in groupings}
     return [
         {
             "by": by,

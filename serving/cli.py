@@ -7,20 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.cli import OUTPUTS, UserError, add_trained_run, cpu_count, positive_int
+from core.tasks import task_names
 from preprocessing.detectors import detector_named, detector_names
 from preprocessing.find_face import DEFAULT_THRESHOLD, Attempt
 from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_ATTEMPTS, FaceFinder, Pipeline
 from serving.types import DEFAULT_UNSURE_BELOW, Classifier
 
+FOLDS_HELP = "folds to average (default: the refit on all people if it is there, else all)"
+
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """A trained run, `default_run` by default, or an exported model. No folds: all of them."""
+    """A trained run, `default_run` by default, or an exported model. `folds` as in load_run; no tasks: all of them.
+
+    `threads` 0: one for each core.
+    """
 
     run_dir: Path | None = None
-    folds: Sequence[int] = ()
+    folds: Sequence[int] | None = None
     onnx: Path | None = None
     device: str = "auto"
+    tasks: Sequence[str] = ()
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,10 @@ class FaceOptions:
 
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_run(parser)
-    parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
+    parser.add_argument("--folds", type=fold_numbers, metavar="all|0,1", help=FOLDS_HELP)
+    parser.add_argument(
+        "--tasks", nargs="+", choices=task_names(), default=(), help="predict these only (default: all)"
+    )
     parser.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them, to use")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
     parser.add_argument("--detector", choices=detector_names(), default="retinaface", help="face detector")
@@ -47,7 +58,7 @@ def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
 
 def pipeline_options(args: argparse.Namespace) -> tuple[ModelOptions, FaceOptions]:
     """Return the values of the flags that `add_pipeline_flags` adds."""
-    models = ModelOptions(args.run_dir, args.folds, args.onnx, args.device)
+    models = ModelOptions(args.run_dir, args.folds, args.onnx, args.device, args.tasks)
     return models, FaceOptions(args.detector, args.threshold, args.min_face, args.unsure_below)
 
 
@@ -87,12 +98,13 @@ def open_classifier(models: ModelOptions) -> Classifier:
         from training.device import prepare_process
 
         run_dir = models.run_dir or default_run(OUTPUTS)
-        prepare_process(cpu_count())
-        classifier = load_run(run_dir, folds=models.folds, device=models.device)
+        prepare_process(models.threads or cpu_count())
+        classifier = load_run(run_dir, tasks=models.tasks, folds=models.folds, device=models.device)
         print(describe_run(run_dir, classifier), file=sys.stderr)
         return classifier
-    if models.folds:
-        raise UserError(f"--folds {','.join(map(str, models.folds))}: an exported model has all its folds in it")
+    if models.folds is not None:
+        typed = ",".join(map(str, models.folds)) or "all"
+        raise UserError(f"--folds {typed}: an exported model has its models in it; export those folds")
     from serving.onnx_model import load_exported
 
-    return load_exported(models.onnx)
+    return load_exported(models.onnx, models.tasks, models.threads)

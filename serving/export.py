@@ -1,6 +1,6 @@
-"""Write a trained run as ONNX: all folds of a task, or all tasks, in one file that needs no torch.
+"""Write a trained run as ONNX: the models of a task, or of all tasks, in one file that needs no torch.
 
-    python -m serving.export                     outputs/default/onnx/all.onnx: every task, its folds averaged
+    python -m serving.export                     outputs/default/onnx/all.onnx: of every task its refit, or its folds
     python -m serving.export --task mask         outputs/default/onnx/mask.onnx
     python -m serving.export --int8      also all.int8.onnx, if it is faster and gives the same labels; tasks whose
                                          labels change stay in floats
@@ -23,9 +23,10 @@ from core.cli import UserError, add_trained_run, command_parser, cpu_count, posi
 from core.cropping import CropSettings
 from core.files import remove_stale
 from core.images import read_photo
+from core.locks import keep_out_of_git
 from core.tasks import task_names
 from serving.agreement import agreements, format_agreements, seconds_each
-from serving.cli import fold_numbers
+from serving.cli import FOLDS_HELP, fold_numbers
 from serving.onnx_model import INT8_SUFFIX, load_exported
 from serving.types import BatchPrediction
 from storage.crops import load_crops
@@ -52,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     args.run_dir = trained_run(args.run_dir)
     # torch and onnx take seconds to import: --help and the complaint about a mistyped flag do not wait for them.
-    from serving.exporting import write_onnx
     from serving.torch_model import load_run
+    from serving.write_onnx import write_onnx
     from training.device import prepare_process
 
     prepare_process(cpu_count())
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sample = sample_crops(args.run_dir, run.crop, args.crops, "eval")
     # Before anything is written: a run whose outputs are not finite is refused here.
     expected = run(sample.crops)
+    keep_out_of_git(path.parent)
     write_onnx(run, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {describe(run)}")
     compare(path, run, sample, expected)
@@ -76,7 +78,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     add_trained_run(parser)
     parser.add_argument("--task", nargs="+", choices=(ALL, *task_names()), default=[ALL], help="tasks of the file")
-    parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
+    parser.add_argument("--folds", type=fold_numbers, metavar="all|0,1", help=FOLDS_HELP)
     parser.add_argument("--out", type=Path, help="folder of the file (default: <run-dir>/onnx)")
     parser.add_argument("--crops", type=positive_int, default=128, help="crops to compare torch and ONNX on")
     parser.add_argument("--int8", action="store_true", help="also in 8-bit integers, kept only if no worse")
@@ -90,7 +92,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def describe(run: "RunClassifier") -> str:
-    return ", ".join(f"{task} of {len(predictors)} folds" for task, predictors in run.folds.items())
+    return ", ".join(f"{task} ({run.made_of(task)})" for task in run.models)
 
 
 def sample_crops(run_dir: Path, settings: CropSettings, count: int, split: str) -> CropSample:
@@ -138,7 +140,7 @@ def add_int8(path: Path, seen: CropSample, sample: CropSample, *, least_agreemen
 
     Tasks whose labels do not agree are put back to floats, if the labels of others agree.
     """
-    from serving.exporting import write_int8
+    from serving.write_onnx import write_int8
 
     small, floats = path.with_name(path.stem + INT8_SUFFIX), load_exported(path)
     expected = floats(sample.crops)

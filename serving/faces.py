@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
@@ -83,6 +84,14 @@ def without_parts(found: Sequence[Detection]) -> list[Detection]:
 
 
 @dataclass(frozen=True)
+class FaceCrops:
+    """Faces of one image and their crops (h, w, 3) uint8, in the same order."""
+
+    faces: Sequence[Detection]
+    crops: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Finds faces, crops them with the code and the settings of training, and classifies all crops at once."""
 
@@ -92,16 +101,29 @@ class Pipeline:
 
     def __call__(self, rgb: np.ndarray) -> list[FacePrediction]:
         """Return predictions for every face of `rgb` (H, W, 3) uint8, the largest face first. UserError for NaN."""
+        return self.predict([self.cut(rgb)])[0]
+
+    def cut(self, rgb: np.ndarray) -> FaceCrops:
+        """Find and crop every face of `rgb` (H, W, 3) uint8, the largest first."""
         faces = self.find(rgb)
-        if not faces:
-            return []
-        batch = self.classify([crop_face(rgb, face.box, self.classify.crop, face.landmarks) for face in faces])
+        return FaceCrops(faces, [crop_face(rgb, face.box, self.classify.crop, face.landmarks) for face in faces])
+
+    def predict(self, images: Sequence[FaceCrops]) -> list[list[FacePrediction]]:
+        """Return predictions for the faces of each image; the crops of all images are classified together."""
+        crops = [crop for image in images for crop in image.crops]
+        if not crops:
+            return [[] for _ in images]
+        batch = self.classify(crops)
         diverged = [task for task, of_task in batch.items() if not np.isfinite(of_task.log_probs).all()]
         if diverged:
             raise UserError(f"the model of {', '.join(diverged)} gives NaN; it has diverged in training, train it anew")
+        rows = count()
         return [
-            FacePrediction(face.box, face.score, face.attempt.name, self._of_row(batch, row))
-            for row, face in enumerate(faces)
+            [
+                FacePrediction(face.box, face.score, face.attempt.name, self._of_row(batch, next(rows)))
+                for face in image.faces
+            ]
+            for image in images
         ]
 
     def _of_row(self, batch: Mapping[str, BatchPrediction], row: int) -> dict[str, TaskPrediction]:

@@ -1,7 +1,7 @@
 """An exported model as a classifier. Needs onnxruntime alone: nothing here imports torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,10 @@ class OnnxModel:
     about: dict
     crop: CropSettings
 
+    def predicts(self, tasks: Sequence[str]) -> bool:
+        """Return whether it predicts one of these tasks."""
+        return any(task["name"] in tasks for task in self.about["tasks"])
+
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Return outputs by name for crops (N, h, w, 3) uint8 RGB: log-probabilities (N, C), values (N,), float32."""
         names = [output.name for output in self.session.get_outputs()]
@@ -64,6 +68,10 @@ class ExportedRun:
     models: Sequence[OnnxModel]
     crop: CropSettings
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(task["name"] for model in self.models for task in model.about["tasks"])
+
     def __call__(self, crops: Sequence[np.ndarray]) -> Mapping[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB of the size that `crop` makes."""
         stacked = np.stack(crops)
@@ -74,15 +82,7 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
     """Load a file. UserError if it is missing, damaged, or not made by serving.export. `threads` 0: one a core."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `python -m serving.export` first")
-    options = onnxruntime.SessionOptions()
-    # Left alone, onnxruntime counts the machine's cores, also where a container allows this process fewer.
-    options.intra_op_num_threads = threads or cpu_count()
-    # Waiting threads sleep: spinning ones take the cores from whatever runs beside them.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except DAMAGED as error:
-        raise UserError(f"{path}: no readable ONNX model ({' '.join(str(error).split())[:200]})") from None
+    session = _session(path, str(path), threads)
     stored = session.get_modelmeta().custom_metadata_map.get(ABOUT)
     if stored is None:
         raise UserError(f"{path}: its metadata lacks {ABOUT!r}; it was not made by serving.export")
@@ -95,6 +95,36 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
     model = OnnxModel(path, session, about, CropSettings.read(f"{path}: crop", about["crop"]))
     _refuse_misdescribed(model)
     return model
+
+
+def _session(path: Path, model: str | bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Open the file of that name, or the bytes of a model from `path`."""
+    options = onnxruntime.SessionOptions()
+    # Left alone, onnxruntime counts the machine's cores, also where a container allows this process fewer.
+    options.intra_op_num_threads = threads or cpu_count()
+    # Waiting threads sleep: spinning ones take the cores from whatever runs beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except DAMAGED as error:
+        raise UserError(f"{path}: no readable ONNX model ({' '.join(str(error).split())[:200]})") from None
+
+
+def _only(model: OnnxModel, tasks: Sequence[str], threads: int) -> OnnxModel:
+    """Return the model of some of its tasks alone: onnxruntime computes all of a graph, whatever is asked of it."""
+    kept = [task for task in model.about["tasks"] if task["name"] in tasks]
+    if len(kept) == len(model.about["tasks"]):
+        return model
+    names = [task["name"] for task in kept]
+    try:
+        import onnx
+
+        from serving.onnx_graph import only_tasks
+    except ImportError as error:
+        alone = f"python -m serving.export --task {' '.join(names)}"
+        raise UserError(f"{model.path}: {error}; install onnx, or export these tasks alone: {alone}") from None
+    graph = only_tasks(onnx.load(model.path), names).SerializeToString()
+    return replace(model, session=_session(model.path, graph, threads), about={**model.about, "tasks": kept})
 
 
 def _refuse_misdescribed(model: OnnxModel) -> None:
@@ -117,16 +147,25 @@ def _refuse_infinite(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
         raise UserError(f"{path}: its outputs are not finite numbers; export a run that has converged")
 
 
-def load_exported(path: Path) -> ExportedRun:
-    """Load a file, or the models of a folder except int8. UserError if two have one task or need other crops."""
+def load_exported(path: Path, tasks: Sequence[str] = (), threads: int = 0) -> ExportedRun:
+    """Load a file, or the models of a folder except int8: all their tasks, or those named.
+
+    UserError if two have one task or need other crops, or none has a named task. `threads` 0: one a core.
+    """
     paths = [path]
     if path.is_dir():
         paths = sorted(file for file in path.glob("*.onnx") if not file.name.endswith(INT8_SUFFIX))
         if not paths:
             raise UserError(f"{path}: no .onnx file in it; run `python -m serving.export` first")
-    models = [load_onnx(file) for file in paths]
+    models = [load_onnx(file, threads) for file in paths]
     _refuse_conflicts(models)
-    return ExportedRun(models, models[0].crop)
+    run = ExportedRun(models, models[0].crop)
+    lacking = [task for task in tasks if task not in run.tasks]
+    if lacking:
+        raise UserError(f"{path}: no model of {', '.join(lacking)}; it has {', '.join(run.tasks)}")
+    if not tasks:
+        return run
+    return replace(run, models=[_only(model, tasks, threads) for model in models if model.predicts(tasks)])
 
 
 def _refuse_conflicts(models: Sequence[OnnxModel]) -> None:

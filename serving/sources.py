@@ -15,9 +15,10 @@ HEAD_BYTES = 512
 
 @dataclass
 class PhotoSources:
-    """Photos with the path of each one's annotated copy, files that cannot be predicted, and files of no picture."""
+    """Photos with the path of each one's annotated copy, the reverse, unusable files, and files of no picture."""
 
     targets: dict[Path, Path] = field(default_factory=dict)
+    photo_of: dict[Path, Path] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
 
@@ -25,8 +26,8 @@ class PhotoSources:
         """Add a photo. UserError if the copy of another one has the same path."""
         if path.suffix.lower() not in WRITTEN:
             target = target.with_name(f"{target.name}.png")
-        twin = next((other for other, taken in self.targets.items() if taken == target and other != path), None)
-        if twin:
+        twin = self.photo_of.setdefault(target, path)
+        if twin != path:
             raise UserError(f"{twin} and {path} would both be written to {target}; predict them one after the other")
         self.targets[path] = target
 

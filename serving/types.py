@@ -29,7 +29,10 @@ class BatchPrediction:
 
 
 class Classifier(Protocol):
-    """A trained run, or an exported one. `crop`: the crop settings it needs."""
+    """A trained run, or an exported one. `tasks`: what it predicts; `crop`: the crop settings it needs."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
 
     @property
     def crop(self) -> CropSettings: ...

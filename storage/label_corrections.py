@@ -10,7 +10,7 @@ run carry, covers them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -67,11 +67,14 @@ def apply_corrections(crops: Crops, path: Path) -> Crops:
     """
     corrections = read_corrections(path, crops.frame, unread=crops.missing)
     frame = crops.frame.assign(**{DROP: ""})
+    cells = {name: frame[name].tolist() for name in frame}
     for key in reversed(KEYS):
+        rows_of = frame.groupby(key).indices
         for target, changes in corrections[key].items():
-            rows = frame[key] == target
-            for column, value in changes.items():
-                frame.loc[rows, column] = value
+            for row in rows_of.get(target, ()):
+                for column, value in changes.items():
+                    cells[column][row] = value
+    frame = frame.assign(**{name: pd.Series(cells[name], frame.index, frame[name].dtype) for name in frame})
     kept = frame.pop(DROP) != "1"
     return replace(crops, frame=frame[kept].reset_index(drop=True), every=crops.whole)
 
@@ -92,13 +95,14 @@ def read_corrections(
         )
     known = {key: set(frame[key]) for key in KEYS}
     known["image_id"].update(unread)
+    allowed = {column: _values_of(column, frame) for column in facts}
     corrections: dict[str, dict[str, dict[str, str]]] = {key: {} for key in KEYS}
     for number, row in enumerate(table.to_dict("records"), start=2):
         where = f"{path}: line {number}"
         key, target = _target_of(where, row)
         if target in corrections[key]:
             raise UserError(f"{where}: {key} {target!r} stands in more than one row")
-        corrections[key][target] = _changes_of(where, row, frame)
+        corrections[key][target] = _changes_of(where, row, allowed)
         if corrections[key][target] and target not in known[key]:
             raise UserError(f"{where}: {key} {target!r} is not in the training part")
     return corrections
@@ -120,24 +124,37 @@ def _target_of(where: str, row: Mapping[str, str]) -> tuple[str, str]:
     return named[0]
 
 
-def _changes_of(where: str, row: Mapping[str, str], frame: pd.DataFrame) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Values:
+    """Values that a column may have: these texts, and whole numbers if it has any."""
+
+    texts: frozenset[str]
+    numbers: bool
+
+
+def _values_of(column: str, frame: pd.DataFrame) -> _Values:
+    classes = {name for task in TASKS if column in (task.reads or (task.name,)) for name in task.classes}
+    known = frozenset(frame[column]) - {""}
+    numbers = any(name.isdecimal() for name in known)
+    return _Values(known if numbers else known | classes, numbers)
+
+
+def _changes_of(where: str, row: Mapping[str, str], allowed: Mapping[str, _Values]) -> dict[str, str]:
     """Return the cells that are not empty; UserError for a value that no training photo could have."""
     changes = {column: value for column, value in row.items() if column not in KEYS and value}
     if changes.get(DROP, "") not in YES_NO:
         raise UserError(f"{where}: drop {changes[DROP]!r}; allowed are 1, 0 or empty")
     for column in changes.keys() - {DROP}:
-        _refuse_foreign_value(where, column, changes[column], frame)
+        _refuse_foreign_value(where, column, changes[column], allowed[column])
     return changes
 
 
-def _refuse_foreign_value(where: str, column: str, value: str, frame: pd.DataFrame) -> None:
+def _refuse_foreign_value(where: str, column: str, value: str, allowed: _Values) -> None:
     """UserError for text in a column of numbers, or for a name that is neither in the training part nor a class."""
-    classes = {name for task in TASKS if column in (task.reads or (task.name,)) for name in task.classes}
-    known, numbers = set(frame[column]) - {""}, any(name.isdecimal() for name in frame[column])
-    allowed = sorted(known if numbers else known | classes)
-    if not (value in allowed or (numbers and value.isdecimal())):
-        names = [name for name in allowed if not name.isdecimal()]
-        raise UserError(f"{where}: {column} {value!r}; allowed are {name_some(['whole numbers'] * numbers + names)}")
+    if not (value in allowed.texts or (allowed.numbers and value.isdecimal())):
+        names = sorted(name for name in allowed.texts if not name.isdecimal())
+        numbers = ["whole numbers"] * allowed.numbers
+        raise UserError(f"{where}: {column} {value!r}; allowed are {name_some(numbers + names)}")
 
 
 def _same(kept: Path, given: Path) -> bool:

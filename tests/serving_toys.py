@@ -84,6 +84,7 @@ class MeanColour:
 
     crop: CropSettings = CROP
     shown: list[np.ndarray] = field(default_factory=list)
+    tasks: tuple[str, ...] = ("mask",)
 
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         self.shown.extend(crops)

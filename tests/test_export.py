@@ -24,8 +24,8 @@ from core.files import file_sha256
 from core.images import write_photo
 from serving import export
 from serving.agreement import Agreement, agreements, seconds_each
-from serving.export_module import Shrink
 from serving.onnx_model import load_exported, load_onnx
+from serving.run_module import Shrink
 from serving.torch_model import load_run
 from serving.types import BatchPrediction
 from storage.crop_cache import shrink
@@ -155,7 +155,7 @@ class TestFile:
         export.main(["--run-dir", str(run_dir), "--task", "mask", "--folds", "1", "--out", str(tmp_path)])
         printed = capsys.readouterr().out
         assert "mask.onnx: " in printed
-        assert "mask of 1 folds" in printed
+        assert "mask (1 of 2 folds)" in printed
         assert "torch and ONNX on 6 eval crops" in printed
         assert re.search(r"mask +\d\.\d\de-\d+ +\d\.\d\de-\d+ +100\.0%", printed)
         assert re.search(r"crops/s: torch [\d.]+, ONNX [\d.]+ \([\d.]+x\)", printed)

@@ -443,3 +443,12 @@ class TestRefusals:
         argv = argv_of(crop_dir, tmp_path / "run")
         refusal(train.main, argv, "--backbone-lr 0: EfficientNet has no head of its own", untouched=[crop_dir])
         assert not (tmp_path / "run").exists()
+
+
+def test_a_frozen_backbone_of_random_weights_is_warned_of(
+    crop_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = (*FROZEN, "--fold", "0", "--epochs", "1")
+    train_toy(crop_dir, tmp_path / "run", flags=flags)
+    warning = "warning: mask: backbone test_efficientnet_ln has random weights (--no-pretrained) and learns nothing"
+    assert capsys.readouterr().out.count(warning) == 1

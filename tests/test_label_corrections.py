@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from counted_ids import CountedId
 from toy_data import FAST, Toy, infer, refusal, table, train_toy
 
 import ensemble
@@ -203,3 +204,19 @@ def test_the_run_goes_on_with_them_and_refuses_others(fixed_run: tuple[Path, Pat
     new = ["--task", "mask", "--crop-dir", toy.crop_dir, "--run-dir", tmp_path / "new", *FAST]
     other.write_text("person,age\neve,3\n")
     refusal(train.main, [*new, "--label-fixes", other], "line 2", "'eve'", untouched=[tmp_path])
+
+
+def uses_of_cells(toy_crops: Maker, folder: Path, photos: int) -> int:
+    """Hashes and comparisons of cells while every one of so many photos gets a correction."""
+    rows = [{"image_id": f"{number}", "person": f"p{number}", "gender": "male"} for number in range(photos)]
+    crops = toy_crops(rows)
+    frame = crops.frame.astype(object).map(CountedId)
+    lines = "".join(f"{number},,female\n" for number in range(photos))
+    CountedId.used = 0
+    fixed = apply_corrections(replace(crops, frame=frame), write(folder, f"image_id,person,gender\n{lines}"))
+    assert set(fixed.frame["gender"]) == {"female"}
+    return CountedId.used
+
+
+def test_the_work_grows_with_the_corrections_and_not_with_their_square(toy_crops: Maker, tmp_path: Path) -> None:
+    assert uses_of_cells(toy_crops, tmp_path, 800) < 5 * uses_of_cells(toy_crops, tmp_path, 200)

@@ -24,6 +24,7 @@ from core.tasks import TASKS
 from evaluation.logits import log_softmax
 from preprocessing import crop_faces, detect_faces
 from serving.types import FacePrediction
+from serving.sources import PhotoSources
 from serving.video import Clip, is_video, new_video, open_clip
 
 ORIENTATION = 0x0112
@@ -98,7 +99,8 @@ class TestPhotos:
         assert drawn.shape == (640, 960, 3)
         printed = capsys.readouterr().out
         assert printed.count("gender") == 2
-        assert "2 faces in 1 photos" in printed
+        assert "2 faces in 1 photo:" in printed
+        assert (tmp_path / "out" / ".gitignore").read_text() == "*\n"
 
     def test_a_folder_with_unreadable_and_faceless_photos(self, run_dir: Path, tmp_path: Path) -> None:
         photos, out = tmp_path / "photos", tmp_path / "photos" / "out"
@@ -116,7 +118,7 @@ class TestPhotos:
         assert list(faces["face"]) == [1, 2]
         np.testing.assert_allclose(faces[["gender_male", "gender_female"]].sum(axis=1), 1, atol=2e-4)
         assert rows.loc[rows["photo"] == "none.png", "face"].isna().all()
-        assert {path.name for path in out.rglob("*.*")} == {"predictions.csv", "a.JPG", "none.png"}
+        assert {path.name for path in out.rglob("*.*")} == {".gitignore", "predictions.csv", "a.JPG", "none.png"}
 
     def test_photos_are_told_by_content_and_all_that_is_left_out_is_named(
         self, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -229,7 +231,11 @@ class TestRefusals:
         refusal(predict.main, [*argv, run_dir, "--folds", "0,9"], "fold 9 is not trained")
         refusal(predict.main, [*argv, run_dir, "--folds", "first"], "'first' is neither all nor folds such as 0,1")
         refusal(predict.main, [*argv, run_dir, "--unsure-below", "2"], "2 is not a number from 0 to 1")
-        refusal(predict.main, [*argv, run_dir, "--onnx", "x", "--folds", "0"], "an exported model has all its folds")
+        refusal(
+            predict.main,
+            [*argv, run_dir, "--onnx", "x", "--folds", "0"],
+            "--folds 0: an exported model has its models in it",
+        )
         refusal(
             predict.main,
             [*argv, run_dir, "--onnx", tmp_path],
@@ -344,3 +350,28 @@ def test_rows_keep_whole_numbers(run_dir: Path, tmp_path: Path) -> None:
     rows = pd.read_csv(tmp_path / "out" / "predictions.csv", dtype=str)
     assert list(rows["face"].dropna()) == ["1", "2"]
     assert set(rows["class"].dropna()) <= set(map(str, range(18)))
+
+
+class CountedPath(type(Path())):
+    """A path that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedPath.compared += 1
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+
+def comparisons_of(photos: int) -> int:
+    """Comparisons of paths while so many photos are listed."""
+    found, CountedPath.compared = PhotoSources(), 0
+    for number in range(photos):
+        found.add(CountedPath(f"{number}.png"), CountedPath("out", f"{number}.png"))
+    return CountedPath.compared
+
+
+def test_listing_photos_compares_few_paths() -> None:
+    assert comparisons_of(2000) < 5 * max(comparisons_of(500), 500)

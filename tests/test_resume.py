@@ -148,6 +148,21 @@ def test_inference_stopped_between_folds_keeps_the_first(
     assert [(run_copy.run_dir / "age" / f"fold{fold}" / "eval.csv").read_bytes() for fold in (0, 1)] == expected
 
 
+def test_kept_weights_that_were_removed_name_the_way_out(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--fold", "1", "--epochs", "1")
+    with monkeypatch.context() as patched:
+        stop_at(patched, fold_training, "write_prediction", call=1)
+        with pytest.raises(KeyboardInterrupt):
+            train_toy(toy.crop_dir, tmp_path / "run", flags=flags)
+    (tmp_path / "run" / "mask" / "fold1" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no such file, though epoch 1 was kept; train with --overwrite$"):
+        train_toy(toy.crop_dir, tmp_path / "run", flags=flags)
+    train_toy(toy.crop_dir, tmp_path / "run", flags=(*flags, "--overwrite"))
+    assert is_done(tmp_path / "run" / "mask" / "fold1")
+
+
 def test_cropping_stopped_in_the_middle_goes_on(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

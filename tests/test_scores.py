@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from counted_ids import CountedId
 from sklearn.metrics import f1_score
 
 from evaluation.combined_class import combine_labels
@@ -141,21 +142,6 @@ def test_the_printed_table_has_the_splits_side_by_side() -> None:
     assert black.split()[-6:] == ["10", "0.000", "(0.000-0.000)"] * 2
     assert "weakest eval by race: Black, combined 0.000 (0.000-0.000)" in lines[-2]
     assert all(len(line) <= 80 for line in lines)
-
-
-class CountedId(str):
-    """An image id that counts how often it is hashed or compared."""
-
-    __slots__ = ()
-    used = 0
-
-    def __hash__(self) -> int:
-        CountedId.used += 1
-        return super().__hash__()
-
-    def __eq__(self, other: object) -> bool:
-        CountedId.used += 1
-        return super().__eq__(other)
 
 
 def uses_of_ids(photos: int) -> int:

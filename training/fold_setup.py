@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from model import OnPixels, build_model, init_bias_from_priors, normalisation, p
 from storage.crop_cache import CropCache
 from storage.crops import Crops
 from storage.folds import hash_of_folds
-from storage.run_dir import FORMAT
+from storage.run_dir import FORMAT, REFIT, fold_dir_of
 from training.config import Config
 from training.device import Precision, pick_device, place, seed_everything, versions
 from training.engine import SCHEDULES, Mixup, Trainer, steps_per_epoch
@@ -37,7 +38,8 @@ FUSED_ON = ("cpu", "cuda")
 class FoldData:
     """Crops and labels of one fold of one task. Rows of `crops` whose person is in this fold are never learned from.
 
-    Rows whose label is UNKNOWN are in no part of the fold.
+    Rows whose label is UNKNOWN are in no part of the fold. The number after that of the last fold stands for the
+    training on all people (`is_refit`): nobody is in that fold.
     """
 
     task: Task
@@ -61,8 +63,17 @@ class FoldData:
         return self.crops.take(rows), [self.labels[row] for row in rows]
 
     @property
+    def is_refit(self) -> bool:
+        return self.fold > max(self.fold_of.values())
+
+    @property
     def title(self) -> str:
-        return f"{self.task.name} fold {self.fold}"
+        return f"{self.task.name} {REFIT if self.is_refit else f'fold {self.fold}'}"
+
+    def folder(self, run_dir: Path) -> Path:
+        """Return the folder that this training writes to."""
+        name = self.task.name
+        return run_dir / name / REFIT if self.is_refit else fold_dir_of(run_dir, name, self.fold)
 
     def input_for(self, config: Config) -> TrainingInput:
         """Return the input of this fold's training under these settings."""

@@ -121,6 +121,6 @@ def _key(size: tuple[int, int]) -> str:
 
 def serving_module(run: RunClassifier) -> ServingModule:
     """Return the module of all tasks and folds of a run, on the CPU, ready to be exported."""
-    tasks = {task: TaskModule(predictors, run.averaging[task]) for task, predictors in run.folds.items()}
-    every = [predictor for predictors in run.folds.values() for predictor in predictors]
+    tasks = {task: TaskModule(predictors, run.averaging[task]) for task, predictors in run.models.items()}
+    every = [predictor for predictors in run.models.values() for predictor in predictors]
     return ServingModule(tasks, every, (run.crop.size, run.crop.width)).cpu().eval()
