@@ -27,7 +27,7 @@ FACES = Photos("photos of faces for research, such as VGG Face", open=False)
 UNKNOWN = Photos("photos that nobody has named", open=False)
 BY_BACKBONE = {
     "face_resnet29": Photos("FaceScrub and VGG Face, which are for research, and the web", open=False),
-    "sface": Photos("faces by identity; OpenCV Zoo does not say which", open=False),
+    "sface_alone": Photos("faces by identity; OpenCV Zoo does not say which", open=False),
     "face_pair": FACES,
 }
 """Of the networks in packages, by name."""

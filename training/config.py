@@ -40,7 +40,8 @@ class Config:
     """Settings of one training. All go into its config.json."""
 
     backbone: str = _setting(
-        "tf_efficientnet_lite0", "any name timm.create_model takes; the defaults' weights come as packages"
+        "tf_efficientnet_lite0",
+        "any name timm.create_model takes, or several, frozen side by side: A+B; the defaults' weights are packaged",
     )
     pretrained: bool = _setting(True, "start from pretrained weights")
     weights_licence: str = _setting(
@@ -155,7 +156,10 @@ BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "face_resnet29": {"image_size": 150, "lr": 5e-3, "backbone_lr": 0.01, "epochs": 6},
     # Its features are computed once for all folds, and heads learn from them in seconds.
     "face_pair": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
+    "sface_alone": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
 })  # fmt: skip
+SIDE_BY_SIDE = BACKBONE_SETTINGS["face_pair"]
+"""Settings that several networks side by side bring."""
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # Small batches: with few people, more steps are what the network lacks.
     "mask": {"epochs": 4, "patience": 2, "batch_size": 16},
@@ -199,7 +203,8 @@ def resolve(task: str, profile: str, typed: Mapping[str, Any]) -> Config:
 def _layered(*layers: Mapping[str, Any]) -> Config:
     """Return the settings of some layers, of which later ones win, on top of those that the backbone brings."""
     typed = {name: value for layer in layers for name, value in layer.items()}
-    chosen = {**BACKBONE_SETTINGS.get(typed.get("backbone", Config.backbone), {}), **typed}
+    backbone = typed.get("backbone", Config.backbone)
+    chosen = {**(SIDE_BY_SIDE if "+" in backbone else BACKBONE_SETTINGS.get(backbone, {})), **typed}
     return from_dict({**(FROZEN_SETTINGS if chosen.get("backbone_lr") == 0 else {}), **chosen})
 
 

@@ -10,20 +10,22 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from backbones.side_by_side import JOIN, SideBySide, parts_of
 from core import files
 from core.cli import UserError, progress
 from core.files import require_room
 from dataset import Draw, seed_steps, train_transform
-from model import OnPixels, backbone_tensors, build_model, head_on_features, normalisation
+from model import OnPixels, backbone_tensors, build_model, head_on_features, is_side_by_side, normalisation
 from storage.array_file import ArrayFile, is_whole, write_rows
+from storage.backbone_files import backbone_files, joined_path
 from storage.crop_cache import crop_cache_path, open_crop_cache
 from storage.crops import Crops
 from storage.run_dir import BACKBONES
@@ -51,6 +53,14 @@ class FrozenBackbone:
     std: tuple[float, ...]
     channels_last: bool
     amp: bool
+
+    @property
+    def parts(self) -> tuple["FrozenBackbone", ...]:
+        """Networks whose features are cached apart, each as a part of several ("+A"): those side by side, or itself."""
+        if not is_side_by_side(self.name):
+            return (self,)
+        named = zip(parts_of(self.name), backbone_files(self.weights), strict=True)
+        return tuple(replace(self, name=JOIN + name, weights=path.with_name(JOIN + path.name)) for name, path in named)
 
     def load(self) -> OnPixels:
         """Load the network, with an untrained head. UserError for a file that is damaged or missing."""
@@ -106,12 +116,12 @@ class Shard:
 
 
 class FeatureCache:
-    """Features (V, F) float16 of crops, found by image id. Holds no file open."""
+    """Features (V, F) float16 of crops, found by image id: those in each folder in turn. Holds no file open."""
 
-    def __init__(self, folder: Path, image_ids: Sequence[str]) -> None:
-        self.folder = folder
+    def __init__(self, folders: Sequence[Path], image_ids: Sequence[str]) -> None:
+        self.folders = tuple(folders)
         self._row_of = {image_id: row for row, image_id in enumerate(image_ids)}
-        self._shards: dict[int, ArrayFile] = {}
+        self._shards: dict[int, list[ArrayFile]] = {}
 
     def rows(self, image_ids: Sequence[str]) -> list[int]:
         return [self._row_of[image_id] for image_id in image_ids]
@@ -126,8 +136,8 @@ class FeatureCache:
         """Return the features (V, F) float16 of a crop."""
         number, within = divmod(row, SHARD)
         if number not in self._shards:
-            self._shards[number] = ArrayFile(_shard_path(self.folder, number))
-        return self._shards[number].read(within)[0]
+            self._shards[number] = [ArrayFile(_shard_path(folder, number)) for folder in self.folders]
+        return np.concatenate([shard.read(within)[0] for shard in self._shards[number]], axis=1)
 
 
 class FeatureDataset(Dataset):
@@ -167,9 +177,18 @@ def freeze(run_dir: Path, config: Config, size: tuple[int, int]) -> FrozenBackbo
     seed_everything(config.seed)
     network = build_model(config.backbone, 1, image_size=size, pretrained=config.pretrained)
     head_on_features(network)
-    weights = checkpoints.save_tensors(run_dir / BACKBONES, config.backbone, backbone_tensors(network))
+    weights = _save_backbone(run_dir / BACKBONES, config.backbone, network)
     mean, std = normalisation(config.backbone)
     return frozen_backbone(config, weights, size, {"mean": mean, "std": std})
+
+
+def _save_backbone(folder: Path, name: str, network: nn.Module) -> Path:
+    """Write the weights, of networks side by side each to a file of its own; return the path that stands for all."""
+    if not isinstance(network, SideBySide):
+        return checkpoints.save_tensors(folder, name, backbone_tensors(network))
+    tensors = [part.network.state_dict() for part in network.parts]
+    named = zip(parts_of(name), tensors, strict=True)
+    return joined_path([checkpoints.save_tensors(folder, part, of_part) for part, of_part in named])
 
 
 def frozen_backbone(config: Config, weights: Path, size: tuple[int, int], normalised_by: Mapping) -> FrozenBackbone:
@@ -191,11 +210,16 @@ def open_features(crops: Crops, backbone: FrozenBackbone, views: Views, *, devic
     with progress(None, title="features", total=sum(len(shard.image_ids) for shard in shards)) as bar:
         for shard in shards:
             bar.update(make(shard))
-    return FeatureCache(_folder(crops, backbone, views), open_crop_cache(crops, backbone.size).image_ids)
+    folders = [_folder(crops, part, views) for part in backbone.parts]
+    return FeatureCache(folders, open_crop_cache(crops, backbone.size).image_ids)
 
 
 def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
     """Return the work that is still to be done: files that are missing or damaged. Removes features of other crops."""
+    return [shard for part in backbone.parts for shard in _missing_shards_of(crops, part, views)]
+
+
+def _missing_shards_of(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
     pixels, folder = open_crop_cache(crops, backbone.size), _folder(crops, backbone, views)
     files.remove_stale(folder)
     _remove_superseded(folder)

@@ -12,10 +12,19 @@ from torch.utils.data import DataLoader
 
 from backbones.licences import OPEN
 from core import distributed
+from core.cli import UserError
 from core.tasks import UNKNOWN, Task
 from dataset import PersonSampler, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights, loss_named, soften
-from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups, refuse_weights
+from model import (
+    OnPixels,
+    build_model,
+    init_bias_from_priors,
+    is_side_by_side,
+    normalisation,
+    parameter_groups,
+    refuse_weights,
+)
 from storage.crop_cache import CropCache
 from storage.crops import Crops
 from storage.folds import hash_of_folds
@@ -215,6 +224,10 @@ def refuse_unusable(task: Task, config: Config) -> None:
     """UserError for a device, backbone, loss, augmentation, head or tracker that is not there or not let in."""
     pick_device(config.device)
     normalisation(config.backbone)
+    if is_side_by_side(config.backbone) and config.backbone_lr > 0:
+        raise UserError(
+            f"--backbone {config.backbone}: networks side by side are frozen; give --backbone-lr 0, or one network"
+        )
     if config.pretrained and config.weights_licence == OPEN:
         refuse_weights(config.backbone)
     train_transform(config.augment)
