@@ -60,7 +60,10 @@ def _build_side_by_side(
         config = pretrained_config(name)
         height = config.input_size[1]
         size = height, max(1, round(height * image_size[1] / image_size[0]))
-        network = build_model(name, 1, image_size=size, pretrained=pretrained)
+        # Random weights do not depend on what stands beside them.
+        with torch.random.fork_rng():
+            torch.manual_seed(torch.initial_seed())
+            network = build_model(name, 1, image_size=size, pretrained=pretrained)
         parts.append(Part(network, _head_on_features_name(network), size, config.mean, config.std))
     return SideBySide(parts, image_size, num_classes, drop_rate)
 
