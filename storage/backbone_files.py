@@ -11,6 +11,6 @@ def joined_path(paths: Sequence[Path]) -> Path:
     return paths[0].with_name(_JOIN.join(path.name for path in paths))
 
 
-def backbone_files(path: Path) -> list[Path]:
-    """Return the files that a path of `backbone_path` stands for."""
-    return [path.with_name(name) for name in path.name.split(_JOIN) if name]
+def backbone_files(path: Path | None) -> list[Path]:
+    """Return the files that a path of `backbone_path` stands for; none where it is None."""
+    return [] if path is None else [path.with_name(name) for name in path.name.split(_JOIN) if name]

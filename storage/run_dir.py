@@ -43,6 +43,8 @@ BACKBONES = "backbones"
 """Folder in a run folder for weights that folds share and none changes."""
 BACKBONE_FILE = "backbone_file"
 """Entry of config.json where the backbone is frozen; see `backbone_files`."""
+DRAWINGS_HASH = "drawings_hash"
+"""Entry of config.json of a fold that learns from drawings, too."""
 _IDENTITY: Mapping[str, type] = MappingProxyType({
     **{"format": int, "task": str, "classes": list, "fold": int, "settings": dict},
     **{"crop": dict, "normalisation": dict, "data_hash": str, "folds_hash": str},
@@ -207,8 +209,7 @@ def refuse_incomplete(fold_dir: Path, *names: str) -> None:
         return
     written, paths = written_digests(fold_dir / DONE), [fold_dir / CONFIG, *(fold_dir / name for name in names)]
     if MODEL in names and (fold_dir / CONFIG).exists():
-        shared = backbone_path(fold_dir, read_config(fold_dir))
-        paths += [] if shared is None else backbone_files(shared)
+        paths += backbone_files(backbone_path(fold_dir, read_config(fold_dir)))
     for path in paths:
         fault = "" if path.exists() else "no such file"
         if not fault and path.name in written and written[path.name] != files.file_sha256(path):
@@ -295,5 +296,5 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    identity = {name: config.get(name) for name in (*_IDENTITY, BACKBONE_FILE)}
+    identity = {name: config.get(name) for name in (*_IDENTITY, DRAWINGS_HASH, BACKBONE_FILE)}
     return {**identity.pop("settings"), **identity}

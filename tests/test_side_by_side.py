@@ -19,6 +19,7 @@ from serving import export
 from storage.crops import load_crops
 from training import feature_cache
 from training.config import resolve
+from training.frozen_backbone import FrozenBackbone
 from training.inputs import PredictOptions
 from training.predictor import load_predictor, predict_crops, predict_images
 
@@ -82,7 +83,7 @@ def test_another_beside_them_recomputes_nothing(
 ) -> None:
     before, asked, features_of = folders(crop_dir), [], feature_cache.features_of
 
-    def record(model: OnPixels, images: np.ndarray, backbone: feature_cache.FrozenBackbone, *rest: object) -> object:
+    def record(model: OnPixels, images: np.ndarray, backbone: FrozenBackbone, *rest: object) -> object:
         asked.append(backbone.name)
         return features_of(model, images, backbone, *rest)
 

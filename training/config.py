@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 from backbones.licences import ANY, OPEN
 from core.cli import UserError
+from core.cropping import FACE_WINDOW, WIDE_WINDOW, WINDOWS
 from core.tasks import task_names
 
 RUNTIME_FIELDS = ("device", "workers", "tracker", "weights_licence")
@@ -40,18 +41,20 @@ class Config:
     """Settings of one training. All go into its config.json."""
 
     backbone: str = _setting(
-        "tf_efficientnet_lite0",
-        "any name timm.create_model takes, or several, frozen side by side: A+B; the defaults' weights are packaged",
+        "tf_efficientnet_lite0", "any name timm.create_model takes, or several frozen ones: A+B; defaults are packaged"
     )
     pretrained: bool = _setting(True, "start from pretrained weights")
     weights_licence: str = _setting(
-        ANY,
-        "open refuses pretrained weights learned from photos for research alone, and those whose licence is not free",
-        choices=(ANY, OPEN),
+        ANY, "open refuses weights learned from photos for research alone, or not freely licensed", choices=(ANY, OPEN)
     )
     drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1", low=0, high=1)
     image_size: int = _setting(
-        112, "height of the network's input in pixels; the width follows the crops' aspect", low=16, high=4096
+        112, "height of the network's input in pixels; the width follows the window's aspect", low=16, high=4096
+    )
+    window: str = _setting(
+        FACE_WINDOW,
+        "part of the crop that the network is shown: the face, or wide, with chin, neck and surroundings",
+        choices=WINDOWS,
     )
     head: str = _setting(
         "classes",
@@ -108,14 +111,17 @@ class Config:
         0.1, "label_smoothing loss: probability spread over all classes, 0 to 1", low=0, high=1, of_class_loss=True
     )
     augment: str = _setting("standard", "an augmentation of dataset.py: none, flip, standard, strong")
+    drawn: int = _setting(
+        0,
+        "drawings of masks, and of things that are none, on each training photo of a bare face, to learn from as well",
+        low=0,
+        high=100,
+    )
     views: int = _setting(
         2, "frozen backbone: augmented views of each photo that are cached, beside the plain and mirrored one", low=0
     )
     ridge_share: float = _setting(
-        0.0,
-        "frozen backbone: weight of a second head, solved by ridge regression, in the log-probabilities, 0 to 1",
-        low=0,
-        high=1,
+        0.0, "frozen backbone: weight of a second head, a ridge regression, in the prediction, 0 to 1", low=0, high=1
     )
     mixup: float = _setting(
         0.0, "blend photos in pairs, with weights from Beta(mixup, mixup); 0 = never", low=0, high=100
@@ -145,11 +151,8 @@ class Config:
         return {name: _plain(value) for name, value in asdict(self).items() if name not in RUNTIME_FIELDS}
 
 
-FROZEN_SETTINGS: Mapping[str, Any] = types.MappingProxyType({
-    # Better probabilities for a second of work.
-    "ridge_share": 0.3,
-})  # fmt: skip
-"""Settings that a frozen backbone brings."""
+FROZEN_SETTINGS: Mapping[str, Any] = types.MappingProxyType({"ridge_share": 0.3})
+"""Settings that a frozen backbone brings: better probabilities for a second of work."""
 BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # The image size of its pretraining, which is worth more than what few people teach: its own weights move little,
     # its head fast.
@@ -161,8 +164,12 @@ BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
 SIDE_BY_SIDE = BACKBONE_SETTINGS["face_pair"]
 """Settings that several networks side by side bring."""
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
-    # Small batches: with few people, more steps are what the network lacks.
-    "mask": {"epochs": 4, "patience": 2, "batch_size": 16},
+    # Chin and neck tell a mask below the chin from none. Real masks are worn in more ways than in training photos:
+    # hence drawings, and labels that are not quite sure. Small batches: with few people, steps are what is lacking.
+    "mask": {
+        **{"window": WIDE_WINDOW, "drawn": 9, "loss": "label_smoothing"},
+        **{"epochs": 4, "patience": 2, "batch_size": 16},
+    },
     "gender": {"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
@@ -175,17 +182,18 @@ ANY_TASK = "*"
 PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType({
     # Seconds: shows that everything runs; its scores mean nothing.
     "smoke": {
-        ANY_TASK: {"folds": 3, "image_size": 48, "epochs": 1, "photos_per_person": 3, "views": 0, "workers": 0},
+        ANY_TASK: {"folds": 3, "image_size": 48, "epochs": 1, "photos_per_person": 3, "views": 0, "workers": 0}
+        | {"drawn": 0},
     },
     # Minutes on two CPU cores.
     "quick": {
         ANY_TASK: {"validate_every": 2},
-        "mask": {"epochs": 3, "photos_per_person": 3},
+        "mask": {"epochs": 3, "photos_per_person": 6},
     },
-    # A GPU, or an hour of CPU, for thousands of people: with so many, augmented views bring nothing.
+    # A GPU, or hours of CPU, for thousands of people: with so many, augmented views bring nothing.
     "full": {
         ANY_TASK: {"validate_every": 2, "views": 0},
-        "mask": {"epochs": 3, "photos_per_person": 3},
+        "mask": {"epochs": 3, "photos_per_person": 6, "drawn": 3},
     },
 })  # fmt: skip
 

@@ -9,29 +9,26 @@ interrupted run goes on where it stopped. The folder's name holds hashes of the 
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from backbones.side_by_side import JOIN, SideBySide, parts_of
 from core import files
 from core.cli import UserError, progress
 from core.files import require_room
 from dataset import Draw, seed_steps, train_transform
-from model import OnPixels, backbone_tensors, build_model, head_on_features, is_side_by_side, normalisation
+from model import OnPixels, build_model
 from storage.array_file import ArrayFile, is_whole, write_rows
-from storage.backbone_files import backbone_files, joined_path
 from storage.crop_cache import crop_cache_path, open_crop_cache
 from storage.crops import Crops
-from storage.run_dir import BACKBONES
-from training import checkpoints
 from training.config import Config
-from training.device import Precision, pick_device, place, prepare_process, seed_everything, to_device
+from training.device import Precision, pick_device, place, prepare_process, to_device
+from training.frozen_backbone import FrozenBackbone
 
 FOLDER = "features"
 SHARD = 64
@@ -40,33 +37,6 @@ BATCH = 16
 """Images computed together; more take more memory, and no less time."""
 PLAIN, MIRRORED = 0, 1
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class FrozenBackbone:
-    """The part of a network that is the same for all folds, and its preprocessing. `size` is (H, W)."""
-
-    name: str
-    weights: Path
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channels_last: bool
-    amp: bool
-
-    @property
-    def parts(self) -> tuple["FrozenBackbone", ...]:
-        """Networks whose features are cached apart, each as a part of several ("+A"): those side by side, or itself."""
-        if not is_side_by_side(self.name):
-            return (self,)
-        named = zip(parts_of(self.name), backbone_files(self.weights), strict=True)
-        return tuple(replace(self, name=JOIN + name, weights=path.with_name(JOIN + path.name)) for name, path in named)
-
-    def load(self) -> OnPixels:
-        """Load the network, with an untrained head. UserError for a file that is damaged or missing."""
-        network = build_model(self.name, 1, image_size=self.size)
-        checkpoints.load_backbone(network, checkpoints.read_backbone(self.weights), self.weights)
-        return OnPixels(network, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -169,34 +139,6 @@ class FeatureDataset(Dataset):
         return torch.from_numpy(features.astype(np.float32)), self.targets[index], index
 
 
-def freeze(run_dir: Path, config: Config, size: tuple[int, int]) -> FrozenBackbone:
-    """Return the backbone of these settings; its weights are written to the run folder if need be.
-
-    UserError for weights that cannot be had, and for a network whose head is not one part.
-    """
-    seed_everything(config.seed)
-    network = build_model(config.backbone, 1, image_size=size, pretrained=config.pretrained)
-    head_on_features(network)
-    weights = _save_backbone(run_dir / BACKBONES, config.backbone, network)
-    mean, std = normalisation(config.backbone)
-    return frozen_backbone(config, weights, size, {"mean": mean, "std": std})
-
-
-def _save_backbone(folder: Path, name: str, network: nn.Module) -> Path:
-    """Write the weights, of networks side by side each to a file of its own; return the path that stands for all."""
-    if not isinstance(network, SideBySide):
-        return checkpoints.save_tensors(folder, name, backbone_tensors(network))
-    tensors = [part.network.state_dict() for part in network.parts]
-    named = zip(parts_of(name), tensors, strict=True)
-    return joined_path([checkpoints.save_tensors(folder, part, of_part) for part, of_part in named])
-
-
-def frozen_backbone(config: Config, weights: Path, size: tuple[int, int], normalised_by: Mapping) -> FrozenBackbone:
-    """Return the backbone whose weights are in that file. `normalised_by` is `normalisation` of config.json."""
-    mean, std = tuple(normalised_by["mean"]), tuple(normalised_by["std"])
-    return FrozenBackbone(config.backbone, weights, size, mean, std, config.channels_last, config.amp)
-
-
 def views_of(config: Config) -> Views:
     """Return the views that a head is trained on."""
     augments = config.views > 0 and config.augment not in ("none", "flip")
@@ -211,7 +153,7 @@ def open_features(crops: Crops, backbone: FrozenBackbone, views: Views, *, devic
         for shard in shards:
             bar.update(make(shard))
     folders = [_folder(crops, part, views) for part in backbone.parts]
-    return FeatureCache(folders, open_crop_cache(crops, backbone.size).image_ids)
+    return FeatureCache(folders, open_crop_cache(crops, backbone.shown).image_ids)
 
 
 def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
@@ -220,7 +162,7 @@ def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list
 
 
 def _missing_shards_of(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
-    pixels, folder = open_crop_cache(crops, backbone.size), _folder(crops, backbone, views)
+    pixels, folder = open_crop_cache(crops, backbone.shown), _folder(crops, backbone, views)
     files.remove_stale(folder)
     _remove_superseded(folder)
     image_ids = pixels.image_ids
@@ -261,8 +203,10 @@ def _shard_maker(device: str) -> Callable[[Shard], int]:
 def _folder(crops: Crops, backbone: FrozenBackbone, views: Views) -> Path:
     # "looks": the name of the views in the caches that users have.
     made_by = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(views), "format": [_FORMAT, SHARD]}
+    # The window is in the first half of the name.
+    made_by["size"] = made_by.pop("shown")["size"]
     key = files.text_hash([json.dumps(made_by, sort_keys=True)])
-    return crops.crop_dir / FOLDER / f"{crop_cache_path(crops, backbone.size).stem}-{key}"
+    return crops.crop_dir / FOLDER / f"{crop_cache_path(crops, backbone.shown).stem}-{key}"
 
 
 def _shard_path(folder: Path, number: int) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from backbones.ridge_head import RidgeHead
 from model import add_ridge_head
 from training.config import Config
+from training.feature_cache import MIRRORED, PLAIN, FeatureCache
 from training.heads import Head
 
 PENALTIES = (1.0, 3.0, 10.0)
@@ -52,6 +53,11 @@ def with_ridge_head(network: nn.Module, config: Config, head: Head) -> nn.Module
         code_size = head.codes.shape[1]
         add_ridge_head(network, outputs=head.outputs, code_size=code_size, share=config.ridge_share)
     return network
+
+
+def mean_features(cache: FeatureCache, image_ids: Sequence[str]) -> Tensor:
+    """Return the mean features (N, F) of the plain and the mirrored crops."""
+    return torch.cat([views.mean(dim=0) for views in cache.batches(cache.rows(image_ids), (PLAIN, MIRRORED))])
 
 
 @torch.no_grad()
