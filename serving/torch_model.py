@@ -10,6 +10,7 @@ from core import files
 from core.cli import UserError
 from core.cropping import CropImages, CropSettings, shared_settings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
+from evaluation.run_scores import read_scores
 from serving.types import BatchPrediction
 from storage.folds import folds_path, read_folds
 from storage.run_dir import REFIT, finished_folds, is_of_drawn_people, read_run, trained_tasks
@@ -85,18 +86,23 @@ def load_run(
         raise UserError(f"run folder {run_dir}: no trained fold in it; run train.py first, or give --run-dir")
     backbones: BackboneTensors = {}
     predictors = {task: _load_models(run_dir / task, folds, backbones) for task in chosen}
-    averaging = {task: _averaging_of(run_dir, task) for task in chosen}
-    return RunClassifier(predictors, averaging, _common_crop(predictors), device)
+    return classifier_of(predictors, {task: averaging_of(run_dir, task) for task in chosen}, device)
+
+
+def classifier_of(
+    models: Mapping[str, tuple[Predictor, ...]], averaging: Mapping[str, Averaging], device: str
+) -> RunClassifier:
+    """Return the classifier of these models. UserError if they were trained on crops of different settings."""
+    return RunClassifier(models, averaging, _common_crop(models), device)
 
 
 def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
     """Return lines that name the models and their folds, what they were trained on, and how good they are."""
-    run, scores_path, folds = read_run(run_dir), run_dir / "scores.json", folds_path(run_dir)
+    run, folds = read_run(run_dir), folds_path(run_dir)
     models = [f"{task} ({classifier.made_of(task)})" for task in classifier.models]
     people = f", {len(read_folds(folds))} people" if folds.exists() else ""
     drawn = ": drawn people, predictions mean nothing" if is_of_drawn_people(run_dir) else ""
-    oof = (files.read_json(scores_path).get("oof") or {}) if scores_path.exists() else {}
-    tasks = oof.get("model", {}).get("tasks", {})
+    tasks = ((read_scores(run_dir).get("oof") or {}).get("model") or {}).get("tasks", {})
     right = [f"{task} {tasks[task]['accuracy']['value']:.1%}" for task in classifier.models if task in tasks]
     refit = any(predictors[0].fold_dir.name == REFIT for predictors in classifier.models.values())
     scores_of = "right out of fold (its folds, which the refit stands in for)" if refit else "right out of fold"
@@ -107,7 +113,7 @@ def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
     ])  # fmt: skip
 
 
-def _averaging_of(run_dir: Path, task: str) -> Averaging:
+def averaging_of(run_dir: Path, task: str) -> Averaging:
     """Return the averaging of ensemble.py if it averaged this run alone, else the default."""
     stamp_path = run_dir / f"{task}.json"
     if not stamp_path.exists():

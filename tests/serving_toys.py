@@ -16,7 +16,7 @@ from core.tasks import task_named
 from model import build_model
 from preprocessing.find_face import ATTEMPTS, Detection
 from serving.types import BatchPrediction, FacePrediction, TaskPrediction
-from storage.run_dir import DONE, FORMAT, MODEL, Run, begin_fold, fold_dir_of, run_path
+from storage.run_dir import DONE, FORMAT, MODEL, REFIT, Run, begin_fold, fold_dir_of, run_path
 from training import checkpoints
 from training.config import resolve
 from training.heads import build_head
@@ -30,13 +30,18 @@ LOUD = 30.0
 
 
 def make_run(
-    run_dir: Path, tasks: Sequence[str] = ("mask", "gender", "age"), *, crop: CropSettings = CROP, **settings: object
+    run_dir: Path,
+    tasks: Sequence[str] = ("mask", "gender", "age"),
+    *,
+    crop: CropSettings = CROP,
+    refit: bool = False,
+    **settings: object,
 ) -> Path:
-    """A run of two folds a task with random weights; `settings` are those of the age task."""
+    """A run of two folds a task with random weights, and perhaps refits; `settings` are those of the age task."""
     run = Run("/data", "photos", str(run_dir / "crops"), "0", 2, 0, (25, 40))
     write_json(run_path(run_dir), asdict(run))
     for task in tasks:
-        for fold in range(2):
+        for fold in range(3 if refit else 2):
             make_fold(run_dir, task, fold, crop, SETTINGS | (settings if task == "age" else {}))
     return run_dir
 
@@ -47,7 +52,9 @@ def make_fold(run_dir: Path, task: str, fold: int, crop: CropSettings, settings:
     torch.manual_seed(fold + 10 * len(task))
     network = build_model(config.backbone, head.outputs, image_size=shown.size)
     torch.nn.init.normal_(network.get_classifier().weight, std=LOUD)
-    fold_dir = fold_dir_of(run_dir, task, fold)
+    fold_dir = fold_dir_of(run_dir, task, fold) if fold < 2 else run_dir / task / REFIT
+    if fold_dir.name == REFIT:
+        config = replace(config, keep="last")
     identity = {
         **{"format": FORMAT, "task": task, "classes": list(task_named(task).classes), "fold": fold},
         **{"settings": config.learned(), "crop": asdict(crop), "data_hash": "0", "folds_hash": "0"},
