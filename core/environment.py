@@ -16,13 +16,14 @@ from types import MappingProxyType, TracebackType
 
 from core.errors import UserError
 
+WINDOWS = os.name == "nt"
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 INTERRUPTED = "interrupted: finished work is kept, the same command goes on from there"
 OFFLINE, MAX_PIXELS = "OFFLINE", "MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 128_000_000
 """Photos of 108 megapixels are read. The largest takes 400 MB, and while it is decoded 1 GB, in each process."""
-_NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
+NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
     # From 1.29 on, onnxruntime uploads usage data and keeps a file of it under HOME.
     "ORT_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -33,6 +34,9 @@ _NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
     "DO_NOT_TRACK": "1",
+    # A camera or video that cannot be opened is one line of ours, not ten of OpenCV and FFmpeg (-8: quiet).
+    "OPENCV_LOG_LEVEL": "OFF",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",
 })  # fmt: skip
 _HUB_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 _HOST_OF = {
@@ -47,17 +51,19 @@ arguments."""
 
 
 def prepare_environment() -> None:
-    """Switch off telemetry and update checks of all libraries, and connections where OFFLINE is set.
+    """Switch off telemetry, update checks and chatter of all libraries, and connections where OFFLINE is set.
 
     `core/__init__.py` calls it. A variable that the user has set is left as it is. From then on a missing package ends
     a command with one line.
     """
     sys.excepthook = _end_an_import
-    for name, value in _NO_TELEMETRY.items():
+    for name, value in NO_TELEMETRY.items():
         os.environ.setdefault(name, value)
     # Waiting OpenMP threads sleep instead of spinning: a few percent slower on an idle machine, many times faster on
     # one whose cores are shared with loader processes or other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What a Mac's GPU cannot compute is computed by the CPU.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if os.environ.get(OFFLINE, "") not in ("", "0"):
         go_offline()
 
@@ -83,13 +89,13 @@ def _is_of_the_project(module: str) -> bool:
 
 
 def _way_to_packages() -> str:
-    windows = os.name == "nt"
-    venv, scripts = ROOT / ".venv", Path(".venv", "Scripts" if windows else "bin")
-    python = scripts / ("python.exe" if windows else "python")
+    venv, scripts = ROOT / ".venv", Path(".venv", "Scripts" if WINDOWS else "bin")
+    python = scripts / ("python.exe" if WINDOWS else "python")
     if Path(sys.prefix) == venv or not (ROOT / python).exists():
-        return f"install them: {Path(sys.executable).name} -m pip install -r requirements.txt, or: bash run_all.sh"
+        run_all = "run_all.bat" if WINDOWS else "bash run_all.sh"
+        return f"install them: {Path(sys.executable).name} scripts/install.py train, or: {run_all}"
     command = " ".join(sys.orig_argv[1:3] if sys.orig_argv[1:2] == ["-m"] else sys.orig_argv[1:2])
-    activate = f"{'' if windows else '. '}{scripts / 'activate'}"
+    activate = f"{'' if WINDOWS else '. '}{scripts / 'activate'}"
     return f"activate the environment that run_all.sh made: {activate} (or run {python} {command} ...)"
 
 

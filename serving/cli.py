@@ -2,15 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.cli import UserError, add_trained_run, positive_int
 from core.tasks import task_names
 from preprocessing.detectors import detector_named, detector_names
-from preprocessing.find_face import DEFAULT_THRESHOLD, Attempt
-from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_ATTEMPTS, FaceFinder, Pipeline
+from preprocessing.find_face import DEFAULT_THRESHOLD
+from serving.faces import DEFAULT_LEAST_SIZE, VIDEO_ATTEMPTS, FaceFinder, Pipeline, StreamFinder
 from serving.loading import LoadedModel, ModelOptions, load
 from serving.types import DEFAULT_UNSURE_BELOW, Classifier
 
@@ -33,9 +32,7 @@ class FaceOptions:
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_run(parser)
     parser.add_argument("--folds", type=fold_numbers, metavar="all|0,1", help=FOLDS_HELP)
-    parser.add_argument(
-        "--tasks", nargs="+", choices=task_names(), default=(), help="predict these only (default: all)"
-    )
+    parser.add_argument("--tasks", type=tasks_named, default=(), metavar="mask,age", help="tasks (default: all)")
     parser.add_argument(
         "--model", metavar="PATH|hf:OWNER/NAME", help="model folder, run or exported model, or one of the hub's"
     )
@@ -67,6 +64,15 @@ def fold_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def tasks_named(text: str) -> tuple[str, ...]:
+    """Parse a flag's value: tasks such as mask,age."""
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in task_names()]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of the tasks {', '.join(task_names())}")
+    return names
+
+
 def fraction(text: str) -> float:
     """Parse a flag's value: a number from 0 to 1."""
     value = float(text)
@@ -75,26 +81,31 @@ def fraction(text: str) -> float:
     return value
 
 
-def open_pipeline(
-    models: ModelOptions, faces: FaceOptions, *, attempts: Sequence[Attempt] = PHOTO_ATTEMPTS, retry: bool = True
-) -> Pipeline:
-    """Load models and detector, and say on standard error which models. UserError as `load`."""
-    loaded = load(models)
-    print(loaded.about, file=sys.stderr)
-    return pipeline_of(loaded, faces, attempts=attempts, retry=retry)
+def open_pipeline(models: ModelOptions, faces: FaceOptions, *, video: bool = False, camera: bool = False) -> Pipeline:
+    """Load models and detector, and say on standard error which models. UserError as `load`.
+
+    They are for photos, the frames of a video, or those of a camera, in time.
+    """
+    return pipeline_of(_loaded(models), faces, video=video, camera=camera)
 
 
-def pipeline_of(
-    loaded: LoadedModel, faces: FaceOptions, *, attempts: Sequence[Attempt] = PHOTO_ATTEMPTS, retry: bool = True
-) -> Pipeline:
+def pipeline_of(loaded: LoadedModel, faces: FaceOptions, *, video: bool = False, camera: bool = False) -> Pipeline:
     """Load the detector, and return it with the models."""
     detect = detector_named(faces.detector or loaded.detector).load()
-    finder = FaceFinder(detect, faces.threshold, faces.least_size, attempts, retry)
-    return Pipeline(finder, loaded.classifier, faces.unsure_below)
+    finder = FaceFinder(detect, faces.threshold, faces.least_size)
+    if video or camera:
+        # There is another frame soon.
+        finder = replace(finder, attempts=VIDEO_ATTEMPTS, retry=False)
+    find = StreamFinder(finder) if camera else finder
+    return Pipeline(find, loaded.classifier, faces.unsure_below, loaded.about)
 
 
 def open_classifier(models: ModelOptions) -> Classifier:
     """Load models, and say on standard error which. UserError as `load`."""
+    return _loaded(models).classifier
+
+
+def _loaded(models: ModelOptions) -> LoadedModel:
     loaded = load(models)
     print(loaded.about, file=sys.stderr)
-    return loaded.classifier
+    return loaded

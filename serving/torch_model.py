@@ -10,6 +10,7 @@ from core import files
 from core.cli import UserError
 from core.cropping import CropImages, CropSettings, shared_settings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
+from evaluation.run_scores import read_scores
 from serving.types import BatchPrediction
 from storage.folds import folds_path, read_folds
 from storage.run_dir import REFIT, finished_folds, is_of_drawn_people, read_run, trained_tasks
@@ -97,12 +98,11 @@ def classifier_of(
 
 def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
     """Return lines that name the models and their folds, what they were trained on, and how good they are."""
-    run, scores_path, folds = read_run(run_dir), run_dir / "scores.json", folds_path(run_dir)
+    run, folds = read_run(run_dir), folds_path(run_dir)
     models = [f"{task} ({classifier.made_of(task)})" for task in classifier.models]
     people = f", {len(read_folds(folds))} people" if folds.exists() else ""
     drawn = ": drawn people, predictions mean nothing" if is_of_drawn_people(run_dir) else ""
-    oof = (files.read_json(scores_path).get("oof") or {}) if scores_path.exists() else {}
-    tasks = oof.get("model", {}).get("tasks", {})
+    tasks = ((read_scores(run_dir).get("oof") or {}).get("model") or {}).get("tasks", {})
     right = [f"{task} {tasks[task]['accuracy']['value']:.1%}" for task in classifier.models if task in tasks]
     refit = any(predictors[0].fold_dir.name == REFIT for predictors in classifier.models.values())
     scores_of = "right out of fold (its folds, which the refit stands in for)" if refit else "right out of fold"

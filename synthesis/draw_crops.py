@@ -33,7 +33,7 @@ from synthesis.masks.overlay import Surface, lay
 from synthesis.masks.shape import face_frame
 from synthesis.masks.things import CLOTHES
 
-VERSION = 3
+VERSION = 4
 """Of the drawings: other numbers are drawn anew."""
 WEAR, INCORRECT, NOT_WEAR = task_named("mask").classes
 IN_TURN = (INCORRECT, WEAR, NOT_WEAR)
@@ -49,6 +49,9 @@ CONTINUED = 0.8
 """Fraction of the drawings in which a photo that ends within the crop goes on: most real ones do."""
 FAR_BLUR, NECK, NECK_LIGHT = (0.03, 0.3), (0.5, 0.75), (0.6, 1.0)
 """What follows the photo: its blur and half the width of the neck, in distances between the eyes; light of the neck."""
+ABOVE_MASK = ((-0.45, -0.3), (-0.2, -0.35), (0.0, -0.35), (0.2, -0.35), (0.45, -0.3))
+"""Places of skin on a face with a mask."""
+COARSE = 4
 EDGE = 5
 """Pixels about the end of a photo that are not kept."""
 BYTES = 60_000
@@ -198,18 +201,22 @@ def _inside(shape: tuple[int, int], job: DrawingJob) -> np.ndarray:
 def _continued(crop: np.ndarray, inside: np.ndarray, job: DrawingJob, rng: np.random.Generator) -> np.ndarray:
     """Return a copy of the crop that goes on, blurred and with a neck, where the photo has ended."""
     height, width = crop.shape[:2]
-    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    to_photo = cv2.invertAffineTransform(job.to_pixels)
-    places = carry_points(to_photo, np.column_stack([x.ravel(), y.ravel()]))
-    ends = np.array(job.photo_size)
-    mirrored = ends - np.abs(ends - np.abs(places))
-    back = carry_points(job.to_pixels, mirrored).reshape(height, width, 2).astype(np.float32)
-    far = cv2.remap(crop, back[..., 0], back[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     surface = Surface(crop, job.landmarks)
-    far = cv2.GaussianBlur(far, (0, 0), rng.uniform(*FAR_BLUR) * surface.unit)
+    # It is blurred anyway, which is done in a sixteenth of the time on a fourth of the width.
+    small = cv2.resize(crop, (-(-width // COARSE), -(-height // COARSE)), interpolation=cv2.INTER_AREA)
+    across, down = width / small.shape[1], height / small.shape[0]
+    x, y = np.meshgrid((np.arange(small.shape[1]) + 0.5) * across, (np.arange(small.shape[0]) + 0.5) * down)
+    places = carry_points(cv2.invertAffineTransform(job.to_pixels), np.column_stack([x.ravel(), y.ravel()]))
+    ends = np.array(job.photo_size)
+    mirrored = carry_points(job.to_pixels, ends - np.abs(ends - np.abs(places))).reshape(*small.shape[:2], 2)
+    back = (mirrored / (across, down) - 0.5).astype(np.float32)
+    far = cv2.remap(small, back[..., 0], back[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    far = cv2.GaussianBlur(far, (0, 0), rng.uniform(*FAR_BLUR) * surface.unit / COARSE)
+    far = cv2.resize(far, (width, height), interpolation=cv2.INTER_LINEAR)
     half = rng.uniform(*NECK)
     neck = surface.polygon(surface.at(np.array([-half, half, 1.1 * half, -1.1 * half]), np.array([1.2, 1.2, 4, 4])))
-    skin = surface.plain(surface.skin * rng.uniform(*NECK_LIGHT))
+    skin = surface.seen_at(ABOVE_MASK) if job.keeps_mask else surface.skin
+    skin = surface.plain(skin * rng.uniform(*NECK_LIGHT))
     far = lay(surface, far, neck, skin, rng, roundness=rng.uniform(0, 0.4))
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.5)[..., None]
     return np.where(inside[..., None], crop, crop * soft + far * (1 - soft)).astype(np.uint8)

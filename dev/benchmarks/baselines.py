@@ -91,7 +91,7 @@ class OriginalRecipe:
     workers: int
     box: PixelBox | None = None
 
-    def train(self, task: str, num_classes: int, train: Photos, held_out: Photos) -> nn.Module:
+    def train(self, task: str, num_classes: int, train: Photos, out_of_fold: Photos) -> nn.Module:
         """Train until the last epoch, or until the accuracy has not risen for PATIENCE; the best weights are kept."""
         options = {"image_size": self.size, "pretrained": self.pretrained}
         model = build_model(self.backbone, num_classes, **options).to(self.device)
@@ -105,7 +105,7 @@ class OriginalRecipe:
                 optimizer.zero_grad()
                 criterion(model(images), labels).backward()
                 optimizer.step()
-            hits = self.predict(model, held_out[0], flip=False).argmax(dim=1) == torch.tensor(held_out[1])
+            hits = self.predict(model, out_of_fold[0], flip=False).argmax(dim=1) == torch.tensor(out_of_fold[1])
             accuracy, waited = hits.float().mean().item(), waited + 1
             if accuracy > best:
                 best, waited, kept = accuracy, 0, _copy(model)

@@ -29,7 +29,7 @@ from training.jobs import jobs_at_once
 @dataclass(frozen=True)
 class Size:
     """Amount of work. `people` and `eval_photos` are drawn; `passes` epochs make one figure of the loaders;
-    `times` multiplies the photos for scaling."""
+    `times` multiplies the photos for scaling; `requests` load the service."""
 
     name: str
     people: int
@@ -38,10 +38,11 @@ class Size:
     passes: int
     folds: int
     times: tuple[int, ...]
+    requests: int
 
 
-QUICK = Size("quick", people=6, eval_photos=5, rounds=1, passes=1, folds=2, times=(1, 2))
-NORMAL = Size("normal", people=120, eval_photos=240, rounds=5, passes=3, folds=5, times=(1, 4, 16))
+QUICK = Size("quick", people=6, eval_photos=5, rounds=1, passes=1, folds=2, times=(1, 2), requests=8)
+NORMAL = Size("normal", people=120, eval_photos=240, rounds=5, passes=3, folds=5, times=(1, 4, 16), requests=10_000)
 
 
 @dataclass(frozen=True)
