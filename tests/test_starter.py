@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from core.environment import ROOT
+
 from serving import load_model
 from serving.loading import STARTER
 from serving.model_folder import CARD, read_model
