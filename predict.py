@@ -5,9 +5,11 @@
     python predict.py clip.mp4                        predictions/clip.mp4, and a table by frame
     python predict.py 0 --show                        camera 0, until Ctrl-C; also rtsp:// and http:// addresses
     python predict.py 0 --sign both                   an entrance: the mask alone, a large sign, counts by minute
+    python predict.py photos/ --model models/starter    a model folder, a run, an ONNX file or hf:OWNER/NAME
     python predict.py photos/ --onnx outputs/default/onnx     an exported model; torch need not be installed
 
-Faces are cropped by the code and with the settings of training; the folds of a task are averaged as in ensemble.py.
+Without a choice: the run outputs/default, else the one trained last, else the starter model. Faces are cropped by the
+code and with the settings of training.
 Photos and videos are told by their content. A file that cannot be predicted is named, and the exit code is 2.
 """
 
@@ -31,7 +33,7 @@ from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.drawing import annotated
 from serving.entrance import TASK, MinuteCounts, WatchOptions, watch
 from serving.faces import Pipeline
-from serving.records import describe, face_record, face_rows
+from serving.records import describe, face_record, face_rows, photo_facts
 from serving.sign import require_font
 from serving.smoothing import Smoother
 from serving.sources import PhotoSources, clip_of, photos_of
@@ -148,8 +150,7 @@ def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> R
             continue
         faces = pipeline(rgb)
         write_photo(target, annotated(rgb, faces))
-        height, width = rgb.shape[:2]
-        results.add({"photo": target.relative_to(out_dir).as_posix(), "width": width, "height": height}, faces)
+        results.add(photo_facts(target.relative_to(out_dir).as_posix(), rgb), faces)
         print(f"{path}: {'; '.join(map(describe, faces)) or 'no face found'}")
     if photos.foreign:
         print(f"{len(photos.foreign)} files are no photos and are left out: {name_some(photos.foreign)}")

