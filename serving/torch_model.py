@@ -10,6 +10,7 @@ from core import files
 from core.cli import UserError
 from core.cropping import CropSettings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
+from evaluation.run_scores import read_scores
 from serving.types import BatchPrediction
 from storage.folds import folds_path, read_folds
 from storage.run_dir import CONFIG, finished_folds, is_of_drawn_people, read_run, trained_tasks
@@ -76,12 +77,11 @@ def load_run(
 
 def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
     """Return lines that name the models and their folds, what they were trained on, and how good they are."""
-    run, scores_path, folds = read_run(run_dir), run_dir / "scores.json", folds_path(run_dir)
+    run, folds = read_run(run_dir), folds_path(run_dir)
     models = [f"{task} ({len(predictors)} of {run.folds} folds)" for task, predictors in classifier.folds.items()]
     people = f", {len(read_folds(folds))} people" if folds.exists() else ""
     drawn = ": drawn people, predictions mean nothing" if is_of_drawn_people(run_dir) else ""
-    oof = (files.read_json(scores_path).get("oof") or {}) if scores_path.exists() else {}
-    tasks = oof.get("model", {}).get("tasks", {})
+    tasks = ((read_scores(run_dir).get("oof") or {}).get("model") or {}).get("tasks", {})
     right = [f"{task} {tasks[task]['accuracy']['value']:.1%}" for task in classifier.folds if task in tasks]
     return "\n".join([
         f"models of {run_dir}: {', '.join(models)}",

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from bad_files import FOLDS, Bad
 from toy_data import (
     ALL_TASKS,
+    Main,
     Toy,
     ToyRun,
     crop,
@@ -19,15 +22,19 @@ from toy_data import (
     make_competition,
     prepare,
     refusal,
+    sign,
     snapshot,
     train_toy,
 )
 
 import ensemble
 import inference
+import predict
 import submission
+from core import files
 from core.cli import UserError
 from core.cropping import CropSettings
+from reporting import __main__ as report
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -76,6 +83,7 @@ class TestInference:
     def test_a_config_that_was_edited(self, run_copy: ToyRun, change: dict, words: Sequence[str]) -> None:
         fold_dir = run_copy.run_dir / "age" / "fold0"
         edit_json(fold_dir / "config.json", **change)
+        sign(fold_dir / "config.json")
         (fold_dir / "eval.csv").unlink()
         self.refused(run_copy, *words, flags=["--task", "age"])
 
@@ -246,3 +254,28 @@ class TestSubmission:
         shutil.copy(toy_run.root / "truth.csv", path)
         edit_csv(path, change)
         self.refused(toy_run.run_dir, "truth", *words, flags=["--truth", path])
+
+
+@pytest.mark.parametrize(
+    "oof", [[1], {"model": []}, {"model": {"tasks": {"mask": 3}}}, {"model": {"tasks": {"mask": {"macro_f1": {}}}}}]
+)
+def test_scores_of_another_form(run_copy: ToyRun, oof: object) -> None:
+    path = run_copy.run_dir / "scores.json"
+    path.write_text(json.dumps({"oof": oof, "eval": None}))
+    words = (f"{path}: not the scores that submission.py writes; run it again",)
+    refusal(report.main, ["--run-dir", run_copy.run_dir, "--no-heat"], *words)
+    photo = next((run_copy.root / "eval" / "images").iterdir())
+    refusal(predict.main, [photo, "--run-dir", run_copy.run_dir, "--out", run_copy.run_dir / "seen"], *words)
+    submission.main(["--run-dir", str(run_copy.run_dir)])
+    report.main(["--run-dir", str(run_copy.run_dir), "--no-heat"])
+
+
+@pytest.mark.parametrize("main", [submission.main, report.main])
+def test_half_written_files_of_a_killed_process_are_removed(run_copy: ToyRun, main: Main) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = run_copy.run_dir / "report" / f".{files._HOST}-{dead.pid}-0123abcd.tmp.html"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    main(["--run-dir", str(run_copy.run_dir), *(["--no-heat"] if main is report.main else [])])
+    assert not left.exists()

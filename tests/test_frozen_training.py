@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_resume import assert_same_fold, stop_at
 from timm.models.efficientnet import EfficientNet
-from toy_data import ALL_TASKS, FAST, Toy, infer, refusal, snapshot, table, train_toy
+from toy_data import ALL_TASKS, FAST, Toy, infer, refusal, sign, snapshot, table, train_toy
 
 import inference
 import train
@@ -339,6 +339,7 @@ class TestInference:
     def test_pictures_are_normalised_as_config_json_says(self, run_copy: Path, crop_dir: Path) -> None:
         config = run_copy / "gender" / "fold0" / "config.json"
         write_json(config, read_json(config) | {"normalisation": {"mean": [0.9, 0.1, 0.1], "std": [0.1, 0.9, 0.5]}})
+        sign(config)
         eval_path = config.with_name("eval.csv")
         infer(run_copy, "--task", "gender")
         expected = said_alone(load_predictor(config.parent, "gender"), eval_path, crop_dir)

@@ -19,6 +19,7 @@ from core.cli import Bar, UserError
 from core.cli import progress as progress_bar
 from evaluation.metrics import accuracy, confusion_matrix, macro_f1
 from storage.run_dir import (
+    CONFIG,
     DIGESTS,
     DONE,
     HISTORY,
@@ -154,7 +155,7 @@ def finish(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
     if not distributed.is_first():
         return
     tables = write_prediction(fold_dir / OOF, data.task, image_ids, prediction)
-    digests = {path.name: files.file_sha256(path) for path in (fold_dir / MODEL, *tables)}
+    digests = {path.name: files.file_sha256(path) for path in (fold_dir / CONFIG, fold_dir / MODEL, *tables)}
     result = {"best_epoch": progress.best_epoch, "macro_f1": progress.best_macro_f1, DIGESTS: digests}
     files.write_json(fold_dir / DONE, result)
     (fold_dir / STATE).unlink(missing_ok=True)
