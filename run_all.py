@@ -9,6 +9,7 @@ DATA_DIR  folder of photos; only read (default: sample_data, drawn when missing)
 PROFILE   smoke | quick | full (default: smoke for the sample; else full with a GPU, quick without)
 RUN       name of the run: results go to outputs/RUN (default: default, or sample)
 CROP_DIR  folder for the crops (default: crop_images, or crop_images_sample)
+REFIT     0 leaves out the one model of all people, which predict.py and the demo prefer to the folds
 CHECK     0 leaves out the check of a data set whose faces are not searched yet
 REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
 OFFLINE   1 refuses connections to other machines
@@ -120,8 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for step in steps_after_training(plan, has_eval=has_eval, all_folds=not any(missing.values())):
         run_step(step, pace)
     minutes, seconds = divmod(round(time.monotonic() - pace.began), 60)
-    print(f"\ndone in {minutes} min {seconds} s\n")
-    print("\n".join(result_lines(plan)))
+    print(f"\ndone in {minutes} min {seconds} s\n", *result_lines(plan), sep="\n")
 
 
 def make_plan(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Plan:
@@ -164,8 +164,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def as_flag(name: str, value: object) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return [f"--{name.replace('_', '-')}", *map(str, values)]
+    return [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
 
 
 def steps_before_training(plan: Plan) -> Iterator[Step]:
@@ -185,6 +184,8 @@ def steps_before_training(plan: Plan) -> Iterator[Step]:
 def steps_after_training(plan: Plan, *, has_eval: bool, all_folds: bool) -> Iterator[Step]:
     """Yield the steps from the trained folds to the report."""
     run = ["--run-dir", str(plan.run_dir)]
+    if all_folds and os.environ.get("REFIT") != "0":
+        yield Step("refit", [*plan.train, "--refit"], 20)
     if has_eval:
         yield Step("inference", ["inference.py", *run, *plan.flags("device", "jobs")], 12)
     yield Step("ensemble", ["ensemble.py", *run, *([] if all_folds else ["--folds", "trained"])])

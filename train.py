@@ -3,6 +3,7 @@
     python train.py --task age                     all folds  ->  outputs/default/age/fold0 .. fold4
     python train.py --task age --fold 0 --loss focal --run-dir outputs/focal
     python train.py --profile quick                all tasks that the photos have labels of
+    python train.py --refit                        after the folds: one model a task of all people  ->  .../age/refit
 
 Each fold writes its weights, its history and the logits of the people it was not trained on (out of fold). A fold that
 is done is left alone, an interrupted one goes on after its last epoch. Settings: defaults < task < profile < flag.
@@ -22,9 +23,10 @@ from core.tasks import UNKNOWN, Task, known_values, task_named, task_names
 from storage.crops import Crops, load_crops, read_source, reading
 from storage.folds import plan_folds, write_folds
 from storage.label_corrections import crops_to_train, keep_corrections
-from storage.run_dir import Run, describe_run, refuse_other_run, remove_spent_states, write_run
+from storage.run_dir import Run, describe_run, refuse_other_run, remove_spent_states, trained_tasks, write_run
 from training.config import PROFILES, Config, add_flags, resolve, typed_settings
 from training.launchers import add_launcher_flags, resources_of
+from training.refit import refit_config, refuse_other_data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,17 +34,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
     from core import distributed
+    from synthesis.draw_crops import drawings_of
     from training.device import pick_device
     from training.dry_step import refuse_untrainable
     from training.fold_setup import FoldData, refuse_unusable
     from training.jobs import FoldJob, require_room_for, train_jobs
     from training.memory import refuse_beyond_memory
 
-    tasks = [task_named(name) for name in args.task or task_names()]
+    tasks = [task_named(name) for name in args.task or default_tasks(args)]
     on_cpu = pick_device(getattr(args, "device", "auto")).type == "cpu"
     profile = args.profile or ("quick" if on_cpu else "full")
-    configs = {task.name: resolve(task.name, profile, typed_settings(args)) for task in tasks}
-    folds_of = {task.name: chosen_folds(args.fold, configs[task.name].folds) for task in tasks}
+    configs = {task.name: settings_of(task.name, args, profile) for task in tasks}
+    folds_of = {task.name: chosen_folds(args, configs[task.name].folds) for task in tasks}
     for task in tasks:
         refuse_unusable(task, configs[task.name])
     if args.show_settings:
@@ -65,12 +68,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             refuse_absent_class(task, labels_of[task.name], crops, fold_of)
             configs[task.name] = config_of_labels(task, configs[task.name], crops, labels_of[task.name])
             warn_of_random_features(task, configs[task.name])
+        drawn = {task.name: drawings_of(crops, configs[task.name].drawn) for task in tasks}
         jobs = [
             FoldJob(args.run_dir, configs[task.name], args.overwrite, data)
             for task in tasks
             for fold in folds_of[task.name]
-            for data in [FoldData(task, fold, crops, labels_of[task.name], fold_of)]
+            for data in [FoldData(task, fold, crops, labels_of[task.name], fold_of, drawn[task.name])]
         ]
+        for job in jobs if args.refit else []:
+            refuse_other_data(args.run_dir, job.data.task.name, job.data.identity(job.config))
         for job in {job.config: job for job in jobs if job.is_left}.values():
             refuse_untrainable(job.data.task, job.config, crops.source)
         remove_spent_states(args.run_dir)
@@ -79,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             keep_corrections(args.run_dir, args.label_fixes)
             write_run(args.run_dir, run)
             write_folds(args.run_dir, fold_of)
-        print(f"{len(crops.image_ids)} photos of {crops.frame['person'].nunique()} people, profile {profile}")
+        how = "settings of the folds" if args.refit else f"profile {profile}"
+        print(f"{len(crops.image_ids)} photos of {crops.frame['person'].nunique()} people, {how}")
         train_jobs(jobs, at_once=args.jobs, resources=resources_of(args))
 
 
@@ -89,6 +96,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--task", nargs="+", choices=task_names(), help="what to learn (default: all tasks that have labels)"
     )
     parser.add_argument("--fold", type=int, nargs="+", metavar="K", help="train these folds only (default: all)")
+    parser.add_argument(
+        "--refit", action="store_true", help="train one model on all people, with the settings and epochs of the folds"
+    )
     parser.add_argument("--profile", choices=list(PROFILES), help="named settings (default: full on a GPU, else quick)")
     add_crop_dir(parser)
     add_run_dir(parser)
@@ -192,8 +202,29 @@ def refuse_absent_class(task: Task, labels: Sequence[int], crops: Crops, fold_of
                 )
 
 
-def chosen_folds(asked: Sequence[int] | None, folds: int) -> list[int]:
-    """Return the folds of --fold, sorted; all if none is given."""
+def default_tasks(args: argparse.Namespace) -> list[str]:
+    """Return all tasks, or, with --refit, those that have a trained fold. UserError if none has."""
+    if not args.refit:
+        return list(task_names())
+    trained = trained_tasks(args.run_dir)
+    if not trained:
+        raise UserError(f"--refit: run folder {args.run_dir} has no trained folds; train them first, without --refit")
+    return trained
+
+
+def settings_of(task: str, args: argparse.Namespace, profile: str) -> Config:
+    """Return the settings of a task: of the profile and what was typed, or, with --refit, those of its folds."""
+    typed = typed_settings(args)
+    return refit_config(args.run_dir, task, typed, args.profile) if args.refit else resolve(task, profile, typed)
+
+
+def chosen_folds(args: argparse.Namespace, folds: int) -> list[int]:
+    """Return the folds of --fold, sorted; all if none is given. With --refit: the one after them, with nobody in it."""
+    asked = args.fold
+    if args.refit and asked is not None:
+        raise UserError("--refit: it learns from all people; leave out --fold")
+    if args.refit:
+        return [folds]
     if asked is None:
         return list(range(folds))
     for fold in asked:

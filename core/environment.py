@@ -33,6 +33,9 @@ NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
     "DO_NOT_TRACK": "1",
+    # A camera or video that cannot be opened is one line of ours, not ten of OpenCV and FFmpeg (-8: quiet).
+    "OPENCV_LOG_LEVEL": "OFF",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",
 })  # fmt: skip
 _HUB_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 _HOST_OF = {
@@ -47,7 +50,7 @@ arguments."""
 
 
 def prepare_environment() -> None:
-    """Switch off telemetry and update checks of all libraries, and connections where OFFLINE is set.
+    """Switch off telemetry, update checks and chatter of all libraries, and connections where OFFLINE is set.
 
     `core/__init__.py` calls it. A variable that the user has set is left as it is. From then on a missing package ends
     a command with one line.

@@ -44,12 +44,13 @@ def read_photo(path: Path) -> np.ndarray:
     """
     data = _read_bytes(path)
     try:
-        return _decode(data)
+        return decode_photo(data)
     except Undecodable as error:
         raise UnreadablePhoto(path, str(error)) from None
 
 
-def _decode(data: bytes) -> np.ndarray:
+def decode_photo(data: bytes) -> np.ndarray:
+    """Return the bytes of a photo's file as `read_photo` does. Raises Undecodable, whose text is the reason."""
     name = read_format(data)
     if name in _HEADERS:
         header = _HEADERS[name](data)

@@ -1,6 +1,6 @@
-"""Write a trained run as ONNX: all folds of a task, or all tasks, in one file that needs no torch.
+"""Write a trained run as ONNX: the models of a task, or of all tasks, in one file that needs no torch.
 
-    python -m serving.export                     outputs/default/onnx/all.onnx: every task, its folds averaged
+    python -m serving.export                     outputs/default/onnx/all.onnx: of every task its refit, or its folds
     python -m serving.export --task mask         outputs/default/onnx/mask.onnx
     python -m serving.export --int8      also all.int8.onnx, if it is faster and gives the same labels; tasks whose
                                          labels change stay in floats
@@ -11,26 +11,21 @@ the outputs are, and from which weights they come. Its agreement with torch is m
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import core.environment  # noqa: F401  explains a missing package
 
-import numpy as np
-
 from core.cli import UserError, add_trained_run, command_parser, cpu_count, positive_int, run_cli
-from core.cropping import CropSettings
 from core.files import remove_stale
-from core.images import read_photo
 from core.locks import keep_out_of_git
 from core.tasks import task_names
 from serving.agreement import agreements, format_agreements, seconds_each
-from serving.cli import fold_numbers
+from serving.cli import FOLDS_HELP, fold_numbers
+from serving.crop_sample import CropSample, sample_crops
 from serving.onnx_model import INT8_SUFFIX, load_exported
 from serving.types import BatchPrediction
-from storage.crops import load_crops
-from storage.run_dir import read_run, trained_run
+from storage.run_dir import trained_run
 
 if TYPE_CHECKING:
     from serving.torch_model import RunClassifier
@@ -41,20 +36,12 @@ LARGEST_DIFFERENCE = 0.02
 """Largest difference of probabilities between torch and ONNX: resizing may round a pixel to the next grey level."""
 
 
-@dataclass(frozen=True)
-class CropSample:
-    """Crops (N, h, w, 3) uint8 to compare on, and what they are."""
-
-    crops: np.ndarray
-    origin: str
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     args.run_dir = trained_run(args.run_dir)
     # torch and onnx take seconds to import: --help and the complaint about a mistyped flag do not wait for them.
-    from serving.exporting import write_onnx
     from serving.torch_model import load_run
+    from serving.write_onnx import write_onnx
     from training.device import prepare_process
 
     prepare_process(cpu_count())
@@ -78,7 +65,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     add_trained_run(parser)
     parser.add_argument("--task", nargs="+", choices=(ALL, *task_names()), default=[ALL], help="tasks of the file")
-    parser.add_argument("--folds", type=fold_numbers, default=(), metavar="all|0,1", help="folds to average")
+    parser.add_argument("--folds", type=fold_numbers, metavar="all|0,1", help=FOLDS_HELP)
     parser.add_argument("--out", type=Path, help="folder of the file (default: <run-dir>/onnx)")
     parser.add_argument("--crops", type=positive_int, default=128, help="crops to compare torch and ONNX on")
     parser.add_argument("--int8", action="store_true", help="also in 8-bit integers, kept only if no worse")
@@ -92,27 +79,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def describe(run: "RunClassifier") -> str:
-    return ", ".join(f"{task} of {len(predictors)} folds" for task, predictors in run.folds.items())
-
-
-def sample_crops(run_dir: Path, settings: CropSettings, count: int, split: str) -> CropSample:
-    """Return crops of the run, spread over a split, or noise if there are none."""
-    crop_dir = Path(read_run(run_dir).crop_dir)
-    try:
-        crops = load_crops(crop_dir, split)
-    except UserError as error:
-        print(f"no crops of the run to compare on, noise instead ({error})")
-        return noise(settings, count)
-    if not crops.image_ids:
-        print(f"no {split} crops in {crop_dir} to compare on, noise instead")
-        return noise(settings, count)
-    chosen = np.unique(np.linspace(0, len(crops.paths) - 1, count).round().astype(int))
-    return CropSample(np.stack([read_photo(crops.paths[row]) for row in chosen]), f"{split} crops")
-
-
-def noise(settings: CropSettings, count: int) -> CropSample:
-    shape = (count, settings.size, settings.width, 3)
-    return CropSample(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "crops of noise")
+    return ", ".join(f"{task} ({run.made_of(task)})" for task in run.models)
 
 
 def compare(path: Path, run: "RunClassifier", sample: CropSample, expected: Mapping[str, BatchPrediction]) -> None:
@@ -140,7 +107,7 @@ def add_int8(path: Path, seen: CropSample, sample: CropSample, *, least_agreemen
 
     Tasks whose labels do not agree are put back to floats, if the labels of others agree.
     """
-    from serving.exporting import write_int8
+    from serving.write_onnx import write_int8
 
     small, floats = path.with_name(path.stem + INT8_SUFFIX), load_exported(path)
     expected = floats(sample.crops)

@@ -1,7 +1,7 @@
 """An exported model as a classifier. Needs onnxruntime alone: nothing here imports torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
 from core.cli import UserError, cpu_count
-from core.cropping import CropSettings
+from core.cropping import FACE_WINDOW, WIDE_WINDOW, CropSettings, shared_settings
 from core.files import parse_json, require_entries
 from serving.types import BatchPrediction
 
@@ -36,6 +36,10 @@ class OnnxModel:
     about: dict
     crop: CropSettings
 
+    def predicts(self, tasks: Sequence[str]) -> bool:
+        """Return whether it predicts one of these tasks."""
+        return any(task["name"] in tasks for task in self.about["tasks"])
+
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Return outputs by name for crops (N, h, w, 3) uint8 RGB: log-probabilities (N, C), values (N,), float32."""
         names = [output.name for output in self.session.get_outputs()]
@@ -59,30 +63,35 @@ class OnnxModel:
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """Exported models of different tasks, all of them with the same crop settings."""
+    """Exported models of different tasks, for all of which crops of the settings `crop` do."""
 
     models: Sequence[OnnxModel]
     crop: CropSettings
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(task["name"] for model in self.models for task in model.about["tasks"])
+
     def __call__(self, crops: Sequence[np.ndarray]) -> Mapping[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB of the size that `crop` makes."""
-        stacked = np.stack(crops)
-        return {task: batch for model in self.models for task, batch in model(stacked).items()}
+        stacked = {window: np.stack([self.crop.cut(crop, window) for crop in crops]) for window in self._windows}
+        return {task: batch for model in self.models for task, batch in model(stacked[_window_of(model)]).items()}
+
+    @property
+    def _windows(self) -> set[str]:
+        return set(map(_window_of, self.models))
+
+
+def _window_of(model: OnnxModel) -> str:
+    """Return the window of crops that a model takes."""
+    return WIDE_WINDOW if model.crop.surroundings else FACE_WINDOW
 
 
 def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
     """Load a file. UserError if it is missing, damaged, or not made by serving.export. `threads` 0: one a core."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `python -m serving.export` first")
-    options = onnxruntime.SessionOptions()
-    # Left alone, onnxruntime counts the machine's cores, also where a container allows this process fewer.
-    options.intra_op_num_threads = threads or cpu_count()
-    # Waiting threads sleep: spinning ones take the cores from whatever runs beside them.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except DAMAGED as error:
-        raise UserError(f"{path}: no readable ONNX model ({' '.join(str(error).split())[:200]})") from None
+    session = _session(path, str(path), threads)
     stored = session.get_modelmeta().custom_metadata_map.get(ABOUT)
     if stored is None:
         raise UserError(f"{path}: its metadata lacks {ABOUT!r}; it was not made by serving.export")
@@ -97,13 +106,43 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
     return model
 
 
+def _session(path: Path, model: str | bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Open the file of that name, or the bytes of a model from `path`."""
+    options = onnxruntime.SessionOptions()
+    # Left alone, onnxruntime counts the machine's cores, also where a container allows this process fewer.
+    options.intra_op_num_threads = threads or cpu_count()
+    # Waiting threads sleep: spinning ones take the cores from whatever runs beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except DAMAGED as error:
+        raise UserError(f"{path}: no readable ONNX model ({' '.join(str(error).split())[:200]})") from None
+
+
+def _only(model: OnnxModel, tasks: Sequence[str], threads: int) -> OnnxModel:
+    """Return the model of some of its tasks alone: onnxruntime computes all of a graph, whatever is asked of it."""
+    kept = [task for task in model.about["tasks"] if task["name"] in tasks]
+    if len(kept) == len(model.about["tasks"]):
+        return model
+    names = [task["name"] for task in kept]
+    try:
+        import onnx
+
+        from serving.onnx_graph import only_tasks
+    except ImportError as error:
+        alone = f"python -m serving.export --task {' '.join(names)}"
+        raise UserError(f"{model.path}: {error}; install onnx, or export these tasks alone: {alone}") from None
+    graph = only_tasks(onnx.load(model.path), names).SerializeToString()
+    return replace(model, session=_session(model.path, graph, threads), about={**model.about, "tasks": kept})
+
+
 def _refuse_misdescribed(model: OnnxModel) -> None:
     """UserError unless the outputs for one crop have the names and shapes of the description, without NaN."""
     tasks = model.about["tasks"]
     expected = {task["name"]: (1, len(task["classes"])) for task in tasks}
     expected |= {value_output(task["name"], task["unit"]): (1,) for task in tasks if task["unit"]}
     try:
-        outputs = model.run(np.full((1, model.crop.size, model.crop.width, 3), 127, np.uint8))
+        outputs = model.run(np.full((1, *model.crop.shape, 3), 127, np.uint8))
     except DAMAGED as error:
         raise UserError(f"{model.path}: cannot be run ({' '.join(str(error).split())[:200]})") from None
     found = {name: output.shape for name, output in outputs.items()}
@@ -117,23 +156,32 @@ def _refuse_infinite(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
         raise UserError(f"{path}: its outputs are not finite numbers; export a run that has converged")
 
 
-def load_exported(path: Path) -> ExportedRun:
-    """Load a file, or the models of a folder except int8. UserError if two have one task or need other crops."""
+def load_exported(path: Path, tasks: Sequence[str] = (), threads: int = 0) -> ExportedRun:
+    """Load a file, or the models of a folder except int8: all their tasks, or those named.
+
+    UserError if two have one task or need other crops, or none has a named task. `threads` 0: one a core.
+    """
     paths = [path]
     if path.is_dir():
         paths = sorted(file for file in path.glob("*.onnx") if not file.name.endswith(INT8_SUFFIX))
         if not paths:
             raise UserError(f"{path}: no .onnx file in it; run `python -m serving.export` first")
-    models = [load_onnx(file) for file in paths]
+    models = [load_onnx(file, threads) for file in paths]
     _refuse_conflicts(models)
-    return ExportedRun(models, models[0].crop)
+    run = ExportedRun(models, next((model.crop for model in models if model.crop.surroundings), models[0].crop))
+    lacking = [task for task in tasks if task not in run.tasks]
+    if lacking:
+        raise UserError(f"{path}: no model of {', '.join(lacking)}; it has {', '.join(run.tasks)}")
+    if not tasks:
+        return run
+    return replace(run, models=[_only(model, tasks, threads) for model in models if model.predicts(tasks)])
 
 
 def _refuse_conflicts(models: Sequence[OnnxModel]) -> None:
     fullest = max(models, key=lambda model: len(model.about["tasks"])).path
     owner: dict[str, OnnxModel] = {}
     for model in models:
-        if model.crop != models[0].crop:
+        if shared_settings([model.crop, models[0].crop], [FACE_WINDOW]) is None:
             raise UserError(f"{model.path} wants other crops than {models[0].path}; choose a file: --onnx {fullest}")
         for task in (task["name"] for task in model.about["tasks"]):
             if task in owner:

@@ -10,6 +10,7 @@ backbones/               weights of frozen backbones, shared by all folds
     oof.csv, eval.csv    logit tables
     eval.json            what eval.csv was made from
     DONE                 result as JSON; written last
+<task>/refit/            the same files, of one model trained on all people; without out-of-fold or eval tables
 """
 
 import json
@@ -35,10 +36,14 @@ CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, EVAL_STAMP, DONE = (
 )
 SAMPLE_RECORD = "sample.json"
 """File in a data root of drawn people."""
+REFIT = "refit"
+"""Folder in a task folder for the model of all people."""
 BACKBONES = "backbones"
 """Folder in a run folder for weights that folds share and none changes."""
 BACKBONE_FILE = "backbone_file"
 """Entry of config.json where the backbone is frozen."""
+DRAWINGS_HASH = "drawings_hash"
+"""Entry of config.json of a fold that learns from drawings, too."""
 _IDENTITY: Mapping[str, type] = MappingProxyType({
     **{"format": int, "task": str, "classes": list, "fold": int, "settings": dict},
     **{"crop": dict, "normalisation": dict, "data_hash": str, "folds_hash": str},
@@ -209,15 +214,16 @@ def refuse_incomplete(fold_dir: Path, *names: str) -> None:
         if not fault and path.name in written and written[path.name] != files.file_sha256(path):
             fault = "damaged, or replaced since the training"
         if fault:
+            which = "--refit" if fold_dir.name == REFIT else f"--fold {fold_dir.name[4:]}"
             raise UserError(
-                f"{path}: {fault}, though the fold is done; put it back, or train that fold anew: "
-                f"train.py --task {fold_dir.parent.name} --fold {fold_dir.name[4:]} --overwrite"
+                f"{path}: {fault}, though the training is done; put it back, or train it anew: "
+                f"train.py --task {fold_dir.parent.name} {which} --overwrite"
             )
 
 
 def remove_spent_states(run_dir: Path) -> None:
     """Remove the states of folds that are done, left by a training killed between DONE and its end."""
-    for marker in run_dir.glob(f"*/fold*/{DONE}"):
+    for marker in [*run_dir.glob(f"*/fold*/{DONE}"), *run_dir.glob(f"*/{REFIT}/{DONE}")]:
         (marker.parent / STATE).unlink(missing_ok=True)
 
 
@@ -228,7 +234,8 @@ def read_config(fold_dir: Path) -> dict:
         raise UserError(f"{fold_dir / CONFIG}: format {config.get('format')!r}, this version reads format {FORMAT}")
     files.require_entries(fold_dir / CONFIG, config, _IDENTITY)
     number = fold_dir.name.removeprefix("fold")
-    if number.isdigit() and number != str(config["fold"]):
+    is_other = number.isdigit() and number != str(config["fold"])
+    if is_other or (number == REFIT) != (config["fold"] == config["settings"].get("folds")):
         raise UserError(f"{fold_dir / CONFIG}: of fold {config['fold']}; the folder holds another fold's files")
     _refuse_unusable_numbers(fold_dir / CONFIG, config["normalisation"])
     shared = config.get(BACKBONE_FILE, "")
@@ -288,5 +295,5 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    identity = {name: config.get(name) for name in (*_IDENTITY, BACKBONE_FILE)}
+    identity = {name: config.get(name) for name in (*_IDENTITY, DRAWINGS_HASH, BACKBONE_FILE)}
     return {**identity.pop("settings"), **identity}

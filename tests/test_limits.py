@@ -46,7 +46,7 @@ def test_a_training_that_diverges_is_not_done(
 
 def test_a_model_whose_outputs_are_not_finite_predicts_nothing(tmp_path: Path) -> None:
     run = load_run(make_run(tmp_path / "run", ("mask",)), device="cpu")
-    torch.nn.init.constant_(run.folds["mask"][0].model.network.get_classifier().weight, torch.nan)
+    torch.nn.init.constant_(run.models["mask"][0].model.network.get_classifier().weight, torch.nan)
     with pytest.raises(UserError, match=r"fold0: its model's outputs are not finite numbers"):
         run(random_crops(2))
 

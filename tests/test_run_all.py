@@ -9,7 +9,7 @@ import pytest
 import run_all
 from core.cli import UserError
 
-VARIABLES = ("DATA_DIR", "PROFILE", "RUN", "CROP_DIR", "CHECK", "REPORT", "VIRTUAL_ENV")
+VARIABLES = ("DATA_DIR", "PROFILE", "RUN", "CROP_DIR", "REFIT", "CHECK", "REPORT", "VIRTUAL_ENV")
 Commands = list[list[str]]
 
 
@@ -69,7 +69,7 @@ def names(commands: Commands) -> list[str]:
 def test_all_steps_in_order(record: Callable[..., Commands]) -> None:
     assert names(record()) == [
         *("train", "synthesis.drawn", "detect_faces", "crop_faces", "train"),
-        *("inference", "ensemble", "submission", "reporting"),
+        *("train", "inference", "ensemble", "submission", "reporting"),
     ]
     assert names(record("--data-dir", "photos", "--crop-dir", "new"))[1] == "check_data"
 
@@ -84,13 +84,13 @@ def test_folders_reach_every_step(
             monkeypatch.setenv(name, value)
         flags = []
     commands = record(*flags)
-    assert len(commands) == 9
+    assert len(commands) == 10
     allowed = {"--data-dir": str(home / "photos"), "--run-dir": "outputs/zzz", "--crop-dir": "crops"}
     for command in commands:
         found = {flag: value_of(command, flag) for flag in allowed if flag in command}
         assert found
         assert found == {flag: allowed[flag] for flag in found}
-    assert [value_of(command, "--profile") for command in commands if command[0] == "train.py"] == ["smoke"] * 2
+    assert [value_of(command, "--profile") for command in commands if command[0] == "train.py"] == ["smoke"] * 3
 
 
 def test_flags_reach_the_steps_that_have_them(record: Callable[..., Commands]) -> None:
@@ -125,6 +125,20 @@ def test_one_fold_gets_as_far_as_it_can(record: Callable[..., Commands], capsys:
 def test_without_eval_photos(record: Callable[..., Commands], capsys: pytest.CaptureFixture[str]) -> None:
     assert names(record(splits=("train",)))[-4:] == ["train", "ensemble", "submission", "reporting"]
     assert "no eval photos: inference is left out" in capsys.readouterr().out
+
+
+def test_the_model_of_all_people_comes_after_all_folds(
+    record: Callable[..., Commands], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refits(*argv: str) -> list[list[str]]:
+        return [command for command in record(*argv) if "--refit" in command]
+
+    (command,) = refits("--run-dir", "outputs/a", "--lr", "0.1")
+    assert command[0] == "train.py"
+    assert (value_of(command, "--run-dir"), value_of(command, "--lr")) == ("outputs/a", "0.1")
+    assert refits("--run-dir", "outputs/b", "--fold", "0") == []
+    monkeypatch.setenv("REFIT", "0")
+    assert refits("--run-dir", "outputs/c") == []
 
 
 def test_report_and_check_can_be_left_out(record: Callable[..., Commands], monkeypatch: pytest.MonkeyPatch) -> None:

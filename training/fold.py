@@ -27,12 +27,11 @@ from storage.run_dir import (
     OOF,
     STATE,
     begin_fold,
-    fold_dir_of,
     is_done,
     refuse_incomplete,
     refuse_other_identity,
 )
-from training import checkpoints
+from training import checkpoints, refit
 from training.config import Config
 from training.device import seed_everything
 from training.engine import predict, steps_per_epoch
@@ -59,10 +58,10 @@ class Progress:
 
 def train_fold(run_dir: Path, data: FoldData, config: Config, *, overwrite: bool = False) -> None:
     """Train one fold from where it stands, and write its weights, history and out-of-fold logits."""
-    fold_dir = fold_dir_of(run_dir, data.task.name, data.fold)
+    fold_dir = data.folder(run_dir)
     if is_done(fold_dir) and not overwrite:
         refuse_other_identity(fold_dir, data.identity(config))
-        refuse_incomplete(fold_dir, MODEL, OOF)
+        refuse_incomplete(fold_dir, MODEL, *([] if data.is_refit else [OOF]))
         print(f"{data.title}: done already")
         return
     fold_input = data.input_for(config).prepared(run_dir)
@@ -105,7 +104,7 @@ def run_epoch(training: FoldTraining, progress: Progress, bar: Bar) -> dict:
     return {
         "epoch": epoch + 1,
         "train_loss": result.loss,
-        **(out_of_fold_scores(training, epoch, bar) if is_scored(epoch, config) else {}),
+        **(out_of_fold_scores(training, epoch, bar) if is_scored(epoch, training) else {}),
         "lr": training.optimizer.param_groups[0]["lr"],
         "images_per_second": result.images_per_second,
         "seconds": result.seconds,
@@ -113,19 +112,22 @@ def run_epoch(training: FoldTraining, progress: Progress, bar: Bar) -> dict:
 
 
 def record(fold_dir: Path, training: FoldTraining, progress: Progress, row: dict) -> None:
-    """Write weights (if the epoch is the best), history and state, on rank 0 alone.
+    """Write weights (if the epoch is the best, or ends a refit), history and state, on rank 0 alone.
 
     The state comes last: after a stop before it, the epoch is repeated and ends the same.
     """
     progress.epoch = row["epoch"]
     progress.history.append(row)
     progress.scaler = training.precision.scaler.state_dict()
-    is_best = "macro_f1" in row and (training.config.keep == "last" or row["macro_f1"] > progress.best_macro_f1)
-    if is_best:
-        progress.best_epoch, progress.best_macro_f1 = row["epoch"], row["macro_f1"]
+    if training.data.is_refit:
+        is_kept = progress.epoch == training.config.epochs
+    else:
+        is_kept = "macro_f1" in row and (training.config.keep == "last" or row["macro_f1"] > progress.best_macro_f1)
+    if is_kept:
+        progress.best_epoch, progress.best_macro_f1 = row["epoch"], row.get("macro_f1", progress.best_macro_f1)
     if not distributed.is_first():
         return
-    if is_best:
+    if is_kept:
         checkpoints.save_weights(fold_dir / MODEL, training.saved)
     files.write_csv(fold_dir / HISTORY, pd.DataFrame(progress.history))
     checkpoints.save_state(fold_dir / STATE, training.saved, training.optimizer, asdict(progress))
@@ -146,30 +148,40 @@ def resume(fold_dir: Path, training: FoldTraining) -> Progress:
 
 
 def finish(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
-    """Write out-of-fold logits from the saved weights, then the marker of a finished fold."""
+    """Write out-of-fold logits from the saved weights, then the marker of a finished fold. A refit has no logits."""
     distributed.wait_for_all()
-    data, config = training.data, training.config
-    image_ids = data.part(out_of_fold=True)[0].image_ids
-    options = PredictOptions(config.device, config.workers, config.tta, f"{data.title} out of fold")
-    prediction = predict_cached(load_predictor(fold_dir, data.task), training.cache, image_ids, options)
+    result: dict = {"best_epoch": progress.best_epoch}
+    if training.data.is_refit:
+        tables, result["scores"] = [], refit.SCORES
+    else:
+        tables, result["macro_f1"] = write_out_of_fold(fold_dir, training), progress.best_macro_f1
     if not distributed.is_first():
         return
-    tables = write_prediction(fold_dir / OOF, data.task, image_ids, prediction)
-    digests = {path.name: files.file_sha256(path) for path in (fold_dir / CONFIG, fold_dir / MODEL, *tables)}
-    result = {"best_epoch": progress.best_epoch, "macro_f1": progress.best_macro_f1, DIGESTS: digests}
+    result[DIGESTS] = {path.name: files.file_sha256(path) for path in (fold_dir / CONFIG, fold_dir / MODEL, *tables)}
     files.write_json(fold_dir / DONE, result)
     (fold_dir / STATE).unlink(missing_ok=True)
 
 
-def is_scored(epoch: int, config: Config) -> bool:
-    return (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs
+def write_out_of_fold(fold_dir: Path, training: FoldTraining) -> list[Path]:
+    """Predict the people held out with the saved weights. Return the tables, written on rank 0 alone."""
+    data, config = training.data, training.config
+    image_ids = data.part(out_of_fold=True)[0].image_ids
+    options = PredictOptions(config.device, config.workers, config.tta, f"{data.title} out of fold")
+    prediction = predict_cached(load_predictor(fold_dir, data.task), training.cache, image_ids, options)
+    return write_prediction(fold_dir / OOF, data.task, image_ids, prediction) if distributed.is_first() else []
+
+
+def is_scored(epoch: int, training: FoldTraining) -> bool:
+    """Return whether an epoch ends with out-of-fold scores. A refit, which learns from all people, has none."""
+    config = training.config
+    return not training.data.is_refit and ((epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs)
 
 
 def photos_left(training: FoldTraining, progress: Progress) -> int:
     """Count the photos of all epochs that are left, those of scoring included."""
     left = range(progress.epoch, training.config.epochs)
     scored = len(training.out_of_fold_labels)
-    return sum(len(training.sampler) + is_scored(epoch, training.config) * scored for epoch in left)
+    return sum(len(training.sampler) + is_scored(epoch, training) * scored for epoch in left)
 
 
 def refuse_divergence(training: FoldTraining, epoch: int, found: str, finite: bool) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from core import distributed
 from core.cli import UserError, cpu_count, progress
 from core.files import require_room
-from storage.run_dir import fold_dir_of, is_done
+from storage.run_dir import is_done
 from training.checkpoints import training_bytes
 from training.config import Config
 from training.device import pick_device, prepare_process
@@ -36,7 +36,7 @@ class FoldJob:
 
     @property
     def fold_dir(self) -> Path:
-        return fold_dir_of(self.run_dir, self.data.task.name, self.data.fold)
+        return self.data.folder(self.run_dir)
 
     @property
     def is_left(self) -> bool:
@@ -96,7 +96,8 @@ def make_caches(jobs: Sequence[FoldJob]) -> list[Shard]:
     shards = {}
     for job in jobs:
         fold_input = job.data.input_for(job.config).prepared(job.run_dir)
-        shards |= {shard.path: shard for shard in fold_input.missing_shards(job.data.crops)}
+        for crops in filter(None, (job.data.crops, job.data.drawn)):
+            shards |= {shard.path: shard for shard in fold_input.missing_shards(crops)}
     return list(shards.values())
 
 

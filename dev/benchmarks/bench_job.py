@@ -71,7 +71,9 @@ def _original(setup: Setup, folds: Sequence[FoldData], _: Path) -> LogitTable:
     """Train and predict with the original recipe; return the out-of-fold logits."""
     task, config = folds[0].task, setup.config(folds[0].task.name)
     size, workers = folds[0].input_for(config).size, pick_workers(config.workers, setup.device)
-    recipe = OriginalRecipe(config.backbone, config.pretrained, size, config.epochs, setup.device, workers)
+    rows, columns = setup.train_crops.settings.face_window
+    box = columns.start, rows.start, columns.stop, rows.stop
+    recipe = OriginalRecipe(config.backbone, config.pretrained, size, config.epochs, setup.device, workers, box)
     image_ids, logits = [], []
     for data in folds:
         (crops, labels), (out_of_fold, expected) = data.part(out_of_fold=False), data.part(out_of_fold=True)

@@ -13,10 +13,11 @@ import onnx
 import torch
 
 from core import files
-from serving.export_module import ServingModule, serving_module
+from serving.onnx_graph import nodes_behind
 from serving.onnx_model import ABOUT, FORMAT, INPUT
+from serving.run_module import ServingModule, serving_module
 from serving.torch_model import RunClassifier
-from storage.run_dir import MODEL
+from storage.run_dir import MODEL, REFIT
 from training.device import versions
 
 OPSET = 17
@@ -26,7 +27,7 @@ def write_onnx(run: RunClassifier, path: Path) -> None:
     """Write all tasks and folds of `run` as one graph; its metadata says how to feed it."""
     graph = serving_module(run)
     with files.replacing(path) as aside:
-        _export(graph, aside, torch.zeros(2, run.crop.size, run.crop.width, 3, dtype=torch.uint8))
+        _export(graph, aside, torch.zeros(2, *run.crop.shape, 3, dtype=torch.uint8))
         model = onnx.load(aside)
         model.doc_string = "Crops of faces to mask status, gender and age group; see the metadata entry 'about'."
         model.metadata_props.add(key=ABOUT, value=json.dumps(about(run), ensure_ascii=False))
@@ -64,23 +65,24 @@ def about(run: RunClassifier) -> dict[str, Any]:
         "input": {
             "name": INPUT,
             "type": "uint8 RGB, (faces, height, width, 3), neither scaled nor normalised",
-            "height": run.crop.size,
-            "width": run.crop.width,
+            "height": run.crop.shape[0],
+            "width": run.crop.shape[1],
         },
         "crop": asdict(run.crop),
-        "tasks": [_about_task(run, name) for name in run.folds],
+        "tasks": [_about_task(run, name) for name in run.models],
         "versions": versions(),
     }
 
 
 def _about_task(run: RunClassifier, name: str) -> dict[str, Any]:
-    predictors = run.folds[name]
+    predictors = run.models[name]
     first = predictors[0]
     value = first.head.task.value
     return {
         "name": name,
         "classes": first.identity["classes"],
         "unit": value.name if value and first.head.bins is not None else "",
+        "window": first.input.shown.window,
         "network_input": list(first.input.size),
         "normalisation": first.identity["normalisation"],
         **asdict(run.averaging[name]),
@@ -89,7 +91,7 @@ def _about_task(run: RunClassifier, name: str) -> dict[str, Any]:
         "folds_hash": first.identity["folds_hash"],
         "folds": [
             {
-                "fold": predictor.identity["fold"],
+                "fold": REFIT if predictor.fold_dir.name == REFIT else predictor.identity["fold"],
                 "weights_sha256": files.file_sha256(predictor.fold_dir / MODEL),
             }
             for predictor in predictors
@@ -148,16 +150,3 @@ def write_int8(path: Path, source: Path, crops: np.ndarray, in_floats: Sequence[
             if entry.key not in {kept.key for kept in model.metadata_props}:
                 model.metadata_props.add(key=entry.key, value=entry.value)
         onnx.save(model, aside)
-
-
-def nodes_behind(model: onnx.ModelProto, tasks: Sequence[str]) -> list[str]:
-    """Return the names of the nodes that the outputs of these tasks (NAME, or NAME_unit) depend on."""
-    outputs = [output.name for output in model.graph.output]
-    needed = {name for name in outputs for task in tasks if name == task or name.startswith(f"{task}_")}
-    names = []
-    # A graph lists its nodes after those that they need.
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            names.append(node.name)
-    return names

@@ -1,0 +1,1 @@
+"""The HTTP service: photos in, predictions out. `python -m serving.http` starts it."""

