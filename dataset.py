@@ -5,9 +5,10 @@ and an epoch can be begun again after a stop.
 """
 
 import signal
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import albumentations as A
@@ -112,6 +113,24 @@ class CropDataset(Dataset):
         seed_steps(self.transform, draw.seed)
         view = np.ascontiguousarray(self.transform(image=image)["image"])
         return torch.from_numpy(view), self.targets[draw.index], draw.index
+
+
+class JoinedDataset(Dataset):
+    """Datasets one after the other, as CropDataset and feature datasets are: takes an index or a Draw."""
+
+    def __init__(self, parts: Iterable[Dataset]) -> None:
+        self.parts = list(parts)
+        self.ends = np.cumsum([len(part) for part in self.parts]).tolist()
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, item: int | Draw) -> tuple[Tensor, Tensor, int]:
+        index = item.index if isinstance(item, Draw) else item
+        number = bisect_right(self.ends, index)
+        within = index - (self.ends[number - 1] if number else 0)
+        image, target, _ = self.parts[number][replace(item, index=within) if isinstance(item, Draw) else within]
+        return image, target, index
 
 
 class PersonSampler(Sampler[Draw]):

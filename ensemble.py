@@ -130,7 +130,7 @@ def ensemble_task(
     task = task_named(task_name)
     stamp = {"average": average, "temperatures": list(temperatures), "made_from": _sources(members)}
     stamp |= {name: members[0].identity[name] for name in ("data_hash", "folds_hash")}
-    stamp |= {"crops_hash": members[0].crops}
+    stamp |= {"crops_hash": members[0].crops, "age_edges": members[0].identity["settings"].get("age_edges")}
     part = EVAL_PHOTOS if members[0].logits.folds else OUT_OF_FOLD
     stamp_path, table_path = averaged_stamp_path(run_dir, task), part.averaged_path(run_dir, task)
     there = [path for path in averaged_paths(run_dir, task) if path.exists()]

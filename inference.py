@@ -114,10 +114,10 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
             print(f"{job.title}: eval logits are up to date")
     # Threads change the last digits, so they depend on all models of the run, not on those that are left.
     models = sum(len(finished_folds(args.run_dir / task)) for task in trained_tasks(args.run_dir))
-    at_once = args.jobs or jobs_at_once(args.device, models, len(crops.image_ids))
+    at_once = args.jobs or models_at_once(args.device, models, len(crops.image_ids))
     threads = max(1, cpu_count() // at_once) if args.launcher == LOCAL else args.job_cpus
     resources = resources_of(args, processes=min(at_once, len(left) or 1))
-    shards = make_caches(left, crops)
+    shards = missing_features(left, crops)
     make_features(shards, device=args.device, threads=threads, at_once=at_once, resources=resources)
     launched = launch(resources, partial(job_predictor, crops, threads), left)
     with closing(launched), progress(None, title="predicting", total=len(left), unit="model") as bar:
@@ -126,7 +126,7 @@ def predict_tasks(args: argparse.Namespace, run: Run) -> None:
             bar.update()
 
 
-def make_caches(jobs: Sequence[PredictionJob], crops: Crops) -> list:
+def missing_features(jobs: Sequence[PredictionJob], crops: Crops) -> list:
     """Make the crop caches that jobs read; return the work (training.feature_cache.Shard) left for feature caches.
 
     UserError for a fold that was trained on crops cut in another way.
@@ -143,7 +143,7 @@ def make_caches(jobs: Sequence[PredictionJob], crops: Crops) -> list:
     return list(shards.values())
 
 
-def jobs_at_once(device: str, models: int, photos: int) -> int:
+def models_at_once(device: str, models: int, photos: int) -> int:
     """One job per CPU core, but no more than pay for their start-up time; one per GPU.
 
     On a CPU, two models of one thread each predict about twice as fast as one of two threads.

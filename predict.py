@@ -3,43 +3,45 @@
     python predict.py photo.jpg                       predictions/photo.jpg with boxes, predictions/predictions.json
     python predict.py photos/ more/a.jpg --format csv --out seen     several files and folders, with all folders in them
     python predict.py clip.mp4                        predictions/clip.mp4, and a table by frame
-    python predict.py 0 --show                        camera 0, until Ctrl-C
+    python predict.py 0 --show                        camera 0, until Ctrl-C; also rtsp:// and http:// addresses
+    python predict.py 0 --sign both                   an entrance: the mask alone, a large sign, counts by minute
+    python predict.py photos/ --model models/starter    a model folder, a run, an ONNX file or hf:OWNER/NAME
     python predict.py photos/ --onnx outputs/default/onnx     an exported model; torch need not be installed
 
-Faces are cropped by the code and with the settings of training; the folds of a task are averaged as in ensemble.py.
+Without a choice: the run outputs/default, else the one trained last, else the starter model. Faces are cropped by the
+code and with the settings of training.
 Photos and videos are told by their content. A file that cannot be predicted is named, and the exit code is 2.
 """
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import core.environment  # noqa: F401  explains a missing package
 
-import cv2
-import numpy as np
 import pandas as pd
 
 from core import files
 from core.cli import UserError, command_parser, counted, name_some, positive_int, progress, run_cli
 from core.images import UnreadablePhoto, read_photo, write_photo
+from core.languages import CHOICES
 from core.locks import keep_out_of_git
 from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.drawing import annotated
-from serving.faces import VIDEO_ATTEMPTS, Pipeline
-from serving.records import describe, face_record, face_rows
+from serving.entrance import TASK, MinuteCounts, WatchOptions, watch
+from serving.faces import Pipeline
+from serving.records import describe, face_record, face_rows, photo_facts
+from serving.sign import require_font
 from serving.smoothing import Smoother
 from serving.sources import PhotoSources, clip_of, photos_of
 from serving.types import FacePrediction
-from serving.video import new_video, open_clip
+from serving.video import Camera, ended_by_ctrl_c, new_video, open_clip
+from serving.window import shown
 
 TABLE = "predictions"
-WINDOW = "Ctrl-C or q to stop"
 
 
 @dataclass
@@ -77,6 +79,9 @@ class ClipOptions:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     clip = clip_of(args.sources)
+    if args.sign:
+        watch_entrance(clip, args)
+        return
     table_path = args.out / f"{TABLE}.{args.format or ('json' if clip is None else 'csv')}"
     open_it = partial(open_pipeline, *pipeline_options(args))
     if clip is None:
@@ -87,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         target = target_of(clip, args.out)
         prepare(args.out, [table_path, target], args.overwrite)
         options = ClipOptions(args.smoothing, args.frames, args.show)
-        results = predict_clip(clip, target, partial(open_it, attempts=VIDEO_ATTEMPTS, retry=False), options)
+        open_it = partial(open_it, video=True, camera=isinstance(clip, Camera))
+        results = predict_clip(clip, target, open_it, options)
     results.write(table_path)
     drawn = f", with boxes drawn in {args.out}" if results.records else ""
     seen = counted(len(results.records), "photo" if clip is None else "frame")
@@ -98,7 +104,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument(
-        "sources", nargs="+", metavar="PHOTO|DIR|VIDEO|CAMERA", help="files and folders, a video, or a camera's number"
+        "sources",
+        nargs="+",
+        metavar="PHOTO|DIR|VIDEO|CAMERA",
+        help="files and folders, a video, or a camera by number or address",
     )
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder of the results")
     parser.add_argument("--overwrite", action="store_true", help="replace results of an earlier run in --out")
@@ -107,6 +116,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--smoothing", type=seconds, default=0.5, help="video: half-life of the average in seconds")
     parser.add_argument("--frames", type=positive_int, help="video: frames at most (default: all)")
     parser.add_argument("--show", action="store_true", help="video: show a window while it runs")
+    sign = "camera or video: show a sign about the mask in this language, write counts by minute, and nothing else"
+    parser.add_argument("--sign", choices=CHOICES, help=sign)
     return parser.parse_args(argv)
 
 
@@ -139,15 +150,14 @@ def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> R
             continue
         faces = pipeline(rgb)
         write_photo(target, annotated(rgb, faces))
-        height, width = rgb.shape[:2]
-        results.add({"photo": target.relative_to(out_dir).as_posix(), "width": width, "height": height}, faces)
+        results.add(photo_facts(target.relative_to(out_dir).as_posix(), rgb), faces)
         print(f"{path}: {'; '.join(map(describe, faces)) or 'no face found'}")
     if photos.foreign:
         print(f"{len(photos.foreign)} files are no photos and are left out: {name_some(photos.foreign)}")
     return results
 
 
-def predict_clip(source: Path | int, target: Path, open_it: Callable[[], Pipeline], options: ClipOptions) -> Results:
+def predict_clip(source: Path | Camera, target: Path, open_it: Callable[[], Pipeline], options: ClipOptions) -> Results:
     """Write the annotated video, smoothed over time. A camera runs until Ctrl-C, which keeps what there is."""
     results, smoother, end = Results(), Smoother(options.smoothing), 0.0
     with open_clip(source) as clip:
@@ -170,32 +180,29 @@ def predict_clip(source: Path | int, target: Path, open_it: Callable[[], Pipelin
     return results
 
 
-def target_of(source: Path | int, out_dir: Path) -> Path:
+def watch_entrance(source: Path | Camera | None, args: argparse.Namespace) -> None:
+    """Show the sign about the mask to those in view, and count them by minute."""
+    if source is None:
+        raise UserError(f"--sign {args.sign}: needs a camera or a video, not photos")
+    require_font(args.sign)
+    counts = MinuteCounts(args.out, None if isinstance(source, Camera) else source.stem)
+    # The table of a camera is continued, that of a video is made anew.
+    prepare(args.out, [] if isinstance(source, Camera) else [counts.path_of("")], args.overwrite)
+    models, faces = pipeline_options(args)
+    with open_clip(source) as clip:
+        pipeline = open_pipeline(replace(models, tasks=(TASK,)), faces, camera=True)
+        keep_out_of_git(args.out)
+        watch(clip, pipeline, counts, WatchOptions(args.sign, args.smoothing, args.frames))
+    states = ", ".join(f"{number} {state}" for state, number in counts.total.items())
+    print(f"{counted(counts.total.total(), 'face')}{f' ({states})' if states else ''}: {args.out}/counts-*.csv")
+
+
+def target_of(source: Path | Camera, out_dir: Path) -> Path:
     """Return the path of the annotated video. UserError if the source lies there."""
-    target = out_dir / (f"camera{source}.mp4" if isinstance(source, int) else f"{source.stem}.mp4")
+    target = out_dir / f"{source.stem}.mp4"
     if isinstance(source, Path) and target.resolve() == source.resolve():
         raise UserError(f"--out {out_dir}: the video itself lies there; give another folder")
     return target
-
-
-@contextmanager
-def ended_by_ctrl_c(live: bool) -> Iterator[None]:
-    """End a camera on Ctrl-C without an error; elsewhere it stays an interruption."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not live:
-            raise
-        print("\nstopped", file=sys.stderr)
-
-
-def shown(picture: np.ndarray) -> bool:
-    """Show a frame and return whether to go on. UserError if there is no screen."""
-    try:
-        cv2.imshow(WINDOW, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        return cv2.waitKey(1) != ord("q")
-    except cv2.error as error:
-        raise UserError(f"--show: no window can be opened here ({error.err}); leave it out") from None
 
 
 def refuse_unreadable(unreadable: dict[str, str], total: int) -> None:

@@ -45,7 +45,7 @@ from evaluation.decision_rules import (
 )
 from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, LogitTable, log_softmax, require_same_ids
 from evaluation.results import RunResults, averaged_stamp_path, read_averaged_file, read_averaged_values
-from evaluation.run_scores import out_of_fold_predictions, print_report, score_eval, score_out_of_fold
+from evaluation.run_scores import out_of_fold_predictions, print_report, score_eval, score_out_of_fold, scores_path
 from evaluation.scores import Labels, most_frequent
 from storage.crops import load_crops, read_faces
 from storage.layouts import scan
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_report(report, trials)
     if not lacking:
         write_if_changed(args.run_dir / "decision.json", decision.as_json())
-    write_if_changed(args.run_dir / "scores.json", report)
+    write_if_changed(scores_path(args.run_dir), report)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

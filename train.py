@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
     from core import distributed
+    from synthesis.draw_crops import drawings_of
     from training.device import pick_device
     from training.dry_step import refuse_untrainable
     from training.fold_setup import FoldData, refuse_unusable
@@ -67,11 +68,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             refuse_absent_class(task, labels_of[task.name], crops, fold_of)
             configs[task.name] = config_of_labels(task, configs[task.name], crops, labels_of[task.name])
             warn_of_random_features(task, configs[task.name])
+        drawn = {task.name: drawings_of(crops, configs[task.name].drawn) for task in tasks}
         jobs = [
             FoldJob(args.run_dir, configs[task.name], args.overwrite, data)
             for task in tasks
             for fold in folds_of[task.name]
-            for data in [FoldData(task, fold, crops, labels_of[task.name], fold_of)]
+            for data in [FoldData(task, fold, crops, labels_of[task.name], fold_of, drawn[task.name])]
         ]
         for job in jobs if args.refit else []:
             refuse_other_data(args.run_dir, job.data.task.name, job.data.identity(job.config))

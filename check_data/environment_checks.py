@@ -19,8 +19,8 @@ OLDEST_TORCH = (2, 10)
 """Older versions have a known vulnerability in weight loading."""
 VISION_BEHIND = 15
 """torch 2.N and torchvision 0.(N + 15) belong together (table of releases in torchvision's README)."""
-BYTES_A_PHOTO = 150_000
-"""One crop of 224 pixels as a picture file and decoded in the crop cache."""
+BYTES_A_PHOTO = 200_000
+"""One crop of 320 pixels as a picture file and decoded in the crop caches."""
 BYTES_A_RUN = 500_000_000
 """Weights of all folds and tasks of the default backbone, and one training state."""
 SECONDS_FOR_HUB = 10

@@ -23,7 +23,7 @@ INTERRUPTED = "interrupted: finished work is kept, the same command goes on from
 OFFLINE, MAX_PIXELS = "OFFLINE", "MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 128_000_000
 """Photos of 108 megapixels are read. The largest takes 400 MB, and while it is decoded 1 GB, in each process."""
-_NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
+NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
     # From 1.29 on, onnxruntime uploads usage data and keeps a file of it under HOME.
     "ORT_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -34,6 +34,9 @@ _NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
     "DO_NOT_TRACK": "1",
+    # A camera or video that cannot be opened is one line of ours, not ten of OpenCV and FFmpeg (-8: quiet).
+    "OPENCV_LOG_LEVEL": "OFF",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",
 })  # fmt: skip
 _HUB_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 _HOST_OF = {
@@ -48,13 +51,13 @@ arguments."""
 
 
 def prepare_environment() -> None:
-    """Switch off telemetry and update checks of all libraries, and connections where OFFLINE is set.
+    """Switch off telemetry, update checks and chatter of all libraries, and connections where OFFLINE is set.
 
     `core/__init__.py` calls it. A variable that the user has set is left as it is. From then on a missing package ends
     a command with one line.
     """
     sys.excepthook = _end_an_import
-    for name, value in _NO_TELEMETRY.items():
+    for name, value in NO_TELEMETRY.items():
         os.environ.setdefault(name, value)
     # Waiting OpenMP threads sleep instead of spinning: a few percent slower on an idle machine, many times faster on
     # one whose cores are shared with loader processes or other programs.

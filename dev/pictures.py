@@ -31,6 +31,7 @@ from preprocessing.annotation import Marks, choose
 from preprocessing.annotation_server import Annotation, AnnotationServer
 from serving.cli import FaceOptions, ModelOptions, open_pipeline
 from serving.page import build_page, gradio_package, serve
+from serving.sign import with_sign
 from storage.layouts import scan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,6 +128,16 @@ def predicted() -> None:
     shutil.copyfile(WORK / "predicted" / GROUP.name, IMAGES / "predicted.jpg")
 
 
+def sign() -> None:
+    """The sign of an entrance, for a bare face, a mask worn wrongly, and one worn rightly."""
+    folder = sorted(path for path in (PEOPLE / "train" / "images").iterdir() if path.is_dir())[0]
+    names = {"not_wear": "normal.*", "incorrect": "incorrect_mask.*", "wear": "mask1.*"}
+    photos = {state: read_photo(next(folder.glob(name))) for state, name in names.items()}
+    write_photo(
+        IMAGES / "sign.jpg", np.hstack([with_sign(rgb, [], state, "both") for state, rgb in photos.items()]), 85
+    )
+
+
 def report() -> None:
     """Head of the report in English and light; the worst mistakes in Korean and dark."""
     command("-m", "reporting", "--run-dir", RUN)
@@ -200,7 +211,7 @@ def screenshot(tab: Any, path: Path, **options: bool) -> None:
 PICTURES: Mapping[str, Callable[[], None]] = MappingProxyType(
     {
         made.__name__: made
-        for made in (sample_people, builder, everyday, training_batch, predicted, report, demo, annotate)
+        for made in (sample_people, builder, everyday, training_batch, predicted, sign, report, demo, annotate)
     }
 )
 

@@ -30,7 +30,7 @@ from evaluation.logits import (
 from evaluation.predictions import TaskPredictions
 from storage.crops import Crops
 from storage.eval_labels import EvalLabels, find_eval_labels
-from storage.folds import audit_folds, folds_path, read_folds, refuse_other_folds
+from storage.folds import audit_folds, folds_path, read_folds, refuse_other_ages, refuse_other_folds
 from storage.label_corrections import training_crops
 from storage.run_dir import (
     CONFIG,
@@ -39,6 +39,7 @@ from storage.run_dir import (
     OOF,
     Run,
     finished_folds,
+    read_config,
     read_config_of,
     read_run,
     read_stamp,
@@ -233,11 +234,11 @@ class RunResults:
             )
         for task in TASKS:
             stamp_path = averaged_stamp_path(self.run_dir, task)
-            configs = [path / CONFIG for path in finished_folds(self.run_dir / task.name)]
-            trained = {path: files.read_json(path) for path in configs} | {stamp_path: read_stamp(stamp_path)}
-            for path, record in trained.items():
+            configs = {path / CONFIG: read_config(path) for path in finished_folds(self.run_dir / task.name)}
+            for path, record in (configs | {stamp_path: read_stamp(stamp_path)}).items():
                 if "folds_hash" in record:
                     refuse_other_folds(self.run_dir, record["folds_hash"], path)
+                refuse_other_ages(self.run_dir, record.get("settings", record).get("age_edges"), path)
 
     def folds(self) -> np.ndarray:
         """(N,) fold of every training photo, in the order of `train`."""

@@ -1,15 +1,18 @@
 """Scores of a run, out of fold and on the eval photos, as scores.json has them, and their printed form."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from core import files
 from core.cli import UserError, name_some
 from core.tasks import UNKNOWN, combined_tasks, task_named
 from evaluation.calibration import calibration_record, format_calibration
 from evaluation.decision_rules import Trial, format_trials
 from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, log_softmax
+from evaluation.metrics import format_difference, format_estimate
 from evaluation.results import RunResults, read_averaged_values
 from evaluation.scores import (
     Labels,
@@ -97,6 +100,30 @@ def print_report(report: Mapping[str, dict | None], trials: Sequence[Trial]) -> 
     if scored and "classes" in scored["model"]:
         blocks.append(f"per class, {title}\n{format_classes(scored['model'])}")
     print("".join(f"\n{block}\n" for block in blocks if block), end="")
+
+
+def read_scores(run_dir: Path) -> dict:
+    """Return scores.json of a run; empty without one. UserError unless it is as submission.py writes it."""
+    path = scores_path(run_dir)
+    report = files.read_json(path) if path.exists() else {}
+    try:
+        for part in filter(None, (report.get("oof"), report.get("eval"))):
+            model, rules = part["model"], part.get("decisions", {}).get("rules", ())
+            for scored in [*model["tasks"].values(), *filter(None, [model.get("combined")])]:
+                format_estimate(scored["macro_f1"])
+                format_estimate(scored["accuracy"])
+            for rule in rules:
+                format_estimate(rule["macro_f1"])
+                format_difference(rule["over_raw"])
+            for entry in part.get("values", {}).values():
+                format_estimate(entry["mean_absolute_error"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: not the scores that submission.py writes; run it again") from None
+    return report
+
+
+def scores_path(run_dir: Path) -> Path:
+    return run_dir / "scores.json"
 
 
 def out_of_fold_predictions(results: RunResults) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from core.tasks import task_named
 from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, LogitTable, join_out_of_fold, read_table, require_same_ids
 from evaluation.results import refuse_changed_fold
 from storage.crops import load_crops
-from storage.folds import refuse_other_folds
+from storage.folds import refuse_other_ages, refuse_other_folds
 from storage.run_dir import (
     CONFIG,
     DONE,
@@ -136,6 +136,7 @@ def refuse_disagreement(members: Sequence[TaskFolder]) -> None:
         if identity["data_hash"] != read_run(run_dir).train_hash:
             raise UserError(f"{member.folder}: trained with other photos or labels than {run_path(run_dir)} says")
         refuse_other_folds(run_dir, identity["folds_hash"], member.folder)
+        refuse_other_ages(run_dir, identity["settings"].get("age_edges"), member.folder)
         if member.crops != first.crops:
             raise UserError(f"{member.folder}: predicts other eval crops than {first.folder}; run inference.py again")
     for member in members[1:]:

@@ -7,6 +7,7 @@ crop_images/crops.csv. Run again, it makes only what is new or changed, and remo
 """
 
 import argparse
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -89,8 +90,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     add_crop_dir(parser)
     parser.add_argument("--margin", type=float, default=CropSettings.margin, help="fraction of the longer side added")
-    parser.add_argument("--aspect", type=float, default=CropSettings.aspect, help="width / height of a crop")
-    parser.add_argument("--size", type=int, default=CropSettings.size, help="height of a crop in pixels")
+    parser.add_argument("--aspect", type=float, default=CropSettings.aspect, help="width / height of the face's window")
+    parser.add_argument("--size", type=int, default=CropSettings.size, help="height of the face's window in pixels")
     parser.add_argument(
         "--align",
         action=argparse.BooleanOptionalAction,
@@ -137,7 +138,7 @@ def plan(crop_dir: Path, root: Path, outcomes: Mapping[str, Outcome], settings: 
 
 def crop_bytes(job: CropJob, settings: CropSettings) -> int:
     """Estimate the size of a crop file from above: 3 bytes a pixel as PNG, half a byte as JPEG of quality 95."""
-    pixels = settings.size * round(settings.size * settings.aspect)
+    pixels = math.prod(settings.shape)
     return BLOCK + (pixels * 3 if job.crop_path.suffix.lower() == ".png" else pixels // 2)
 
 

@@ -9,8 +9,11 @@ photos of people: give it only to those who may see them.
 
 import argparse
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from core import files
@@ -57,10 +60,24 @@ def _heat_maps(*, wanted: bool) -> "HeatMaps | None":
     if importlib.util.find_spec("pytorch_grad_cam") is None:
         print(f"no heat over the mistakes: the package grad-cam is not installed ({INSTALL_GRADCAM})")
         return None
-    # Imported here: torch takes seconds, and a page without heat does not need it.
-    from reporting.gradcam import HeatMaps
+    # grad-cam brings matplotlib, which at its import writes a list of fonts, by default into the home folder.
+    with TemporaryDirectory() as folder, _default_variable("MPLCONFIGDIR", folder):
+        # Imported here: torch takes seconds, and a page without heat does not need it.
+        from reporting.gradcam import HeatMaps
 
     return HeatMaps()
+
+
+@contextmanager
+def _default_variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for the block, unless the user has set it."""
+    is_new = name not in os.environ
+    os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        if is_new:
+            del os.environ[name]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from torch import Tensor, nn
 
-from core.images import read_photo
-from storage.crop_cache import shrink
+from core.cropping import CropImages
 from training.predictor import Predictor, load_predictor
 
 
@@ -30,24 +29,30 @@ class HeatMaps:
     def __init__(self) -> None:
         self._predictors: dict[Path, Predictor] = {}
 
-    def heat(self, fold_dir: Path, task: str, paths: Sequence[Path], classes: Sequence[int]) -> np.ndarray | None:
-        """Return (N, H, W) float32 from 0 to 1: the regions of crop `paths[i]` that speak for class `classes[i]`.
+    def heat(self, fold_dir: Path, task: str, images: CropImages, classes: Sequence[int]) -> np.ndarray | None:
+        """Return (N, H, W) float32 from 0 to 1: the regions of crop i, as shown, that speak for class `classes[i]`.
 
         None for a network without feature maps, such as a vision transformer.
         """
+        predictor = self._predictor(fold_dir, task)
+        shown = np.stack([predictor.input.shown.of(crop, images.settings) for crop in images.crops])
+        pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float()
+        layer = find_map_layer(predictor.model.network, pixels[:1])
+        return None if layer is None else _grad_cam(predictor, layer, pixels, classes)
+
+    def window(self, fold_dir: Path, task: str) -> str:
+        """Return the window of crops that a fold's model is shown."""
+        return self._predictor(fold_dir, task).config.window
+
+    def _predictor(self, fold_dir: Path, task: str) -> Predictor:
         if fold_dir not in self._predictors:
             self._predictors[fold_dir] = load_predictor(fold_dir, task)
             self._predictors[fold_dir].model.cpu().eval().requires_grad_(False)
-        predictor = self._predictors[fold_dir]
-        crops = np.stack([shrink(read_photo(path), predictor.input.size) for path in paths])
-        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
-        layer = find_map_layer(predictor.model.network, images[:1])
-        return None if layer is None else _grad_cam(predictor, layer, images, classes)
+        return self._predictors[fold_dir]
 
     @staticmethod
-    def overlay(path: Path, heat: np.ndarray) -> np.ndarray:
-        """Return the crop with the heat (H, W) laid over it, (h, w, 3) uint8."""
-        rgb = read_photo(path)
+    def overlay(rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
+        """Return the image (h, w, 3) uint8 with the heat (H, W) laid over it."""
         resized = cv2.resize(heat, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_LINEAR)
         return show_cam_on_image(rgb.astype(np.float32) / 255, resized.clip(0, 1), use_rgb=True, image_weight=0.6)
 

@@ -16,6 +16,7 @@ from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD, LogitTable, Part, read_t
 from evaluation.predictions import TaskPredictions, shared_photos
 from evaluation.results import RunResults, read_averaged_values
 from evaluation.run_decision import read_decision, read_predictions
+from evaluation.run_scores import read_scores
 from storage.crops import Crops, load_crops, read_faces
 from storage.folds import folds_path, read_folds
 from storage.run_dir import DONE, HISTORY, OOF, Run, finished_folds, read_config_of
@@ -118,7 +119,7 @@ def gather(run_dir: Path, truth_path: Path | None = None) -> RunData:
         read_folds(folds) if folds.exists() else None,
         files.read_csv(suspects, SUSPECT_COLUMNS) if suspects.exists() else None,
         decision,
-        _read_decisions(run_dir / "scores.json"),
+        _read_decisions(run_dir),
     )
 
 
@@ -146,9 +147,9 @@ def _read_fold(folder: Path) -> TrainedFold:
     return TrainedFold(folder, identity, files.read_json(folder / DONE), numbers, oof.image_ids)
 
 
-def _read_decisions(path: Path) -> dict | None:
+def _read_decisions(run_dir: Path) -> dict | None:
     """The comparison of decision rules that submission.py wrote; None where it has not run."""
-    return ((files.read_json(path).get("oof") or {}) if path.exists() else {}).get("decisions")
+    return (read_scores(run_dir).get("oof") or {}).get("decisions")
 
 
 def _read_doubts(path: Path) -> dict[str, str]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.cropping import CropImages
+from core.images import read_photo
 from core.tasks import combined_class_count, combined_class_name, task_named
 from evaluation.calibration import expected_calibration_error, reliability
 from evaluation.combined_class import COMBINED, combine_labels
@@ -245,21 +247,22 @@ def _add_heat(
     mistakes: tuple[TaskPredictions, list[int]],
 ) -> None:
     """Add to each card the mean heat of the models that predicted it: one out of fold, all on eval photos."""
-    predictions, rows = mistakes
+    (predictions, rows), settings = mistakes, split.crops.settings
     heats: dict[int, list[np.ndarray]] = {row: [] for row in rows}
     for trained in data.trained.get(predictions.task.name, ()):
         out_of_fold = set(trained.oof_ids)
         predicted = [row for row in rows if split.name == "eval" or predictions.image_ids[row] in out_of_fold]
         if not predicted:
             continue
-        paths = [split.path_of[predictions.image_ids[row]] for row in predicted]
-        maps = heat_maps.heat(trained.folder, predictions.task.name, paths, predictions.predicted[predicted].tolist())
+        images = CropImages([read_photo(split.path_of[predictions.image_ids[row]]) for row in predicted], settings)
+        maps = heat_maps.heat(trained.folder, predictions.task.name, images, predictions.predicted[predicted].tolist())
+        window = heat_maps.window(trained.folder, predictions.task.name)
         for row, heat in zip(predicted, () if maps is None else maps, strict=maps is not None):
             heats[row].append(heat)
     for card, row in zip(cards, rows, strict=True):
         if heats[row]:
-            path = split.path_of[predictions.image_ids[row]]
-            card["heat"] = embed(heat_maps.overlay(path, np.mean(heats[row], axis=0)))
+            shown = settings.cut(read_photo(split.path_of[predictions.image_ids[row]]), window)
+            card["heat"] = embed(heat_maps.overlay(shown, np.mean(heats[row], axis=0)))
 
 
 def suspects_section(data: RunData) -> Context:

@@ -2,40 +2,28 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.cli import OUTPUTS, UserError, add_trained_run, cpu_count, positive_int
+from core.cli import UserError, add_trained_run, positive_int
 from core.tasks import task_names
 from preprocessing.detectors import detector_named, detector_names
-from preprocessing.find_face import DEFAULT_THRESHOLD, Attempt
-from serving.faces import DEFAULT_LEAST_SIZE, PHOTO_ATTEMPTS, FaceFinder, Pipeline
+from preprocessing.find_face import DEFAULT_THRESHOLD
+from serving.faces import DEFAULT_LEAST_SIZE, VIDEO_ATTEMPTS, FaceFinder, Pipeline, StreamFinder
+from serving.loading import LoadedModel, ModelOptions, load
 from serving.types import DEFAULT_UNSURE_BELOW, Classifier
 
 FOLDS_HELP = "folds to average (default: the refit on all people if it is there, else all)"
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """A trained run, `default_run` by default, or an exported model. `folds` as in load_run; no tasks: all of them.
+class FaceOptions:
+    """A detector, the least score and side of a face, and the probability below which a prediction is unsure.
 
-    `threads` 0: one for each core.
+    No detector: the one with which the model was trained.
     """
 
-    run_dir: Path | None = None
-    folds: Sequence[int] | None = None
-    onnx: Path | None = None
-    device: str = "auto"
-    tasks: Sequence[str] = ()
-    threads: int = 0
-
-
-@dataclass(frozen=True)
-class FaceOptions:
-    """A detector, the least score and side of a face, and the probability below which a prediction is unsure."""
-
-    detector: str = "retinaface"
+    detector: str | None = None
     threshold: float = DEFAULT_THRESHOLD
     least_size: int = DEFAULT_LEAST_SIZE
     unsure_below: float = DEFAULT_UNSURE_BELOW
@@ -44,12 +32,13 @@ class FaceOptions:
 def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_run(parser)
     parser.add_argument("--folds", type=fold_numbers, metavar="all|0,1", help=FOLDS_HELP)
+    parser.add_argument("--tasks", type=tasks_named, default=(), metavar="mask,age", help="tasks (default: all)")
     parser.add_argument(
-        "--tasks", nargs="+", choices=task_names(), default=(), help="predict these only (default: all)"
+        "--model", metavar="PATH|hf:OWNER/NAME", help="model folder, run or exported model, or one of the hub's"
     )
     parser.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them, to use")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
-    parser.add_argument("--detector", choices=detector_names(), default="retinaface", help="face detector")
+    parser.add_argument("--detector", choices=detector_names(), help="face detector (default: that of the model)")
     parser.add_argument("--threshold", type=fraction, default=DEFAULT_THRESHOLD, help="least score of a face, 0 to 1")
     parser.add_argument("--min-face", type=positive_int, default=DEFAULT_LEAST_SIZE, help="least side in pixels")
     unsure = "probability below which a prediction is unsure"
@@ -57,8 +46,12 @@ def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def pipeline_options(args: argparse.Namespace) -> tuple[ModelOptions, FaceOptions]:
-    """Return the values of the flags that `add_pipeline_flags` adds."""
-    models = ModelOptions(args.run_dir, args.folds, args.onnx, args.device, args.tasks)
+    """Return the values of the flags that `add_pipeline_flags` adds. UserError for --model beside another source."""
+    given = {"--model": args.model, "--run-dir": args.run_dir, "--onnx": args.onnx}
+    typed = [name for name, value in given.items() if value is not None]
+    if len(typed) > 1 and "--model" in typed:
+        raise UserError(f"{' and '.join(typed)}: give one of them")
+    models = ModelOptions(args.run_dir, args.folds, args.onnx, args.device, args.tasks, model=args.model)
     return models, FaceOptions(args.detector, args.threshold, args.min_face, args.unsure_below)
 
 
@@ -71,6 +64,15 @@ def fold_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def tasks_named(text: str) -> tuple[str, ...]:
+    """Parse a flag's value: tasks such as mask,age."""
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in task_names()]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of the tasks {', '.join(task_names())}")
+    return names
+
+
 def fraction(text: str) -> float:
     """Parse a flag's value: a number from 0 to 1."""
     value = float(text)
@@ -79,32 +81,31 @@ def fraction(text: str) -> float:
     return value
 
 
-def open_pipeline(
-    models: ModelOptions, faces: FaceOptions, *, attempts: Sequence[Attempt] = PHOTO_ATTEMPTS, retry: bool = True
-) -> Pipeline:
-    """Load models and detector. UserError if there is no trained run, no exported model, or no such fold."""
-    classifier = open_classifier(models)
-    detect = detector_named(faces.detector).load()
-    return Pipeline(
-        FaceFinder(detect, faces.threshold, faces.least_size, attempts, retry), classifier, faces.unsure_below
-    )
+def open_pipeline(models: ModelOptions, faces: FaceOptions, *, video: bool = False, camera: bool = False) -> Pipeline:
+    """Load models and detector, and say on standard error which models. UserError as `load`.
+
+    They are for photos, the frames of a video, or those of a camera, in time.
+    """
+    return pipeline_of(_loaded(models), faces, video=video, camera=camera)
+
+
+def pipeline_of(loaded: LoadedModel, faces: FaceOptions, *, video: bool = False, camera: bool = False) -> Pipeline:
+    """Load the detector, and return it with the models."""
+    detect = detector_named(faces.detector or loaded.detector).load()
+    finder = FaceFinder(detect, faces.threshold, faces.least_size)
+    if video or camera:
+        # There is another frame soon.
+        finder = replace(finder, attempts=VIDEO_ATTEMPTS, retry=False)
+    find = StreamFinder(finder) if camera else finder
+    return Pipeline(find, loaded.classifier, faces.unsure_below, loaded.about)
 
 
 def open_classifier(models: ModelOptions) -> Classifier:
-    if models.onnx is None:
-        # An exported model runs where torch is not installed, so torch is imported only here.
-        from serving.torch_model import describe_run, load_run
-        from storage.run_dir import default_run
-        from training.device import prepare_process
+    """Load models, and say on standard error which. UserError as `load`."""
+    return _loaded(models).classifier
 
-        run_dir = models.run_dir or default_run(OUTPUTS)
-        prepare_process(models.threads or cpu_count())
-        classifier = load_run(run_dir, tasks=models.tasks, folds=models.folds, device=models.device)
-        print(describe_run(run_dir, classifier), file=sys.stderr)
-        return classifier
-    if models.folds is not None:
-        typed = ",".join(map(str, models.folds)) or "all"
-        raise UserError(f"--folds {typed}: an exported model has its models in it; export those folds")
-    from serving.onnx_model import load_exported
 
-    return load_exported(models.onnx, models.tasks, models.threads)
+def _loaded(models: ModelOptions) -> LoadedModel:
+    loaded = load(models)
+    print(loaded.about, file=sys.stderr)
+    return loaded

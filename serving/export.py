@@ -11,26 +11,21 @@ the outputs are, and from which weights they come. Its agreement with torch is m
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import core.environment  # noqa: F401  explains a missing package
 
-import numpy as np
-
 from core.cli import UserError, add_trained_run, command_parser, cpu_count, positive_int, run_cli
-from core.cropping import CropSettings
 from core.files import remove_stale
-from core.images import read_photo
 from core.locks import keep_out_of_git
 from core.tasks import task_names
 from serving.agreement import agreements, format_agreements, seconds_each
 from serving.cli import FOLDS_HELP, fold_numbers
+from serving.crop_sample import CropSample, sample_crops
 from serving.onnx_model import INT8_SUFFIX, load_exported
 from serving.types import BatchPrediction
-from storage.crops import load_crops
-from storage.run_dir import read_run, trained_run
+from storage.run_dir import trained_run
 
 if TYPE_CHECKING:
     from serving.torch_model import RunClassifier
@@ -39,14 +34,6 @@ ALL = "all"
 TIMED_CROPS = 16
 LARGEST_DIFFERENCE = 0.02
 """Largest difference of probabilities between torch and ONNX: resizing may round a pixel to the next grey level."""
-
-
-@dataclass(frozen=True)
-class CropSample:
-    """Crops (N, h, w, 3) uint8 to compare on, and what they are."""
-
-    crops: np.ndarray
-    origin: str
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,26 +80,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def describe(run: "RunClassifier") -> str:
     return ", ".join(f"{task} ({run.made_of(task)})" for task in run.models)
-
-
-def sample_crops(run_dir: Path, settings: CropSettings, count: int, split: str) -> CropSample:
-    """Return crops of the run, spread over a split, or noise if there are none."""
-    crop_dir = Path(read_run(run_dir).crop_dir)
-    try:
-        crops = load_crops(crop_dir, split)
-    except UserError as error:
-        print(f"no crops of the run to compare on, noise instead ({error})")
-        return noise(settings, count)
-    if not crops.image_ids:
-        print(f"no {split} crops in {crop_dir} to compare on, noise instead")
-        return noise(settings, count)
-    chosen = np.unique(np.linspace(0, len(crops.paths) - 1, count).round().astype(int))
-    return CropSample(np.stack([read_photo(crops.paths[row]) for row in chosen]), f"{split} crops")
-
-
-def noise(settings: CropSettings, count: int) -> CropSample:
-    shape = (count, settings.size, settings.width, 3)
-    return CropSample(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "crops of noise")
 
 
 def compare(path: Path, run: "RunClassifier", sample: CropSample, expected: Mapping[str, BatchPrediction]) -> None:

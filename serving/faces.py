@@ -23,6 +23,8 @@ PHOTO_ATTEMPTS = (
 )
 VIDEO_ATTEMPTS = (COARSE, FINE)
 """A video has another frame soon; each larger view costs four times as much."""
+FINE_EVERY = 10
+"""Frames of a camera from one fine view to the next."""
 SAME_FACE_IOU = 0.4
 PART_OF_FACE = 0.6
 """Fraction of the smaller of two boxes inside the larger one above which they cannot be two faces."""
@@ -83,6 +85,26 @@ def without_parts(found: Sequence[Detection]) -> list[Detection]:
     return [found[number] for number in sorted(kept)]
 
 
+class StreamFinder:
+    """Finds the faces of a camera's frames in the coarse view, which costs a quarter of both.
+
+    The fine view is taken too on every tenth frame, and for as long as it shows faces that the coarse one does not.
+    """
+
+    def __init__(self, finder: FaceFinder) -> None:
+        self._both, self._coarse = finder, replace(finder, attempts=(COARSE,))
+        self._frames = 0
+
+    def __call__(self, rgb: np.ndarray) -> list[Detection]:
+        """Return the faces of the next frame (H, W, 3) uint8, the largest first."""
+        if self._frames % FINE_EVERY:
+            self._frames += 1
+            return self._coarse(rgb)
+        faces = self._both(rgb)
+        self._frames = 0 if any(face.attempt is FINE for face in faces) else 1
+        return faces
+
+
 @dataclass(frozen=True)
 class FaceCrops:
     """Faces of one image and their crops (h, w, 3) uint8, in the same order."""
@@ -93,11 +115,15 @@ class FaceCrops:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Finds faces, crops them with the code and the settings of training, and classifies all crops at once."""
+    """Finds faces, crops them with the code and the settings of training, and classifies all crops at once.
+
+    `about`: lines that say which models classify.
+    """
 
     find: Callable[[np.ndarray], list[Detection]]
     classify: Classifier
     unsure_below: float = DEFAULT_UNSURE_BELOW
+    about: str = ""
 
     def __call__(self, rgb: np.ndarray) -> list[FacePrediction]:
         """Return predictions for every face of `rgb` (H, W, 3) uint8, the largest face first. UserError for NaN."""

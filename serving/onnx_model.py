@@ -9,7 +9,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
 from core.cli import UserError, cpu_count
-from core.cropping import CropSettings
+from core.cropping import FACE_WINDOW, WIDE_WINDOW, CropSettings, shared_settings
 from core.files import parse_json, require_entries
 from serving.types import BatchPrediction
 
@@ -63,7 +63,7 @@ class OnnxModel:
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """Exported models of different tasks, all of them with the same crop settings."""
+    """Exported models of different tasks, for all of which crops of the settings `crop` do."""
 
     models: Sequence[OnnxModel]
     crop: CropSettings
@@ -74,8 +74,17 @@ class ExportedRun:
 
     def __call__(self, crops: Sequence[np.ndarray]) -> Mapping[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB of the size that `crop` makes."""
-        stacked = np.stack(crops)
-        return {task: batch for model in self.models for task, batch in model(stacked).items()}
+        stacked = {window: np.stack([self.crop.cut(crop, window) for crop in crops]) for window in self._windows}
+        return {task: batch for model in self.models for task, batch in model(stacked[_window_of(model)]).items()}
+
+    @property
+    def _windows(self) -> set[str]:
+        return set(map(_window_of, self.models))
+
+
+def _window_of(model: OnnxModel) -> str:
+    """Return the window of crops that a model takes."""
+    return WIDE_WINDOW if model.crop.surroundings else FACE_WINDOW
 
 
 def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
@@ -133,7 +142,7 @@ def _refuse_misdescribed(model: OnnxModel) -> None:
     expected = {task["name"]: (1, len(task["classes"])) for task in tasks}
     expected |= {value_output(task["name"], task["unit"]): (1,) for task in tasks if task["unit"]}
     try:
-        outputs = model.run(np.full((1, model.crop.size, model.crop.width, 3), 127, np.uint8))
+        outputs = model.run(np.full((1, *model.crop.shape, 3), 127, np.uint8))
     except DAMAGED as error:
         raise UserError(f"{model.path}: cannot be run ({' '.join(str(error).split())[:200]})") from None
     found = {name: output.shape for name, output in outputs.items()}
@@ -159,7 +168,7 @@ def load_exported(path: Path, tasks: Sequence[str] = (), threads: int = 0) -> Ex
             raise UserError(f"{path}: no .onnx file in it; run `python -m serving.export` first")
     models = [load_onnx(file, threads) for file in paths]
     _refuse_conflicts(models)
-    run = ExportedRun(models, models[0].crop)
+    run = ExportedRun(models, next((model.crop for model in models if model.crop.surroundings), models[0].crop))
     lacking = [task for task in tasks if task not in run.tasks]
     if lacking:
         raise UserError(f"{path}: no model of {', '.join(lacking)}; it has {', '.join(run.tasks)}")
@@ -172,7 +181,7 @@ def _refuse_conflicts(models: Sequence[OnnxModel]) -> None:
     fullest = max(models, key=lambda model: len(model.about["tasks"])).path
     owner: dict[str, OnnxModel] = {}
     for model in models:
-        if model.crop != models[0].crop:
+        if shared_settings([model.crop, models[0].crop], [FACE_WINDOW]) is None:
             raise UserError(f"{model.path} wants other crops than {models[0].path}; choose a file: --onnx {fullest}")
         for task in (task["name"] for task in model.about["tasks"]):
             if task in owner:

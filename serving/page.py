@@ -44,6 +44,11 @@ TEXTS = {
         "컴퓨터에서만 처리하고 30초 뒤에 삭제합니다. 사진 위의 글자는 영어로 표시됩니다.",
     ),
     "picture": ("Picture", "사진"),
+    "card": ("About the model", "모델 정보"),
+    "card_note": (
+        "Scores are of people from whom the model did not learn. Before you rely on it, measure on your own photos.",
+        "점수는 모델이 학습하지 않은 사람들의 사진에서 잰 값입니다. 실제로 쓰기 전에 자신의 사진으로 확인하세요.",
+    ),
     "unreadable": (
         "This file cannot be read as a picture: {reason}.",
         "이 파일은 사진으로 읽을 수 없습니다. 파일이 손상되었거나 지원하지 않는 형식입니다.",
@@ -179,6 +184,9 @@ def build_page(gradio: ModuleType, pipeline: Pipeline, upload_dir: Path, languag
             buttons=[],
         )
         found = gradio.HTML(elem_id="found")
+        with gradio.Accordion(text("card"), open=False, elem_id="card", visible=bool(pipeline.about)):
+            gradio.HTML(f"<pre>{html.escape(pipeline.about)}</pre>")
+            gradio.Markdown(text("card_note"))
         picture.input(handle, picture, [picture, found], api_visibility="private", show_progress="full")
     return page
 
@@ -238,8 +246,10 @@ def table(faces: Sequence[FacePrediction], language: str = "en") -> str:
     """Return a table with one row a face, one column a task and a bar for each class."""
     tasks = list(faces[0].predictions)
     head = "".join(f"<th>{name_in(language, task)}</th>" for task in tasks)
+    # On a telephone the cells stand below one another, and the first says whose they are.
     rows = [
-        f"<tr><th>{number}</th>{''.join(cell(face.predictions[task], language) for task in tasks)}</tr>"
+        f'<tr><th data-name="{say("face", language)} ">{number}</th>'
+        f"{''.join(cell(face.predictions[task], language) for task in tasks)}</tr>"
         for number, face in enumerate(faces, start=1)
     ]
     return f"<table><tr><th>{say('face', language)}</th>{head}</tr>{''.join(rows)}</table>"
@@ -265,4 +275,12 @@ STYLE = """
 #found .bar {position: relative; z-index: 0; font-size: .85em; padding: 0 .4em; margin-top: 2px}
 #found .bar span {position: absolute; z-index: -1; inset: 0 auto 0 0; background: #3b82f640; border-radius: 3px}
 #found .message {font-size: 1.1em}
+#card pre {white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85em; margin: 0}
+@media (max-width: 640px) {
+#found table, #found tbody, #found tr, #found td, #found tr > th {display: block; width: auto}
+#found tr:first-child {display: none}
+#found tr > th {border-top: 1px solid #8884}
+#found tr > th::before {content: attr(data-name)}
+#found td {border-top: 0; padding-top: 0}
+}
 """

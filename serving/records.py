@@ -13,6 +13,12 @@ DIGITS = 4
 """Digits kept of probabilities, scores and pixels."""
 
 
+def photo_facts(name: str, rgb: np.ndarray) -> dict[str, Any]:
+    """Return name and size of a photo (H, W, 3), as its records begin."""
+    height, width = rgb.shape[:2]
+    return {"photo": name, "width": width, "height": height}
+
+
 def face_record(face: FacePrediction) -> dict[str, Any]:
     """Return a face as JSON has it; `answers` holds label, probabilities and, for age, the years, by task."""
     track = {} if face.track is None else {"track": face.track}

@@ -6,27 +6,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.cropping import WIDE_WINDOW, CropSettings
 from serving.onnx_model import value_output
 from serving.torch_model import Averaging, RunClassifier
-from storage.crop_cache import shrink
+from storage.crop_cache import Shown, shrink
 from training.predictor import Predictor
 
 
 class Shrink(nn.Module):
-    """Crops (N, h, w, 3) uint8 RGB to pixels (N, 3, H, W) float32 of 0 to 255, as storage.crop_cache.shrink does.
+    """Crops (N, h, w, 3) uint8 RGB to pixels (N, 3, H, W) float32 of 0 to 255, as storage.crop_cache.Shown does.
 
     Resizing is linear: a product with two fixed matrices, found by shrinking identity matrices.
     """
 
-    def __init__(self, crop: tuple[int, int], size: tuple[int, int]) -> None:
+    def __init__(self, crop: CropSettings, shown: Shown) -> None:
         super().__init__()
+        self.window = (slice(None), slice(None)) if shown.window == WIDE_WINDOW else crop.face_window
+        height_width, size = crop.shape_of(shown.window), shown.size
         # OpenCV halves both sides by a rule of its own, which rounds halves up; all else it rounds to even.
-        self.halves_up = crop == (2 * size[0], 2 * size[1])
-        self.register_buffer("rows", _resizing(crop[0], size[0]))
-        self.register_buffer("columns", _resizing(crop[1], size[1]).T.contiguous())
+        self.halves_up = height_width == (2 * size[0], 2 * size[1])
+        self.register_buffer("rows", _resizing(height_width[0], size[0]))
+        self.register_buffer("columns", _resizing(height_width[1], size[1]).T.contiguous())
 
     def forward(self, crops: Tensor) -> Tensor:
-        pixels = crops.permute(0, 3, 1, 2).to(torch.float32)
+        rows, columns = self.window
+        pixels = crops[:, rows, columns].permute(0, 3, 1, 2).to(torch.float32)
         shrunk = torch.matmul(torch.matmul(self.rows, pixels), self.columns)
         # Rounded, since the pixels that training saw were whole grey levels.
         return torch.floor(shrunk + 0.5) if self.halves_up else shrunk.round()
@@ -71,8 +75,8 @@ PlainAndMirrored = tuple[Tensor, Tensor]
 
 def source_of(predictor: Predictor) -> str:
     """Return the name of a fold's input: pixels of its size, or the features of a frozen backbone."""
-    size = _key(predictor.input.size)
-    return f"{size}-{predictor.input.backbone.weights.stem}" if predictor.input.is_frozen else size
+    shown = predictor.input.shown.name
+    return f"{shown}-{predictor.input.backbone.weights.stem}" if predictor.input.is_frozen else shown
 
 
 def _mean_logits(stack: Tensor) -> Tensor:
@@ -91,14 +95,14 @@ AVERAGES = {"logit": _mean_logits, "log_prob": _mean_probs}
 class ServingModule(nn.Module):
     """Crops (N, h, w, 3) uint8 RGB to all outputs of all tasks, in the order of `output_names`."""
 
-    def __init__(self, tasks: Mapping[str, TaskModule], predictors: Sequence[Predictor], crop: tuple[int, int]) -> None:
+    def __init__(self, tasks: Mapping[str, TaskModule], predictors: Sequence[Predictor], crop: CropSettings) -> None:
         super().__init__()
         self.tasks = nn.ModuleDict(tasks)
-        sizes = sorted({predictor.input.size for predictor in predictors})
-        self.shrinks = nn.ModuleDict({_key(size): Shrink(crop, size) for size in sizes})
+        every = {predictor.input.shown.name: predictor.input.shown for predictor in predictors}
+        self.shrinks = nn.ModuleDict({name: Shrink(crop, every[name]) for name in sorted(every)})
         frozen = {source_of(predictor): predictor for predictor in predictors if predictor.input.is_frozen}
         self.backbones = nn.ModuleDict({source: predictor.model for source, predictor in frozen.items()})
-        self.size_of = {source: _key(predictor.input.size) for source, predictor in frozen.items()}
+        self.shown_by = {source: predictor.input.shown.name for source, predictor in frozen.items()}
 
     @property
     def output_names(self) -> list[str]:
@@ -110,17 +114,13 @@ class ServingModule(nn.Module):
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
         inputs = {key: (pixels, pixels.flip(-1)) for key, shrunk in self.shrinks.items() for pixels in [shrunk(crops)]}
         for source, backbone in self.backbones.items():
-            plain, mirrored = inputs[self.size_of[source]]
+            plain, mirrored = inputs[self.shown_by[source]]
             inputs[source] = (backbone.features(plain), backbone.features(mirrored))
         return tuple(output for task in self.tasks.values() for output in task(inputs))
-
-
-def _key(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def serving_module(run: RunClassifier) -> ServingModule:
     """Return the module of all tasks and folds of a run, on the CPU, ready to be exported."""
     tasks = {task: TaskModule(predictors, run.averaging[task]) for task, predictors in run.models.items()}
     every = [predictor for predictors in run.models.values() for predictor in predictors]
-    return ServingModule(tasks, every, (run.crop.size, run.crop.width)).cpu().eval()
+    return ServingModule(tasks, every, run.crop).cpu().eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 from core.cli import UserError
 from core.image_formats import EXTENSIONS, format_of
 from core.images import WRITTEN
-from serving.video import SUFFIXES, is_video
+from serving.video import SUFFIXES, Camera, camera_named, is_video
 
 HEAD_BYTES = 512
 
@@ -32,18 +32,19 @@ class PhotoSources:
         self.targets[path] = target
 
 
-def clip_of(sources: Sequence[str]) -> Path | int | None:
-    """Return the video or the number of the camera; None for photos. UserError for a video among others."""
+def clip_of(sources: Sequence[str]) -> Path | Camera | None:
+    """Return the video or the camera; None for photos. UserError for a video among others."""
     clips = [clip for clip in map(_clip, sources) if clip is not None]
     if clips and len(sources) > 1:
-        raise UserError(f"{clips[0]}: a video or a camera is predicted by itself; leave out the other paths")
+        clip = clips[0].name if isinstance(clips[0], Camera) else clips[0]
+        raise UserError(f"{clip}: a video or a camera is predicted by itself; leave out the other paths")
     return clips[0] if clips else None
 
 
-def _clip(source: str) -> Path | int | None:
+def _clip(source: str) -> Path | Camera | None:
     path = Path(source)
-    if source.isdigit() and not path.exists():
-        return int(source)
+    if not path.exists() and (camera := camera_named(source)):
+        return camera
     if path.is_dir() or (path.is_file() and format_of(_head(path))):
         return None
     return path if path.suffix.lower() in SUFFIXES or (path.is_file() and is_video(_head(path))) else None
@@ -60,9 +61,7 @@ def photos_of(sources: Sequence[str], out_dir: Path) -> PhotoSources:
         elif source.exists():
             found.add(source, out_dir / source.name)
         else:
-            raise UserError(
-                f"{source}: no such file or folder; give a photo, a folder, a video or the number of a camera"
-            )
+            raise UserError(f"{source}: no such file or folder; give a photo, a folder, a video or a camera")
     photos = {path.resolve() for path in found.targets}
     if any(target.resolve() in photos for target in found.targets.values()):
         raise _among_photos(out_dir)

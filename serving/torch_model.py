@@ -8,11 +8,12 @@ import numpy as np
 
 from core import files
 from core.cli import UserError
-from core.cropping import CropSettings
+from core.cropping import CropImages, CropSettings, shared_settings
 from evaluation.logits import AVERAGES, DEFAULT_AVERAGE, log_softmax
+from evaluation.run_scores import read_scores
 from serving.types import BatchPrediction
 from storage.folds import folds_path, read_folds
-from storage.run_dir import CONFIG, REFIT, finished_folds, is_of_drawn_people, read_run, trained_tasks
+from storage.run_dir import REFIT, finished_folds, is_of_drawn_people, read_run, trained_tasks
 from training.inputs import PredictOptions
 from training.predictor import BackboneTensors, Predictor, load_predictor, predict_images
 from training.refit import usable_refit
@@ -46,7 +47,7 @@ class RunClassifier:
     def __call__(self, crops: Sequence[np.ndarray]) -> dict[str, BatchPrediction]:
         """Predict, by task, for crops (h, w, 3) uint8 RGB; values are the mean of the models' expected ones."""
         features: dict = {}
-        return {task: self._of_task(task, crops, features) for task in self.models}
+        return {task: self._of_task(task, CropImages(crops, self.crop), features) for task in self.models}
 
     def made_of(self, task: str) -> str:
         """Return which models speak for a task, in words: 'refit on all people', '5 of 5 folds'."""
@@ -55,11 +56,11 @@ class RunClassifier:
             return "refit on all people"
         return f"{len(predictors)} of {predictors[0].config.folds} folds"
 
-    def _of_task(self, task: str, crops: Sequence[np.ndarray], features: dict) -> BatchPrediction:
+    def _of_task(self, task: str, images: CropImages, features: dict) -> BatchPrediction:
         """Predict one task. `features` holds those of frozen backbones, each of which runs once for all folds."""
         predictors = self.models[task]
         predictions = [
-            predict_images(predictor, crops, PredictOptions(self.device, tta=predictor.config.tta), features)
+            predict_images(predictor, images, PredictOptions(self.device, tta=predictor.config.tta), features)
             for predictor in predictors
         ]
         values = [prediction.value for prediction in predictions if prediction.value is not None]
@@ -85,18 +86,23 @@ def load_run(
         raise UserError(f"run folder {run_dir}: no trained fold in it; run train.py first, or give --run-dir")
     backbones: BackboneTensors = {}
     predictors = {task: _load_models(run_dir / task, folds, backbones) for task in chosen}
-    averaging = {task: _averaging_of(run_dir, task) for task in chosen}
-    return RunClassifier(predictors, averaging, _common_crop(predictors), device)
+    return classifier_of(predictors, {task: averaging_of(run_dir, task) for task in chosen}, device)
+
+
+def classifier_of(
+    models: Mapping[str, tuple[Predictor, ...]], averaging: Mapping[str, Averaging], device: str
+) -> RunClassifier:
+    """Return the classifier of these models. UserError if they were trained on crops of different settings."""
+    return RunClassifier(models, averaging, _common_crop(models), device)
 
 
 def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
     """Return lines that name the models and their folds, what they were trained on, and how good they are."""
-    run, scores_path, folds = read_run(run_dir), run_dir / "scores.json", folds_path(run_dir)
+    run, folds = read_run(run_dir), folds_path(run_dir)
     models = [f"{task} ({classifier.made_of(task)})" for task in classifier.models]
     people = f", {len(read_folds(folds))} people" if folds.exists() else ""
     drawn = ": drawn people, predictions mean nothing" if is_of_drawn_people(run_dir) else ""
-    oof = (files.read_json(scores_path).get("oof") or {}) if scores_path.exists() else {}
-    tasks = oof.get("model", {}).get("tasks", {})
+    tasks = ((read_scores(run_dir).get("oof") or {}).get("model") or {}).get("tasks", {})
     right = [f"{task} {tasks[task]['accuracy']['value']:.1%}" for task in classifier.models if task in tasks]
     refit = any(predictors[0].fold_dir.name == REFIT for predictors in classifier.models.values())
     scores_of = "right out of fold (its folds, which the refit stands in for)" if refit else "right out of fold"
@@ -107,7 +113,7 @@ def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
     ])  # fmt: skip
 
 
-def _averaging_of(run_dir: Path, task: str) -> Averaging:
+def averaging_of(run_dir: Path, task: str) -> Averaging:
     """Return the averaging of ensemble.py if it averaged this run alone, else the default."""
     stamp_path = run_dir / f"{task}.json"
     if not stamp_path.exists():
@@ -132,13 +138,13 @@ def _load_models(task_dir: Path, folds: Sequence[int] | None, backbones: Backbon
 
 
 def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:
-    """Return the crop settings of all folds. UserError naming a fold that was trained on other crops."""
+    """Return settings of crops for all folds. UserError naming a fold that was trained on other crops."""
     every = [predictor for of_task in predictors.values() for predictor in of_task]
-    first = every[0]
+    first, windows = every[0], {predictor.config.window for predictor in every}
     for predictor in every:
-        if predictor.identity["crop"] != first.identity["crop"]:
+        if shared_settings([first.crop, predictor.crop], windows) is None:
             raise UserError(
-                f"{predictor.fold_dir}: trained on crops made with {predictor.identity['crop']}, {first.fold_dir} with "
-                f"{first.identity['crop']}; they cannot look at the same crops"
+                f"{predictor.fold_dir}: trained on crops made with {predictor.crop}, {first.fold_dir} with "
+                f"{first.crop}; they cannot look at the same crops"
             )
-    return CropSettings.read(f"{first.fold_dir / CONFIG}: crop", first.identity["crop"])
+    return shared_settings([first.crop], windows)

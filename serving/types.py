@@ -61,6 +61,11 @@ class TaskPrediction:
         return self.classes[self.index]
 
     @property
+    def probabilities(self) -> dict[str, float]:
+        """Probability of each class, by its name."""
+        return dict(zip(self.classes, map(math.exp, self.log_probs), strict=True))
+
+    @property
     def probability(self) -> float:
         return math.exp(self.log_probs[self.index])
 
@@ -73,7 +78,7 @@ class TaskPrediction:
 class FacePrediction:
     """Predictions for one face by task, with its box in pixels, the detector's score and the attempt that found it.
 
-    `track` numbers a face through a video.
+    `face.mask` is short for `face.predictions["mask"]`. `track` numbers a face through a video.
     """
 
     box: Box
@@ -81,6 +86,14 @@ class FacePrediction:
     attempt: str
     predictions: Mapping[str, TaskPrediction]
     track: int | None = None
+
+    def __getattr__(self, name: str) -> TaskPrediction:
+        """Return the prediction of the task of that name."""
+        predictions = self.__dict__.get("predictions", {})
+        if name not in predictions:
+            known = ", ".join(predictions) or "nothing"
+            raise AttributeError(f"{name!r} is not predicted for this face; predicted are: {known}")
+        return predictions[name]
 
     @property
     def unsure(self) -> bool:

@@ -1,11 +1,16 @@
 """Read frames of a video file or a camera, and write a video frame by frame."""
 
 import math
+import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
 
 from core.environment import max_pixels
 
@@ -18,6 +23,11 @@ from core.images import allowed_pixels
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 USUAL_FPS = 25.0
+PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+"""Kinds of addresses of cameras, with their usual ports."""
+REACH_SECONDS = 5
+SILENT_SECONDS = 10
+"""Time after which a camera that sends nothing counts as gone."""
 _SIGNATURES = (
     (4, b"ftyp"),
     (8, b"AVI LIST"),
@@ -38,6 +48,35 @@ def is_video(head: bytes) -> bool:
 
 
 @dataclass(frozen=True)
+class Camera:
+    """A camera by its number, or by its address."""
+
+    source: int | str
+
+    @property
+    def name(self) -> str:
+        """How messages call it: an address without its user and password."""
+        if isinstance(self.source, int):
+            return f"camera {self.source}"
+        parts = urlsplit(self.source)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+    @property
+    def stem(self) -> str:
+        """Name of its files, without the ending."""
+        if isinstance(self.source, int):
+            return f"camera{self.source}"
+        return f"camera-{(urlsplit(self.source).hostname or '').replace(':', '.')}"
+
+
+def camera_named(text: str) -> Camera | None:
+    """Return the camera that a number or an address names; None for other texts."""
+    if text.isdecimal():
+        return Camera(int(text))
+    return Camera(text) if text.partition("://")[0].lower() in PORTS and "://" in text else None
+
+
+@dataclass(frozen=True)
 class Frame:
     """A frame: its `number`, its time in seconds from the first frame, and `rgb` (H, W, 3) uint8.
 
@@ -49,12 +88,54 @@ class Frame:
     rgb: np.ndarray
 
 
+class Capture(Protocol):
+    """What frames are read from, such as cv2.VideoCapture."""
+
+    def read(self) -> tuple[bool, np.ndarray | None]: ...
+
+    def get(self, which: int) -> float: ...
+
+
+class NewestFrames:
+    """Reads a camera in a thread; frames that come while one is predicted are left out, so that no delay builds up."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._change = threading.Condition()
+        self._newest: np.ndarray | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._read_all, daemon=True)
+        self._thread.start()
+
+    def _read_all(self) -> None:
+        while not self._ended:
+            read, bgr = self._capture.read()
+            with self._change:
+                self._newest, self._ended = (bgr if read else self._newest), self._ended or not read
+                self._change.notify()
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        """Wait for a frame that was not returned yet; (False, None) once there is none any more."""
+        with self._change:
+            while self._newest is None and not self._ended:
+                self._change.wait(timeout=1)
+            newest, self._newest = self._newest, None
+        return newest is not None, newest
+
+    def get(self, which: int) -> float:
+        return self._capture.get(which)
+
+    def close(self) -> None:
+        self._ended = True
+        self._thread.join(timeout=SILENT_SECONDS)
+
+
 @dataclass(frozen=True)
 class Clip:
     """An open video. `promised`: the seconds that its file says it lasts; 0 for a camera, and if the file is silent."""
 
     name: str
-    capture: cv2.VideoCapture
+    capture: Capture
     fps: float
     promised: float
     live: bool
@@ -77,13 +158,14 @@ class Clip:
 
 
 @contextmanager
-def open_clip(source: Path | int) -> Iterator[Clip]:
-    """Open a file, or a camera by its number. UserError if it cannot be opened, or its frames are too large."""
-    live = isinstance(source, int)
-    name = f"camera {source}" if live else str(source)
+def open_clip(source: Path | Camera) -> Iterator[Clip]:
+    """Open a file or a camera. UserError if it cannot be opened or reached, or its frames are too large."""
+    live = isinstance(source, Camera)
+    name = source.name if live else str(source)
     if not live and not source.is_file():
         raise UserError(f"{name}: no such file")
-    capture = cv2.VideoCapture(source if live else str(source))
+    capture = _open_camera(source) if live else cv2.VideoCapture(str(source))
+    newest = None
     try:
         if not capture.isOpened():
             raise UserError(f"{name}: cannot be opened as a video")
@@ -93,9 +175,48 @@ def open_clip(source: Path | int) -> Iterator[Clip]:
         fps = _number(capture, cv2.CAP_PROP_FPS)
         fps = fps if 0 < fps <= 1000 else USUAL_FPS
         promised = 0.0 if live else max(0.0, _number(capture, cv2.CAP_PROP_FRAME_COUNT)) / fps
-        yield Clip(name, capture, fps, promised, live)
+        newest = NewestFrames(capture) if live else None
+        yield Clip(name, newest or capture, fps, promised, live)
     finally:
+        if newest:
+            newest.close()
         capture.release()
+
+
+def _open_camera(camera: Camera) -> cv2.VideoCapture:
+    if isinstance(camera.source, int):
+        return cv2.VideoCapture(camera.source)
+    _require_reachable(camera)
+    waits = {cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: SILENT_SECONDS, cv2.CAP_PROP_READ_TIMEOUT_MSEC: SILENT_SECONDS}
+    return cv2.VideoCapture(
+        camera.source, cv2.CAP_FFMPEG, [n for key, wait in waits.items() for n in (key, 1000 * wait)]
+    )
+
+
+def _require_reachable(camera: Camera) -> None:
+    """UserError, with the reason, unless its host answers. `--offline` refuses other machines here."""
+    parts = urlsplit(str(camera.source))
+    try:
+        host, port = parts.hostname, parts.port or PORTS[parts.scheme]
+    except ValueError as error:
+        raise UserError(f"{camera.name}: no address of a camera ({error})") from None
+    if not host:
+        raise UserError(f"{camera.name}: no address of a camera (it names no host)")
+    try:
+        socket.create_connection((host, port), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise UserError(f"{camera.name}: cannot be reached ({error.strerror or error})") from None
+
+
+@contextmanager
+def ended_by_ctrl_c(live: bool) -> Iterator[None]:
+    """End a camera on Ctrl-C without an error; elsewhere it stays an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not live:
+            raise
+        print("\nstopped", file=sys.stderr)
 
 
 def _number(capture: cv2.VideoCapture, which: int) -> float:

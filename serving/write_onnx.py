@@ -27,7 +27,7 @@ def write_onnx(run: RunClassifier, path: Path) -> None:
     """Write all tasks and folds of `run` as one graph; its metadata says how to feed it."""
     graph = serving_module(run)
     with files.replacing(path) as aside:
-        _export(graph, aside, torch.zeros(2, run.crop.size, run.crop.width, 3, dtype=torch.uint8))
+        _export(graph, aside, torch.zeros(2, *run.crop.shape, 3, dtype=torch.uint8))
         model = onnx.load(aside)
         model.doc_string = "Crops of faces to mask status, gender and age group; see the metadata entry 'about'."
         model.metadata_props.add(key=ABOUT, value=json.dumps(about(run), ensure_ascii=False))
@@ -65,8 +65,8 @@ def about(run: RunClassifier) -> dict[str, Any]:
         "input": {
             "name": INPUT,
             "type": "uint8 RGB, (faces, height, width, 3), neither scaled nor normalised",
-            "height": run.crop.size,
-            "width": run.crop.width,
+            "height": run.crop.shape[0],
+            "width": run.crop.shape[1],
         },
         "crop": asdict(run.crop),
         "tasks": [_about_task(run, name) for name in run.models],
@@ -82,6 +82,7 @@ def _about_task(run: RunClassifier, name: str) -> dict[str, Any]:
         "name": name,
         "classes": first.identity["classes"],
         "unit": value.name if value and first.head.bins is not None else "",
+        "window": first.input.shown.window,
         "network_input": list(first.input.size),
         "normalisation": first.identity["normalisation"],
         **asdict(run.averaging[name]),

@@ -1,6 +1,7 @@
 """Cache of crops, decoded and resized once: one file that all tasks, folds and loader processes share.
 
-    crop_images/pixels/train-<hash>-112x90.npy
+    crop_images/pixels/train-<hash>-112x112.npy           the window of the face
+    crop_images/pixels/train-<hash>-wide112x112.npy       with the surroundings
 
 The name holds a hash of the content and time of every crop of the split, so a cache is never out of date, and label
 corrections do not change it. One that no longer fits is removed when its successor is made, one that is damaged is made
@@ -11,6 +12,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,12 +21,30 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, cpu_count, progress
+from core.cropping import FACE_WINDOW, CropSettings
 from core.images import UnreadablePhoto, read_photo
 from storage.array_file import ArrayFile, is_whole, write_rows
 from storage.crops import Crops, changed_crops, content_of
 
 FOLDER = "pixels"
 _FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a network is shown of a crop: a window of core.cropping.WINDOWS, at `size` (H, W)."""
+
+    window: str
+    size: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """Part of the name of caches: 112x112, or wide112x112."""
+        return f"{'' if self.window == FACE_WINDOW else self.window}{self.size[0]}x{self.size[1]}"
+
+    def of(self, crop: np.ndarray, settings: CropSettings) -> np.ndarray:
+        """Return (H, W, 3) uint8 of a crop (h, w, 3) uint8 that was cut with these settings."""
+        return shrink(settings.cut(crop, self.window), self.size)
 
 
 class CropCache:
@@ -49,28 +69,28 @@ class CropCache:
         return [self._row_of[image_id] for image_id in image_ids]
 
 
-def open_crop_cache(crops: Crops, size: tuple[int, int]) -> CropCache:
-    """Return the cache of all crops of the split at `size` (H, W), made first if it is not there, or is damaged.
+def open_crop_cache(crops: Crops, shown: Shown) -> CropCache:
+    """Return the cache of what is shown of all crops of the split, made first if it is not there, or is damaged.
 
-    UserError for a crop that cannot be read, or was changed since crop_faces wrote it.
+    UserError for a crop that cannot be read, was changed since crop_faces wrote it, or lacks the window.
     """
-    frame, path = crops.whole.sort_values("image_id", ignore_index=True), crop_cache_path(crops, size)
+    frame, path = crops.whole.sort_values("image_id", ignore_index=True), crop_cache_path(crops, shown)
     if not is_whole(path):
         if path.exists():
             print(f"{path}: damaged or of an earlier version; made anew", flush=True)
-        _build(path, crops.crop_dir, frame, size)
+        _build(path, crops, frame, shown)
         _remove_superseded(path)
     return CropCache(path, list(frame["image_id"]))
 
 
-def crop_cache_path(crops: Crops, size: tuple[int, int]) -> Path:
+def crop_cache_path(crops: Crops, shown: Shown) -> Path:
     """Return the cache's path, whose name changes with any crop, also one that was changed by hand."""
     frame = crops.whole
     paths = [crops.crop_dir / name for name in frame["path"]]
-    shown = sorted(zip(frame["image_id"], frame["content"], map(_file_state, paths), strict=True))
-    key = files.text_hash([str(_FORMAT), *map(repr, shown)])
+    states = sorted(zip(frame["image_id"], frame["content"], map(_file_state, paths), strict=True))
+    key = files.text_hash([str(_FORMAT), *map(repr, states)])
     split = "-".join(sorted(set(frame["split"])))
-    return crops.crop_dir / FOLDER / f"{split}-{key}-{size[0]}x{size[1]}.npy"
+    return crops.crop_dir / FOLDER / f"{split}-{key}-{shown.name}.npy"
 
 
 def _file_state(path: Path) -> tuple[int, int]:
@@ -89,16 +109,17 @@ def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _build(path: Path, crop_dir: Path, frame: pd.DataFrame, size: tuple[int, int]) -> None:
-    shape = (len(frame), *size, 3)
+def _build(path: Path, crops: Crops, frame: pd.DataFrame, shown: Shown) -> None:
+    shape, settings = (len(frame), *shown.size, 3), crops.settings
     files.require_room(path.parent, math.prod(shape), "the crop cache")
     files.remove_stale(path.parent)
     with ThreadPoolExecutor(cpu_count()) as threads:
-        shrunk = threads.map(
-            lambda name, content: shrink(_read(crop_dir / name, content), size), frame["path"], frame["content"]
+        images = threads.map(
+            lambda name, content: shown.of(_read(crops.crop_dir / name, content), settings),
+            *(frame["path"], frame["content"]),
         )
-        shown = progress(shrunk, title=f"crops at {size[0]}x{size[1]}", total=len(frame), part=0.05)
-        write_rows(path, shown, shape=shape, dtype=np.dtype(np.uint8))
+        rows = progress(images, title=f"crops at {shown.name}", total=len(frame), part=0.05)
+        write_rows(path, rows, shape=shape, dtype=np.dtype(np.uint8))
 
 
 def _read(path: Path, content: str) -> np.ndarray:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from core import files, locks
 from core.cli import UserError, cpu_count, name_some
+from core.cropping import CropSettings
 from core.files import require_unique
 from core.images import WRITTEN
 from core.tasks import AgeEdges, Task
@@ -159,6 +160,11 @@ class Crops:
     def whole(self) -> pd.DataFrame:
         """The table of the whole split, which the caches hold."""
         return self.frame if self.every is None else self.every
+
+    @property
+    def settings(self) -> CropSettings:
+        """Settings that the crops were cut with."""
+        return CropSettings.read(f"{source_path(self.crop_dir)}: crop", self.source["crop"])
 
     @cached_property
     def image_ids(self) -> list[str]:

@@ -14,6 +14,7 @@ from core import files
 from core.cli import UserError, name_some
 from core.tasks import TASKS, UNKNOWN, AgeEdges
 from storage.crops import Crops
+from storage.run_dir import read_run, run_path
 
 STRATA_TASKS = ("gender", "age")
 MOST_ORDERS = 720
@@ -65,6 +66,16 @@ def read_folds(path: Path) -> dict[str, int]:
 def hash_of_folds(fold_of: Mapping[str, int]) -> str:
     """Return the hash of a split, as in config.json of its folds."""
     return files.text_hash(f"{person} {fold}" for person, fold in sorted(fold_of.items()))
+
+
+def refuse_other_ages(run_dir: Path, trained_for: Sequence[int] | None, what: Path) -> None:
+    """UserError if `what` was trained for other age groups than run.json says; nothing if it does not know."""
+    edges = read_run(run_dir).age_edges
+    if trained_for is not None and list(trained_for) != list(edges):
+        raise UserError(
+            f"{run_path(run_dir)}: age groups that begin at {edges[0]} and {edges[1]}, but {what} was trained for "
+            f"{' and '.join(map(str, trained_for))}; put them back, or train anew"
+        )
 
 
 def refuse_other_folds(run_dir: Path, expected: str, trained: Path) -> None:

@@ -42,6 +42,8 @@ BACKBONES = "backbones"
 """Folder in a run folder for weights that folds share and none changes."""
 BACKBONE_FILE = "backbone_file"
 """Entry of config.json where the backbone is frozen."""
+DRAWINGS_HASH = "drawings_hash"
+"""Entry of config.json of a fold that learns from drawings, too."""
 _IDENTITY: Mapping[str, type] = MappingProxyType({
     **{"format": int, "task": str, "classes": list, "fold": int, "settings": dict},
     **{"crop": dict, "normalisation": dict, "data_hash": str, "folds_hash": str},
@@ -293,5 +295,5 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    identity = {name: config.get(name) for name in (*_IDENTITY, BACKBONE_FILE)}
+    identity = {name: config.get(name) for name in (*_IDENTITY, DRAWINGS_HASH, BACKBONE_FILE)}
     return {**identity.pop("settings"), **identity}

@@ -7,8 +7,10 @@ tried first, then UTF-16 with its mark, then cp949, the default of Korean Excel;
 import csv
 import io
 import unicodedata
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import pandas as pd
 
@@ -17,6 +19,8 @@ from core.cli import UserError
 EXCEL_SUFFIX = ".xlsx"
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 MOST_BYTES = 1 << 28
+_DAMAGED = (BadZipFile, zlib.error, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, SyntaxError)
+"""Errors that unpacking and XML raise for damaged workbooks."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,17 @@ def _excel_rows(path: Path) -> tuple[list[list[str]], str]:
         from openpyxl.utils.exceptions import InvalidFileException
     except ImportError:
         raise UserError(f"{path}: reading Excel files needs a further package: pip install openpyxl") from None
-    from zipfile import BadZipFile
-
     try:
+        with ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MOST_BYTES:
+            raise UserError(f"{path}: larger than {MOST_BYTES >> 20} MB when it is unpacked")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (InvalidFileException, BadZipFile, KeyError, OSError, ValueError) as error:
+        sheet = book.worksheets[0]
+        rows = [[_cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+        book.close()
+    except (InvalidFileException, *_DAMAGED) as error:
         raise UserError(f"{path}: not a readable Excel workbook ({' '.join(str(error).split())})") from None
-    sheet = book.worksheets[0]
-    rows = [[_cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
-    book.close()
     return rows, f"Excel, sheet {sheet.title!r}"
 
 

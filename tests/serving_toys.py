@@ -1,7 +1,7 @@
 """A run folder whose networks were never trained, drawn crowds, and stand-ins for the parts of a pipeline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,36 +16,45 @@ from core.tasks import task_named
 from model import build_model
 from preprocessing.find_face import ATTEMPTS, Detection
 from serving.types import BatchPrediction, FacePrediction, TaskPrediction
-from storage.run_dir import DONE, FORMAT, MODEL, Run, begin_fold, fold_dir_of, run_path
+from storage.run_dir import DONE, FORMAT, MODEL, REFIT, Run, begin_fold, fold_dir_of, run_path
 from training import checkpoints
 from training.config import resolve
 from training.heads import build_head
+from training.inputs import shown_of
 
 CROP = CropSettings(margin=0.15, aspect=0.8, size=40)
+FACE_CROP = replace(CROP, surroundings=False)
 SETTINGS = {"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "folds": 2}
 LOUD = 30.0
 """The heads of untrained networks say nearly the same of every picture; times this, they differ."""
 
 
 def make_run(
-    run_dir: Path, tasks: Sequence[str] = ("mask", "gender", "age"), *, crop: CropSettings = CROP, **settings: object
+    run_dir: Path,
+    tasks: Sequence[str] = ("mask", "gender", "age"),
+    *,
+    crop: CropSettings = CROP,
+    refit: bool = False,
+    **settings: object,
 ) -> Path:
-    """A run of two folds a task with random weights; `settings` are those of the age task."""
+    """A run of two folds a task with random weights, and perhaps refits; `settings` are those of the age task."""
     run = Run("/data", "photos", str(run_dir / "crops"), "0", 2, 0, (25, 40))
     write_json(run_path(run_dir), asdict(run))
     for task in tasks:
-        for fold in range(2):
+        for fold in range(3 if refit else 2):
             make_fold(run_dir, task, fold, crop, SETTINGS | (settings if task == "age" else {}))
     return run_dir
 
 
 def make_fold(run_dir: Path, task: str, fold: int, crop: CropSettings, settings: Mapping[str, object]) -> None:
     config = resolve(task, "smoke", settings)
-    head = build_head(config.head, task_named(task), config.age_edges)
+    head, shown = build_head(config.head, task_named(task), config.age_edges), shown_of(config, {"crop": asdict(crop)})
     torch.manual_seed(fold + 10 * len(task))
-    network = build_model(config.backbone, head.outputs, image_size=(32, round(32 * crop.aspect)))
+    network = build_model(config.backbone, head.outputs, image_size=shown.size)
     torch.nn.init.normal_(network.get_classifier().weight, std=LOUD)
-    fold_dir = fold_dir_of(run_dir, task, fold)
+    fold_dir = fold_dir_of(run_dir, task, fold) if fold < 2 else run_dir / task / REFIT
+    if fold_dir.name == REFIT:
+        config = replace(config, keep="last")
     identity = {
         **{"format": FORMAT, "task": task, "classes": list(task_named(task).classes), "fold": fold},
         **{"settings": config.learned(), "crop": asdict(crop), "data_hash": "0", "folds_hash": "0"},
@@ -65,7 +74,8 @@ def crowd(faces: Sequence[tuple[int, int, int]], width: int = 480, height: int =
 def random_crops(count: int, crop: CropSettings = CROP) -> np.ndarray:
     """(count, h, w, 3) uint8: blurred noise, which networks tell apart."""
     coarse = np.random.default_rng(0).integers(0, 256, (count, 5, 4, 3), dtype=np.uint8)
-    return coarse.repeat(crop.size // 5, axis=1).repeat(crop.width // 4, axis=2)
+    height, width = crop.shape
+    return coarse.repeat(-(-height // 5), axis=1).repeat(-(-width // 4), axis=2)[:, :height, :width]
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ class GivenFaces:
 class MeanColour:
     """A classifier that says `not_wear` the surer the redder a crop is, and keeps the crops it was shown."""
 
-    crop: CropSettings = CROP
+    crop: CropSettings = FACE_CROP
     shown: list[np.ndarray] = field(default_factory=list)
     tasks: tuple[str, ...] = ("mask",)
 

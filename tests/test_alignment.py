@@ -9,7 +9,7 @@ from core.boxes import Box, carry_points
 from core.cropping import CropSettings, crop_face
 
 BOX = Box(40, 60, 161, 218)
-SETTINGS = CropSettings(margin=0.1, aspect=1.0, size=60)
+SETTINGS = CropSettings(margin=0.1, aspect=1.0, size=60, surroundings=False)
 
 
 def turned(degrees: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_a_crop_that_leaves_the_photo_is_mirrored() -> None:
 
 def test_the_crop_has_its_aspect() -> None:
     photo = np.zeros((300, 220, 3), dtype=np.uint8)
-    assert crop_face(photo, BOX, CropSettings(aspect=0.75, size=64)).shape == (64, 48, 3)
+    assert crop_face(photo, BOX, CropSettings(aspect=0.75, size=64, surroundings=False)).shape == (64, 48, 3)
 
 
 def test_points_from_numbers() -> None:

@@ -19,15 +19,18 @@ from toy_data import (
     make_competition,
     prepare,
     refusal,
+    sign,
     snapshot,
     train_toy,
 )
 
 import ensemble
 import inference
+import predict
 import submission
 from core.cli import UserError
 from core.cropping import CropSettings
+from reporting import __main__ as report
 
 pytest_plugins = ("toy_fixtures",)
 
@@ -76,6 +79,7 @@ class TestInference:
     def test_a_config_that_was_edited(self, run_copy: ToyRun, change: dict, words: Sequence[str]) -> None:
         fold_dir = run_copy.run_dir / "age" / "fold0"
         edit_json(fold_dir / "config.json", **change)
+        sign(fold_dir / "config.json")
         (fold_dir / "eval.csv").unlink()
         self.refused(run_copy, *words, flags=["--task", "age"])
 
@@ -246,3 +250,17 @@ class TestSubmission:
         shutil.copy(toy_run.root / "truth.csv", path)
         edit_csv(path, change)
         self.refused(toy_run.run_dir, "truth", *words, flags=["--truth", path])
+
+
+@pytest.mark.parametrize(
+    "oof", [[1], {"model": []}, {"model": {"tasks": {"mask": 3}}}, {"model": {"tasks": {"mask": {"macro_f1": {}}}}}]
+)
+def test_scores_of_another_form(run_copy: ToyRun, oof: object) -> None:
+    path = run_copy.run_dir / "scores.json"
+    path.write_text(json.dumps({"oof": oof, "eval": None}))
+    words = (f"{path}: not the scores that submission.py writes; run it again",)
+    refusal(report.main, ["--run-dir", run_copy.run_dir, "--no-heat"], *words)
+    photo = next((run_copy.root / "eval" / "images").iterdir())
+    refusal(predict.main, [photo, "--run-dir", run_copy.run_dir, "--out", run_copy.run_dir / "seen"], *words)
+    submission.main(["--run-dir", str(run_copy.run_dir)])
+    report.main(["--run-dir", str(run_copy.run_dir), "--no-heat"])

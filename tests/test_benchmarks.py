@@ -25,7 +25,9 @@ from dev.benchmarks import (
     bench_job,
     bench_loader,
     bench_scaling,
+    bench_service,
     bench_step,
+    bench_stream,
     measure,
     setup,
 )
@@ -39,7 +41,7 @@ from storage.layouts import scan
 from synthesis.builder import build
 from synthesis.drawn import sample
 
-TINY = Size("tiny", people=6, eval_photos=3, rounds=1, passes=1, folds=2, times=(1,))
+TINY = Size("tiny", people=6, eval_photos=3, rounds=1, passes=1, folds=2, times=(1,), requests=4)
 SETTINGS = {
     **{"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "epochs": 1, "batch_size": 16},
     **{"workers": 0, "device": "cpu", "folds": 2},
@@ -66,7 +68,7 @@ def in_this_process(words: Sequence[object]) -> ProcessUsage:
 
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bench_build, bench_export, bench_job, bench_scaling, setup):
+    for module in (bench_build, bench_export, bench_service, bench_job, bench_scaling, setup):
         monkeypatch.setattr(module, "run_command", in_this_process)
 
 
@@ -232,6 +234,18 @@ class TestShortRuns:
 
         monkeypatch.setattr(bench_export, "run_command", refuse)
         assert bench_export.bench_export(toys).facts == {"ONNX, skipped": "onnx is missing"}
+
+    def test_service(self, toys: Setup) -> None:
+        pytest.importorskip("fastapi", reason="fastapi is not installed")
+        report = bench_service.bench_service(toys)
+        assert set(report.rates) == {bench_service.SERVICE, bench_service.ALONE}
+        assert report.facts["replies with predict's labels"] == 1
+        assert report.facts["requests"] == 3 + 2 * TINY.requests
+
+    def test_stream(self, toys: Setup) -> None:
+        report = bench_stream.bench_stream(toys)
+        assert set(report.rates) == {bench_stream.ENTRANCE, bench_stream.MODEL, bench_stream.EVERYTHING}
+        assert report.facts["faces in the frame"] == 1
 
     def test_scaling(self, toys: Setup) -> None:
         of_tasks = {f"{step} {task} x1" for step in ("train", "inference") for task in ("mask", "gender")}

@@ -105,7 +105,7 @@ def test_original_fault_crops_stretched(size: int) -> None:
     photo = np.zeros((200, 200, 3), np.uint8)
     photo[90:110, 90:110] = 255
     for box in (Box(80, 90, 120, 110), Box(90, 80, 110, 120)):
-        crop = crop_face(photo, box, CropSettings(margin=0, aspect=1, size=size, align=False))
+        crop = crop_face(photo, box, CropSettings(margin=0, aspect=1, size=size, align=False, surroundings=False))
         rows, columns = (np.flatnonzero(crop[..., 0].max(axis=axis) > 127) for axis in (1, 0))
         assert len(rows) == len(columns) == size // 2
 
@@ -116,17 +116,17 @@ def test_original_fault_x_clamped_to_the_wrong_side_length(width: int, height: i
     photo = np.zeros((height, width, 3), np.uint8)
     x, y = width - 30, height - 30
     photo[y - 5 : y + 5, x - 5 : x + 5] = 255
-    crop = crop_face(photo, around((x, y), 20, 20), CropSettings(margin=0, aspect=1, size=20, align=False))
+    crop = crop_face(photo, around((x, y), 20, 20), CropSettings(0, 1, 20, align=False, surroundings=False))
     assert crop[6:14, 6:14].min() == 255 and crop[:4].max() == 0
 
 
 def test_a_window_inside_the_photo_is_cut_to_the_pixel() -> None:
-    crop = crop_face(ramp(100, 100), Box(30, 20, 50, 40), CropSettings(margin=0, aspect=1, size=20, align=False))
+    crop = crop_face(ramp(100, 100), Box(30, 20, 50, 40), CropSettings(0, 1, 20, align=False, surroundings=False))
     assert (crop[..., 0] == np.arange(30, 50)).all() and (crop[..., 1] == np.arange(20, 40)[:, None]).all()
 
 
 def test_pixels_outside_of_the_photo_are_mirrored() -> None:
-    crop = crop_face(ramp(100, 100), Box(-4, 90, 16, 110), CropSettings(margin=0, aspect=1, size=20, align=False))
+    crop = crop_face(ramp(100, 100), Box(-4, 90, 16, 110), CropSettings(0, 1, 20, align=False, surroundings=False))
     assert crop[0, :8, 0].tolist() == [4, 3, 2, 1, 0, 1, 2, 3]
     assert crop[6:, 0, 1].tolist() == [96, 97, 98, 99, 98, 97, 96, 95, 94, 93, 92, 91, 90, 89]
 
@@ -135,7 +135,7 @@ def test_pixels_outside_of_the_photo_are_mirrored() -> None:
 @pytest.mark.parametrize("box", [Box(0, 0, 1, 1), Box(-50, -40, 30, 60), Box(-400, -500, 900, 700)])
 def test_windows_larger_than_any_mirror_and_tiny_photos(shape: tuple[int, int], box: Box) -> None:
     photo = np.full((*shape, 3), 77, np.uint8)
-    crop = crop_face(photo, box, CropSettings(size=32, aspect=0.75))
+    crop = crop_face(photo, box, CropSettings(size=32, aspect=0.75, surroundings=False))
     assert crop.shape == (32, 24, 3) and crop.dtype == np.uint8
     assert (crop == 77).all()
 

@@ -66,6 +66,7 @@ def held_out(run_dir: Path, task: Task) -> tuple[list[str], np.ndarray]:
 
 def change_json(path: Path, **entries: object) -> None:
     write_json(path, read_json(path) | entries)
+    sign(path)
 
 
 def test_a_run_does_not_differ_from_itself(run_copy: ToyRun, other: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,8 +68,10 @@ def test_crops_have_the_tree_and_names_of_the_photos(data: Path) -> None:
     assert crop_files() == {"a.png", "deep/b.png", "deep/c.JPG"}
     expected = crop_face(read_photo(data / "a.png"), BOX, CropSettings(0.1, 0.75, 64))
     assert (read_photo(CROP_DIR / "a.png") == expected).all()
-    assert read_photo(CROP_DIR / "deep/c.JPG").shape == (64, 48, 3)
-    assert crops.read_source(CROP_DIR)["crop"] == {"margin": 0.1, "aspect": 0.75, "size": 64, "align": True}
+    assert read_photo(CROP_DIR / "deep/c.JPG").shape == (92, 92, 3)
+    assert crops.read_source(CROP_DIR)["crop"] == {"margin": 0.1, "aspect": 0.75, "size": 64, "align": True} | {
+        "surroundings": True
+    }
     loaded = crops.load_crops(CROP_DIR, "eval")
     assert [path.as_posix() for path in loaded.paths] == [
         "crop_images/a.png",

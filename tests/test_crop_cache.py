@@ -11,11 +11,12 @@ import pytest
 from core.cli import UserError
 from core.images import write_photo
 from storage import crop_cache
-from storage.crop_cache import CropCache, crop_cache_path, open_crop_cache, shrink
+from storage.crop_cache import CropCache, Shown, crop_cache_path, open_crop_cache, shrink
 from storage.crops import Crops, content_of
 
 MakeCrops = Callable[[Sequence[dict[str, str]]], Crops]
 SIZE = (16, 12)
+SHOWN = Shown("face", SIZE)
 
 
 @pytest.fixture
@@ -34,20 +35,20 @@ def images_of(store: CropCache, image_ids: Sequence[str]) -> list[np.ndarray]:
 
 
 def test_pictures_are_found_by_id(crops: Crops) -> None:
-    images = images_of(open_crop_cache(crops, SIZE), ["b", "c", "a"])
+    images = images_of(open_crop_cache(crops, SHOWN), ["b", "c", "a"])
     assert {(image.shape, image.dtype.name) for image in images} == {((*SIZE, 3), "uint8")}
     assert [int(image.max()) for image in images] == [1, 2, 0]
 
 
 def test_a_part_of_the_crops_shares_the_cache_of_all(crops: Crops) -> None:
-    whole = open_crop_cache(crops, SIZE).path
-    assert open_crop_cache(crops.take([1]), SIZE).path == whole
-    assert open_crop_cache(crops.take([0, 1]).take([1]), SIZE).image_ids == ["a", "b", "c"]
+    whole = open_crop_cache(crops, SHOWN).path
+    assert open_crop_cache(crops.take([1]), SHOWN).path == whole
+    assert open_crop_cache(crops.take([0, 1]).take([1]), SHOWN).image_ids == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("fault", ["cut short", "longer", "rotten", "header", "empty", "as numpy writes it"])
 def test_a_damaged_cache_is_made_anew(crops: Crops, fault: str, capsys: pytest.CaptureFixture) -> None:
-    path = open_crop_cache(crops, SIZE).path
+    path = open_crop_cache(crops, SHOWN).path
     whole = path.read_bytes()
     contents = {"cut short": whole[:-1000], "longer": whole + b"x", "header": b"x" + whole[1:], "empty": b""}
     contents["rotten"] = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
@@ -55,59 +56,59 @@ def test_a_damaged_cache_is_made_anew(crops: Crops, fault: str, capsys: pytest.C
         np.save(path, np.load(path))
     else:
         path.write_bytes(contents[fault])
-    assert images_of(open_crop_cache(crops, SIZE), ["c"])[0].max() == 2
+    assert images_of(open_crop_cache(crops, SHOWN), ["c"])[0].max() == 2
     assert path.read_bytes() == whole
     assert f"{path}: damaged" in capsys.readouterr().out
 
 
 def test_a_cache_cut_short_while_in_use_is_named(crops: Crops) -> None:
-    store = open_crop_cache(crops, SIZE)
+    store = open_crop_cache(crops, SHOWN)
     os.truncate(store.path, 500)
     with pytest.raises(UserError, match="cut short while it was read"):
         store.image(2)
 
 
 def test_a_store_is_made_once(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_crop_cache(crops, SIZE)
+    open_crop_cache(crops, SHOWN)
     monkeypatch.setattr(crop_cache, "read_photo", None)
-    assert open_crop_cache(crops.take([2, 0, 1]), SIZE).rows(["a", "b"]) == [0, 1]
+    assert open_crop_cache(crops.take([2, 0, 1]), SHOWN).rows(["a", "b"]) == [0, 1]
 
 
 def test_a_crop_that_looks_otherwise_makes_another_store_and_removes_the_old(crops: Crops) -> None:
-    old = open_crop_cache(crops, SIZE).path
-    other_size = open_crop_cache(crops, (8, 6)).path
+    old = open_crop_cache(crops, SHOWN).path
+    other_size = open_crop_cache(crops, Shown("face", (8, 6))).path
     write_photo(crops.paths[0], np.full((32, 24, 3), 9, np.uint8))
     crops.frame.loc[0, "content"] = content_of(crops.paths[0])
-    new = open_crop_cache(crops, SIZE).path
+    new = open_crop_cache(crops, SHOWN).path
     assert {old.exists(), new.exists(), other_size.exists()} == {False, True}
     assert sorted(path.name for path in new.parent.iterdir()) == sorted([new.name, other_size.name])
 
 
 def test_a_crop_that_was_changed_by_hand_is_refused(crops: Crops) -> None:
-    open_crop_cache(crops, SIZE)
+    open_crop_cache(crops, SHOWN)
     crops.refuse_changed()
     write_photo(crops.crop_dir / "a.png", np.full((30, 24, 3), 77, np.uint8))
     with pytest.raises(UserError, match=r"crop a\.png changed since it was written"):
         crops.refuse_changed()
     with pytest.raises(UserError, match=r"crop .*a\.png changed since it was written.*remove it and run"):
-        open_crop_cache(crops, SIZE)
+        open_crop_cache(crops, SHOWN)
 
 
 def test_a_crop_that_is_gone_is_named(crops: Crops) -> None:
     (crops.crop_dir / "b.png").unlink()
     with pytest.raises(UserError, match=r"crop .*b\.png: No such file.*; run preprocessing/crop_faces\.py again"):
-        open_crop_cache(crops, SIZE)
+        open_crop_cache(crops, SHOWN)
 
 
 def test_the_name_says_split_and_size(crops: Crops) -> None:
-    path = crop_cache_path(crops, SIZE)
+    path = crop_cache_path(crops, SHOWN)
     assert path.parent == crops.crop_dir / "pixels"
     assert path.name.startswith("train-")
     assert path.name.endswith("-16x12.npy")
 
 
 def test_only_the_name_travels_to_loader_processes(crops: Crops) -> None:
-    store = open_crop_cache(crops, SIZE)
+    store = open_crop_cache(crops, SHOWN)
     sent = pickle.dumps(store)
     assert len(sent) < 1000
     assert np.array_equal(pickle.loads(sent).image(1), store.image(1))
@@ -116,7 +117,7 @@ def test_only_the_name_travels_to_loader_processes(crops: Crops) -> None:
 def test_a_crop_that_cannot_be_read_is_named_and_leaves_nothing(crops: Crops) -> None:
     (crops.crop_dir / "b.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"crop .*b\.png: empty file; run preprocessing/crop_faces\.py again"):
-        open_crop_cache(crops, SIZE)
+        open_crop_cache(crops, SHOWN)
     assert list((crops.crop_dir / "pixels").iterdir()) == []
 
 
@@ -131,5 +132,5 @@ def test_shrinking_is_the_mean_of_what_a_pixel_covers() -> None:
 
 def test_the_store_lies_in_the_crop_folder_and_nowhere_else(crops: Crops, tmp_path: Path) -> None:
     before = {path for path in tmp_path.rglob("*")}
-    open_crop_cache(crops, SIZE)
+    open_crop_cache(crops, SHOWN)
     assert {path.parent.name for path in set(tmp_path.rglob("*")) - before if path.is_file()} == {"pixels"}

@@ -25,6 +25,8 @@ from serving import page as demo_page
 from serving.faces import FaceFinder, Pipeline
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CARD = "models of toys: mask\n  trained on <colours>"
+PHONE = {"width": 390, "height": 844}
 TWO = ((120, 160, 150), (360, 150, 110))
 
 
@@ -58,7 +60,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     pytest.importorskip("gradio", reason="gradio is not installed")
     gradio, port = demo_page.gradio_package(), free_port()
     upload_dir = tmp_path_factory.mktemp("uploads")
-    pipeline = Pipeline(FaceFinder(detector_named("retinaface").load(), 0.9), MeanColour(), unsure_below=0.9)
+    finder = FaceFinder(detector_named("retinaface").load(), 0.9)
+    pipeline = Pipeline(finder, MeanColour(), unsure_below=0.9, about=CARD)
     demo_page.KEPT_SECONDS, kept = 0.5, demo_page.KEPT_SECONDS
     page = demo_page.build_page(gradio, pipeline, upload_dir)
     demo_page.serve(gradio, page, host="127.0.0.1", port=port, most_megabytes=1)
@@ -123,6 +126,23 @@ class TestBrowser:
         assert answer.startswith("얼굴\t마스크")
         assert answer.count("미착용") == 4 and answer.count("불확실") == 2
         assert "사진 속 모든 얼굴에 박스를 표시합니다." in tab.inner_text("body")
+
+    def test_on_a_telephone(self, tab: Any, tmp_path: Path) -> None:
+        """Nothing is wider than the screen, and the predictions of each face stand below its number."""
+        tab.set_viewport_size(PHONE)
+        path = tmp_path / "a.png"
+        write_photo(path, crowd(TWO)[0])
+        upload(tab, path)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        number, cell = (tab.locator(f"#found tr:nth-child(2) > {kind}").bounding_box() for kind in ("th", "td"))
+        assert number["y"] + number["height"] <= cell["y"] + 1 and cell["width"] > 250
+        assert tab.locator("#found img").bounding_box()["width"] > 250
+
+    def test_the_card_of_the_model(self, tab: Any) -> None:
+        tab.click("#card button")
+        tab.wait_for_selector("#card pre:visible")
+        assert tab.inner_text("#card pre") == CARD
+        assert "measure on your own photos" in tab.inner_text("#card")
 
     def test_a_file_that_is_no_picture(self, tab: Any, site: Site, tmp_path: Path) -> None:
         write_photo(tmp_path / "whole.png", crowd(TWO)[0])

@@ -28,7 +28,7 @@ from serving.onnx_model import load_exported, load_onnx
 from serving.run_module import Shrink
 from serving.torch_model import load_run
 from serving.types import BatchPrediction
-from storage.crop_cache import shrink
+from storage.crop_cache import Shown, shrink
 from storage.crops import CROP_COLUMNS, FACE_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,9 +103,9 @@ def python_blocks(path: Path) -> list[str]:
 class TestGraph:
     @pytest.mark.parametrize("size", [(32, 26), (40, 32), (13, 7), (20, 16), (10, 8), (20, 20)])
     def test_shrinking_is_that_of_training(self, size: tuple[int, int]) -> None:
-        crops = np.random.default_rng(1).integers(0, 256, (3, 40, 32, 3), dtype=np.uint8)
-        pixels = Shrink((40, 32), size)(torch.from_numpy(crops)).permute(0, 2, 3, 1).numpy()
-        expected = np.stack([shrink(crop, size) for crop in crops])
+        crops = np.random.default_rng(1).integers(0, 256, (3, *CROP.shape, 3), dtype=np.uint8)
+        pixels = Shrink(CROP, Shown("face", size))(torch.from_numpy(crops)).permute(0, 2, 3, 1).numpy()
+        expected = np.stack([shrink(CROP.cut(crop, "face"), size) for crop in crops])
         # Where the mean is halfway between two grey levels, OpenCV and torch may round it to different ones.
         assert np.abs(pixels - expected).max() <= 1
         assert (pixels != expected).mean() < 0.01
@@ -133,8 +133,9 @@ class TestGraph:
         stamp = {"average": average, "temperatures": [3.0], "made_from": {}}
         (tmp_path / "gender.json").write_text(json.dumps(stamp))
         export.main(["--run-dir", str(tmp_path), "--crops", "4"])
-        crops = random_crops(4)
-        trained, exported = load_run(tmp_path, device="cpu")(crops), load_exported(tmp_path / "onnx")(crops)
+        classify = load_run(tmp_path, device="cpu")
+        crops = random_crops(4, classify.crop)
+        trained, exported = classify(crops), load_exported(tmp_path / "onnx")(crops)
         assert agreements(trained, exported)[0].largest < 5e-3
 
 
@@ -142,11 +143,12 @@ class TestFile:
     def test_metadata(self, run_dir: Path) -> None:
         about = load_onnx(run_dir / "onnx" / "all.onnx").about
         assert about["crop"] == asdict(CROP)
-        assert (about["input"]["height"], about["input"]["width"]) == (CROP.size, CROP.width)
+        assert (about["input"]["height"], about["input"]["width"]) == CROP.shape
         mask, gender, age = about["tasks"]
         assert (mask["name"], mask["classes"]) == ("mask", ["wear", "incorrect", "not_wear"])
         assert (gender["unit"], age["unit"]) == ("", "years")
-        assert mask["network_input"] == [32, 26]
+        assert (mask["window"], mask["network_input"]) == ("wide", [32, 33])
+        assert (age["window"], age["network_input"]) == ("face", [32, 26])
         assert age["settings"]["age_edges"] == [25, 40]
         assert mask["normalisation"] == {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
         weights = file_sha256(run_dir / "mask" / "fold1" / "model.safetensors")
@@ -346,4 +348,4 @@ def test_onnxruntime_alone_reads_the_metadata(run_dir: Path) -> None:
     session = onnxruntime.InferenceSession(str(run_dir / "onnx" / "all.onnx"))
     assert [output.name for output in session.get_outputs()] == ["mask", "gender", "age", "age_years"]
     assert session.get_inputs()[0].type == "tensor(uint8)"
-    assert session.get_inputs()[0].shape == ["faces", CROP.size, CROP.width, 3]
+    assert session.get_inputs()[0].shape == ["faces", *CROP.shape, 3]

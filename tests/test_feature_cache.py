@@ -17,6 +17,7 @@ from core.cli import UserError
 from core.images import read_photo, write_photo
 from dataset import Draw, PersonSampler
 from storage.array_file import write_rows
+from storage.crop_cache import Shown
 from storage.crops import Crops, content_of, load_crops
 from training import checkpoints, feature_cache
 from training.config import Config, resolve
@@ -42,6 +43,7 @@ WIDTH = 256
 PHOTOS = 24
 TWO = Views(2, "standard")
 SIZE = (32, 32)
+SHOWN = Shown("face", SIZE)
 MTIME = 10**18
 
 
@@ -61,7 +63,7 @@ def crops(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Crops:
 
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory: pytest.TempPathFactory) -> FrozenBackbone:
-    return freeze(tmp_path_factory.mktemp("frozen"), config_with(), (32, 32))
+    return freeze(tmp_path_factory.mktemp("frozen"), config_with(), SHOWN)
 
 
 @pytest.fixture(scope="module")
@@ -120,20 +122,20 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 class TestBackbone:
     def test_it_is_kept_once_whatever_the_task(self, tmp_path: Path) -> None:
-        first = freeze(tmp_path, config_with(), (32, 32))
-        again = freeze(tmp_path, config_with(drop_rate=0.1, lr=0.5, augment="none"), (32, 32))
+        first = freeze(tmp_path, config_with(), SHOWN)
+        again = freeze(tmp_path, config_with(drop_rate=0.1, lr=0.5, augment="none"), SHOWN)
         assert first == again
         assert re.fullmatch(r"test_efficientnet_ln-[0-9a-f]{16}\.safetensors", first.weights.name)
         assert [path.name for path in (tmp_path / "backbones").iterdir()] == [first.weights.name]
 
     def test_other_weights_are_another_file(self, tmp_path: Path) -> None:
-        names = {freeze(tmp_path, config_with(seed=seed), (32, 32)).weights.name for seed in (0, 1)}
+        names = {freeze(tmp_path, config_with(seed=seed), SHOWN).weights.name for seed in (0, 1)}
         assert {path.name for path in (tmp_path / "backbones").iterdir()} == names
         assert len(names) == 2
 
     def test_freezing_leaves_no_trace_of_what_was_drawn_before(self, frozen: FrozenBackbone, tmp_path: Path) -> None:
         torch.rand(7)
-        assert freeze(tmp_path, config_with(), (32, 32)).weights.read_bytes() == frozen.weights.read_bytes()
+        assert freeze(tmp_path, config_with(), SHOWN).weights.read_bytes() == frozen.weights.read_bytes()
 
     def test_networks_given_one_file_s_tensors_share_their_memory(self, frozen: FrozenBackbone) -> None:
         tensors = checkpoints.read_backbone(frozen.weights)
@@ -145,9 +147,14 @@ class TestBackbone:
         assert one.is_contiguous(memory_format=torch.channels_last)
 
 
+def face_of(crops: Crops, row: int) -> np.ndarray:
+    """The window of a crop's face."""
+    return SHOWN.of(read_photo(crops.paths[row]), crops.settings)
+
+
 class TestViews:
     def test_plain_mirrored_and_random(self, crops: Crops) -> None:
-        picture = read_photo(crops.paths[0])
+        picture = face_of(crops, 0)
         plain, mirrored, *augmented = Views(3, "strong").of(picture, "a")
         assert np.array_equal(plain, picture)
         assert np.array_equal(mirrored, picture[:, ::-1])
@@ -155,7 +162,7 @@ class TestViews:
         assert {(view.shape, view.dtype) for view in augmented} == {(picture.shape, picture.dtype)}
 
     def test_the_random_ones_hang_on_the_name_alone(self, crops: Crops) -> None:
-        picture, other = (read_photo(path) for path in crops.paths[:2])
+        picture, other = face_of(crops, 0), face_of(crops, 1)
         before = picture.copy()
         first = TWO.of(picture, "a")
         np.random.seed(5)
@@ -166,7 +173,7 @@ class TestViews:
         assert np.array_equal(picture, before)
 
     def test_more_views_leave_the_first_as_they_are(self, crops: Crops) -> None:
-        picture = read_photo(crops.paths[0])
+        picture = face_of(crops, 0)
         assert all(map(np.array_equal, TWO.of(picture, "a"), Views(4, "standard").of(picture, "a")[:4]))
 
     def test_a_name_of_any_bytes(self) -> None:
@@ -185,8 +192,8 @@ class TestViews:
     )
     def test_of_settings(self, settings: dict, kept: Views, views: int) -> None:
         config = config_with(**settings, backbone_lr=0.0)
-        assert (views_of(config), training_input(config, SIZE).views_per_epoch) == (kept, views)
-        assert training_input(replace(config, backbone_lr=1.0), SIZE).views_per_epoch == 1
+        assert (views_of(config), training_input(config, SHOWN).views_per_epoch) == (kept, views)
+        assert training_input(replace(config, backbone_lr=1.0), SHOWN).views_per_epoch == 1
 
 
 class TestStore:
@@ -203,7 +210,7 @@ class TestStore:
     ) -> None:
         chosen = [17, 3, 20]
         ids = [crops.image_ids[row] for row in chosen]
-        seen = np.stack([TWO.of(read_photo(crops.paths[row]), crops.image_ids[row])[view] for row in chosen])
+        seen = np.stack([TWO.of(face_of(crops, row), crops.image_ids[row])[view] for row in chosen])
         found = np.stack([store.views(row)[view] for row in store.rows(ids)])
         assert_close(found, features_of(frozen, seen))
 
@@ -349,14 +356,13 @@ class TestFolders:
     def test_changed_crops_make_another_and_remove_the_old(self, own_crops: Crops, frozen: FrozenBackbone) -> None:
         old = self.open_all(own_crops, frozen)
         held_out = open_features(load_crops(own_crops.crop_dir, "eval"), frozen, Views(), device="cpu").folder
-        picture = read_photo(own_crops.paths[0])
-        write_photo(own_crops.paths[0], 255 - picture)
+        write_photo(own_crops.paths[0], 255 - read_photo(own_crops.paths[0]))
         own_crops.frame.loc[0, "content"] = content_of(own_crops.paths[0])
         store = open_features(own_crops, frozen, Views(), device="cpu")
         assert set((own_crops.crop_dir / "features").iterdir()) == {store.folder, held_out}
         assert store.folder not in old.values()
         found = store.views(store.rows(own_crops.image_ids[:1])[0])[:2]
-        pictures = np.stack([read_photo(own_crops.paths[0]), read_photo(own_crops.paths[0])[:, ::-1]])
+        pictures = np.stack([face_of(own_crops, 0), face_of(own_crops, 0)[:, ::-1]])
         np.testing.assert_allclose(found, features_of(frozen, pictures), rtol=2e-3, atol=2e-3)
 
     @pytest.mark.parametrize(
@@ -364,7 +370,7 @@ class TestFolders:
         [
             lambda frozen, _: replace(frozen, mean=(0.1, 0.2, 0.3)),
             lambda frozen, _: replace(frozen, channels_last=False),
-            lambda frozen, folder: freeze(folder, config_with(seed=1), (32, 32)),
+            lambda frozen, folder: freeze(folder, config_with(seed=1), SHOWN),
         ],
         ids=["normalisation", "memory format", "weights"],
     )
@@ -379,13 +385,13 @@ class TestFolders:
     def test_the_same_weights_of_another_run_have_the_same(
         self, store: FeatureCache, crops: Crops, tmp_path: Path
     ) -> None:
-        same = freeze(tmp_path, config_with(), (32, 32))
+        same = freeze(tmp_path, config_with(), SHOWN)
         assert missing_shards(crops, same, TWO) == []
         assert open_features(crops, same, TWO, device="cpu").folder == store.folder
 
     def test_another_size_leaves_it_alone(self, own_crops: Crops, tmp_path: Path) -> None:
         folders = [
-            open_features(own_crops, freeze(tmp_path, config_with(), size), Views(), device="cpu").folder
+            open_features(own_crops, freeze(tmp_path, config_with(), Shown("face", size)), Views(), device="cpu").folder
             for size in ((32, 32), (24, 32))
         ]
         assert set((own_crops.crop_dir / "features").iterdir()) == set(folders)

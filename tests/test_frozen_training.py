@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_resume import assert_same_fold, stop_at
 from timm.models.efficientnet import EfficientNet
-from toy_data import ALL_TASKS, FAST, Toy, infer, refusal, snapshot, table, train_toy
+from toy_data import ALL_TASKS, FAST, Toy, infer, refusal, sign, snapshot, table, train_toy
 
 import inference
 import train
 from core.cli import UserError
+from core.cropping import CropImages
 from core.files import read_json, write_json
 from core.images import read_photo
 from core.tasks import task_named
@@ -40,10 +41,13 @@ from training.predictor import Prediction, Predictor, load_predictor, predict_cr
 
 pytest_plugins = ("toy_fixtures",)
 
-FROZEN = ("--backbone", "test_efficientnet_ln", "--backbone-lr", "0", "--lr", "0.05", "--tta", "flip")
+FROZEN = (
+    *("--backbone", "test_efficientnet_ln", "--backbone-lr", "0", "--lr", "0.05", "--tta", "flip"),
+    *("--window", "face"),
+)
 SETTINGS = {
     **{"backbone": "test_efficientnet_ln", "backbone_lr": 0.0, "pretrained": False, "image_size": 32, "folds": 2},
-    **{"workers": 0, "device": "cpu"},
+    **{"workers": 0, "device": "cpu", "window": "face"},
 }
 OUTPUTS = {"mask": 3, "gender": 2, "age": 101}
 
@@ -95,13 +99,16 @@ def backbones_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def whole_network(predictor: Predictor, images: Sequence[np.ndarray], *, tta: str = "flip") -> Prediction:
     """What the whole network predicts from pixels, features aside."""
-    on_pixels = replace(predictor, input=PixelInput(predictor.config, predictor.input.size))
-    return predict_images(on_pixels, images, PredictOptions("cpu", tta=tta))
+    on_pixels = replace(predictor, input=PixelInput(predictor.config, predictor.input.shown))
+    return predict_images(
+        on_pixels, CropImages(images, replace(predictor.crop, surroundings=False)), PredictOptions("cpu", tta=tta)
+    )
 
 
 def pictures_of(crop_dir: Path, split: str) -> dict[str, np.ndarray]:
     crops = load_crops(crop_dir, split)
-    return {name: read_photo(path) for name, path in zip(crops.image_ids, crops.paths, strict=True)}
+    faces = (crops.settings.cut(read_photo(path), "face") for path in crops.paths)
+    return dict(zip(crops.image_ids, faces, strict=True))
 
 
 def said_alone(predictor: Predictor, path: Path, crop_dir: Path, *, tta: str = "flip") -> np.ndarray:
@@ -339,6 +346,7 @@ class TestInference:
     def test_pictures_are_normalised_as_config_json_says(self, run_copy: Path, crop_dir: Path) -> None:
         config = run_copy / "gender" / "fold0" / "config.json"
         write_json(config, read_json(config) | {"normalisation": {"mean": [0.9, 0.1, 0.1], "std": [0.1, 0.9, 0.5]}})
+        sign(config)
         eval_path = config.with_name("eval.csv")
         infer(run_copy, "--task", "gender")
         expected = said_alone(load_predictor(config.parent, "gender"), eval_path, crop_dir)

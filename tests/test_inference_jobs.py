@@ -25,7 +25,7 @@ def test_one_a_core_where_there_is_enough_to_do(
     monkeypatch: pytest.MonkeyPatch, models: int, photos: int, jobs: int
 ) -> None:
     monkeypatch.setattr(inference, "cpu_count", lambda: 4)
-    assert inference.jobs_at_once("cpu", models, photos) == jobs
+    assert inference.models_at_once("cpu", models, photos) == jobs
 
 
 def test_threads_of_a_model_do_not_depend_on_how_many_are_left(

@@ -111,6 +111,18 @@ class TestRuns:
         )
         self.refused(main, run_copy, "folds.csv", "not the folds that", "trained with")
 
+    @pytest.mark.parametrize("main", [ensemble.main, submission.main])
+    def test_age_groups_other_than_those_of_the_training(self, run_copy: ToyRun, main: Callable) -> None:
+        rewrite(run_copy.run_dir / "run.json", lambda text: json.dumps(json.loads(text) | {"age_edges": [30, 60]}))
+        self.refused(main, run_copy, "run.json: age groups that begin at 30 and 60", "was trained for 25 and 40")
+
+    def test_settings_of_a_finished_fold(self, run_copy: ToyRun) -> None:
+        path = run_copy.run_dir / "mask" / "fold1" / "config.json"
+        rewrite(path, lambda text: text.replace('"tta": "none"', '"tta": "flip"'))
+        words = ("fold1/config.json: damaged, or replaced since the training", "put it back, or train that fold anew")
+        self.refused(inference.main, run_copy, *words)
+        self.refused(ensemble.main, run_copy, *words)
+
     def test_a_fold_copied_over_another(self, run_copy: ToyRun) -> None:
         shutil.rmtree(run_copy.run_dir / "mask" / "fold1")
         shutil.copytree(run_copy.run_dir / "mask" / "fold0", run_copy.run_dir / "mask" / "fold1")

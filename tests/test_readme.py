@@ -34,6 +34,8 @@ NOT_RUN = {
     "TORCH_INDEX_URL=<that address> bash run_all.sh": "installs from another index",
     "python preprocessing/annotate_faces.py": "is a server; test_annotate_page.py",
     "python scripts/install.py demo && python -m serving.demo": "installs, and is a server; test_demo.py",
+    "python scripts/install.py http && python -m serving.http": "installs, and is a server; test_http.py",
+    "python predict.py 0 --sign both": "needs a camera; test_entrance.py",
 }
 """Lines that look like commands and are left out, and why."""
 CHANGES_CROPS = ("--manual", "--margin")

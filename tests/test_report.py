@@ -28,7 +28,9 @@ from toy_data import (
 import ensemble
 import submission
 from core.cli import UserError
+from core.cropping import CropImages
 from core.files import read_json, write_json
+from core.images import read_photo
 from core.tasks import task_named
 from evaluation import scores
 from evaluation.predictions import TaskPredictions, worst_mistakes
@@ -373,15 +375,18 @@ class TestHeat:
 
     def test_heat_has_the_shape_of_the_input_and_differs_by_class(self, toy_run: ToyRun) -> None:
         gradcam = gradcam_or_skip()
-        paths = gather(toy_run.run_dir).oof.crops.paths[:8]
+        crops = gather(toy_run.run_dir).oof.crops
+        images = CropImages([read_photo(path) for path in crops.paths[:8]], crops.settings)
         heat_maps = gradcam.HeatMaps()
-        young, old = (heat_maps.heat(toy_run.run_dir / "age" / "fold0", "age", paths, [label] * 8) for label in (0, 2))
+        young, old = (heat_maps.heat(toy_run.run_dir / "age" / "fold0", "age", images, [label] * 8) for label in (0, 2))
         assert young.shape == old.shape == (8, 32, 32)
         assert min(young.min(), old.min()) >= 0 and max(young.max(), old.max()) <= 1
         # On some of the photos: where nothing speaks for either class both are 0 everywhere.
         assert not np.array_equal(young, old)
         assert young.any() or old.any()
-        assert heat_maps.overlay(paths[0], young[0]).shape == (32, 32, 3)
+        assert heat_maps.window(toy_run.run_dir / "age" / "fold0", "age") == "face"
+        shown = images.settings.cut(images.crops[0], "face")
+        assert heat_maps.overlay(shown, young[0]).shape == (32, 32, 3)
 
     def test_a_network_without_maps_has_no_heat(self) -> None:
         flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))

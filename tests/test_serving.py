@@ -126,7 +126,7 @@ class TestPipeline:
         faces = Pipeline(GivenFaces(boxes), classify)(rgb)
         assert [face.box for face in faces] == list(boxes)
         for box, shown in zip(boxes, classify.shown, strict=True):
-            np.testing.assert_array_equal(shown, crop_face(rgb, box, CROP))
+            np.testing.assert_array_equal(shown, crop_face(rgb, box, classify.crop))
 
     def test_each_face_has_its_own_answers(self) -> None:
         rgb = np.zeros((100, 200, 3), np.uint8)

@@ -1,10 +1,14 @@
 """Tables as people save them: encodings, delimiters, Excel, and what is refused."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
 from core.cli import UserError
+from storage import spreadsheets
 from storage.spreadsheets import read_spreadsheet
 
 ROWS = [["path", "mask", "이름"], ["a b.jpg", "with_mask", "홍길동"], ["b.jpg", "", "똠방각하"]]
@@ -78,6 +82,62 @@ def test_excel(tmp_path: Path) -> None:
     table = read_spreadsheet(path)
     assert table.frame.to_dict("list") == {"path": ["a.jpg", "b.jpg"], "age": ["31", "40"], "성별": ["여", ""]}
     assert table.form == "Excel, sheet 'Sheet'"
+
+
+@pytest.fixture
+def workbook(tmp_path: Path) -> Path:
+    openpyxl = pytest.importorskip("openpyxl")
+    book, path = openpyxl.Workbook(), tmp_path / "photos.xlsx"
+    for row in (["path", "mask"], ["a.jpg", "wear"]):
+        book.active.append(row)
+    book.save(path)
+    return path
+
+
+def change_member(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
+    """Put what `change` makes of a file inside a workbook in its place."""
+    with ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for member, content in members.items():
+            archive.writestr(member, change(content) if member == name else content)
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+ENTITIES = b'<!DOCTYPE x [<!ENTITY a "%s"><!ENTITY b "%s"><!ENTITY c "%s">]>' % (b"a" * 999, b"&a;" * 999, b"&b;" * 999)
+
+
+@pytest.mark.parametrize(
+    ("member", "change"),
+    [
+        (SHEET, lambda content: content[: len(content) // 2]),
+        (SHEET, lambda content: content.replace(b'r="A1"', b'r="!!"')),
+        (SHEET, lambda content: ENTITIES + content.replace(b"a.jpg", b"&c;")),
+        ("xl/workbook.xml", lambda content: content[:50]),
+        ("xl/workbook.xml", lambda content: re.sub(b"<sheets>.*</sheets>", b"<sheets/>", content)),
+        ("xl/styles.xml", lambda content: content[:50]),
+        ("[Content_Types].xml", lambda content: content[:50]),
+    ],
+)
+def test_a_workbook_damaged_within(workbook: Path, member: str, change: Callable[[bytes], bytes]) -> None:
+    change_member(workbook, member, change)
+    with pytest.raises(UserError, match=r"photos\.xlsx: not a readable Excel workbook \("):
+        read_spreadsheet(workbook)
+
+
+def test_a_workbook_whose_packed_bytes_are_damaged(workbook: Path) -> None:
+    content = bytearray(workbook.read_bytes())
+    content[content.index(SHEET.encode()) + 60] ^= 255
+    workbook.write_bytes(content)
+    with pytest.raises(UserError, match="not a readable Excel workbook"):
+        read_spreadsheet(workbook)
+
+
+def test_a_small_workbook_that_unpacks_to_gigabytes(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_member(workbook, SHEET, lambda content: content + b" " * 3_000_000)
+    monkeypatch.setattr(spreadsheets, "MOST_BYTES", 1 << 20)
+    with pytest.raises(UserError, match=r"photos\.xlsx: larger than 1 MB when it is unpacked"):
+        read_spreadsheet(workbook)
 
 
 def test_a_damaged_workbook_is_named(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {
     *("torch", "torchvision", "timm", "albumentations", "onnx", "gradio", "sklearn", "ray", "matplotlib", "cleanlab"),
-    "scipy",
+    *("scipy", "fastapi", "uvicorn"),
 }
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if "run_cli(main)" in path.read_text("utf-8"))
 MODULES = (
     *("train", "inference", "ensemble", "submission", "predict", "check_data", "reporting"),
-    *("serving.export", "serving.demo", "synthesis.drawn.sample", "synthesis.builder.build"),
+    *("serving.export", "serving.demo", "serving.http", "serving.publish"),
+    *("synthesis.drawn.sample", "synthesis.builder.build"),
     *("preprocessing.detect_faces", "preprocessing.crop_faces", "preprocessing.annotate_faces"),
     *("dev.benchmarks", "dev.experiments"),
     *(f"tools.{name}" for name in TOOLS),

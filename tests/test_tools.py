@@ -204,11 +204,13 @@ def test_a_batch_without_augmentation_is_the_crops_themselves(
     toy_run: ToyRun, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "b.png"
-    batch(toy_run, out, "--augment", "none", "--count", "10")
+    batch(toy_run, out, "--augment", "none", "--count", "10", "--window", "face")
     assert cells_of(out) == (8, 2)
     assert printed(capsys) == [[f"{out}: 10 photos of mask fold 0 epoch 1, augment none"]]
     shown = read_photo(out)[CELL_HEIGHT // 2, CELL_WIDTH // 2]
-    centres = [read_photo(path)[15:17, 15:17].mean(axis=(0, 1)) for path in load_crops(toy_run.crop_dir, "train").paths]
+    crops = load_crops(toy_run.crop_dir, "train")
+    faces = (crops.settings.cut(read_photo(path), "face") for path in crops.paths)
+    centres = [face[15:17, 15:17].mean(axis=(0, 1)) for face in faces]
     assert min(np.abs(np.array(centres) - shown).max(axis=1)) < 8
 
 

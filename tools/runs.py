@@ -22,6 +22,7 @@ from core import files
 from core.cli import UserError, command_parser, run_cli
 from core.tasks import combined_class_count, task_names
 from evaluation.metrics import format_estimate
+from evaluation.run_scores import read_scores, scores_path
 from storage.run_dir import CONFIG, DONE, finished_folds, read_config_of, read_run, run_path
 
 NOTHING = "-"
@@ -84,12 +85,11 @@ def read_records(outputs: Path) -> tuple[list[RunRecord], list[str]]:
 
 def read_record(run_dir: Path) -> RunRecord:
     run = read_run(run_dir)
-    scores_path = run_dir / "scores.json"
     done = {name: finished_folds(run_dir / name) for name in task_names()}
     settings = {name: settings_of(run_dir / name) for name in task_names()}
     averages = {name: average_of(run_dir / f"{name}.json") for name in task_names()}
     markers = [folder / DONE for folders in done.values() for folder in folders]
-    newest = max(path.stat().st_mtime for path in (run_path(run_dir), scores_path, *markers) if path.exists())
+    newest = max(path.stat().st_mtime for path in (run_path(run_dir), scores_path(run_dir), *markers) if path.exists())
     return RunRecord(
         run_dir.name,
         datetime.fromtimestamp(newest).isoformat(" ", "minutes"),
@@ -99,7 +99,7 @@ def read_record(run_dir: Path) -> RunRecord:
         {name: len(folders) for name, folders in done.items() if folders},
         {name: values for name, values in settings.items() if values},
         {name: values for name, values in averages.items() if values},
-        files.read_json(scores_path) if scores_path.exists() else {},
+        read_scores(run_dir),
     )
 
 

@@ -37,12 +37,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     fold_dir = fold_dir_of(args.run_dir, task.name, args.fold)
     config = chosen_settings(args, fold_dir)
     # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
+    from synthesis.draw_crops import drawings_of
     from training.fold_setup import FoldData, refuse_unusable
 
     refuse_unusable(task, config)
     crops = train_crops(args.run_dir, args.crop_dir)
     fold_of = plan_split(args.run_dir if has_run(args.run_dir, args.crop_dir) else None, crops, config)
-    data = FoldData(task, args.fold, crops, crops.labels(task, config.age_edges), fold_of)
+    drawn = drawings_of(crops, config.drawn)
+    data = FoldData(task, args.fold, crops, crops.labels(task, config.age_edges), fold_of, drawn)
     cells = list(islice(shown(data, config, args.epoch), args.count))
     write_photo(args.out, contact_sheet(cells))
     print(f"{args.out}: {len(cells)} photos of {data.title} epoch {args.epoch}, augment {config.augment}")
@@ -105,24 +107,27 @@ def shown(data: "FoldData", config: Config, epoch: int) -> Iterator[Cell]:
     """Yield the images of an epoch, counted from 1, in the order that training sees them."""
     import torch
 
+    from dataset import JoinedDataset
     from training.fold_setup import epoch_sampler
-    from training.inputs import FeatureInput, PixelInput
+    from training.inputs import PixelInput
 
-    fold_input = data.input_for(config)
-    pixels = PixelInput(config, fold_input.size)
-    cache = pixels.open(data.crops)
-    crops, labels = data.part(out_of_fold=False)
-    train_set = pixels.train_set(cache, crops.image_ids, torch.tensor(labels))
+    fold_input, parts = data.input_for(config), data.learned(config)
+    pixels = PixelInput(config, fold_input.shown)
+    sets = []
+    for crops, labels in parts:
+        targets = () if fold_input.is_frozen else (torch.tensor(labels),)
+        make = pixels.eval_set if fold_input.is_frozen else pixels.train_set
+        sets.append(make(pixels.open(crops), crops.image_ids, *targets))
+    images = JoinedDataset(sets)
+    named = [pair for crops, labels in parts for pair in zip(crops.image_ids, labels, strict=True)]
     sampler = epoch_sampler(data, config)
     sampler.epoch = epoch - 1
     for draw in sampler:
-        image_id = crops.image_ids[draw.index]
-        if isinstance(fold_input, FeatureInput):
-            views = fold_input.views.of(cache.image(train_set.rows[draw.index]), image_id)
-            image = views[draw.seed % fold_input.views_per_epoch]
-        else:
-            image = train_set[draw][0].numpy()
-        yield Cell(image, (*image_id.rsplit("/", 1), data.task.classes[labels[draw.index]]))
+        image_id, label = named[draw.index]
+        image = images[draw][0].numpy()
+        if fold_input.is_frozen:
+            image = fold_input.views.of(image, image_id)[draw.seed % fold_input.views_per_epoch]
+        yield Cell(image, (*image_id.rsplit("/", 1), data.task.classes[label]))
 
 
 if __name__ == "__main__":

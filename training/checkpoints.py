@@ -23,18 +23,25 @@ _NAME_DIGITS = 16
 _LONGEST_NAME = 100
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    _save(path, {name: tensor for name, tensor in model.state_dict().items()}, {})
+def save_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Write all tensors of a model, those of floats as `dtype` if one is given. They are loaded as the model's own."""
+    tensors = model.state_dict().items()
+    _save(path, {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors}, {})
 
 
 def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Path:
     """Write tensors that folds share to a file named after their digest, unless it is there; return its path."""
-    # A name like hf-hub:owner/repo or local-dir:/folder is none for a file.
-    legal = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[-_LONGEST_NAME:]
-    path = folder / f"{legal}-{_digest(tensors, {})[:_NAME_DIGITS]}.safetensors"
+    path = folder / tensors_name(name, tensors)
     if not path.exists():
         _save(path, dict(tensors), {})
     return path
+
+
+def tensors_name(name: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of the file that `save_tensors` writes."""
+    # A name like hf-hub:owner/repo or local-dir:/folder is none for a file.
+    legal = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[-_LONGEST_NAME:]
+    return f"{legal}-{_digest(tensors, {})[:_NAME_DIGITS]}.safetensors"
 
 
 def read_backbone(path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, get_args, get_origin
 
 from core.cli import UserError
+from core.cropping import FACE_WINDOW, WIDE_WINDOW, WINDOWS
 from core.tasks import task_names
 
 RUNTIME_FIELDS = ("device", "workers", "tracker")
@@ -44,7 +45,12 @@ class Config:
     pretrained: bool = _setting(True, "start from pretrained weights")
     drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1", low=0, high=1)
     image_size: int = _setting(
-        112, "height of the network's input in pixels; the width follows the crops' aspect", low=16, high=4096
+        112, "height of the network's input in pixels; the width follows the window's aspect", low=16, high=4096
+    )
+    window: str = _setting(
+        FACE_WINDOW,
+        "part of the crop that the network is shown: the face, or wide, with chin, neck and surroundings",
+        choices=WINDOWS,
     )
     head: str = _setting(
         "classes",
@@ -101,6 +107,12 @@ class Config:
         0.1, "label_smoothing loss: probability spread over all classes, 0 to 1", low=0, high=1, of_class_loss=True
     )
     augment: str = _setting("standard", "an augmentation of dataset.py: none, flip, standard, strong")
+    drawn: int = _setting(
+        0,
+        "drawings of masks, and of things that are none, on each training photo of a bare face, to learn from as well",
+        low=0,
+        high=100,
+    )
     views: int = _setting(
         2, "frozen backbone: augmented views of each photo that are cached, beside the plain and mirrored one", low=0
     )
@@ -140,8 +152,12 @@ BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     "face_pair": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
 })  # fmt: skip
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
-    # Small batches: with few people, more steps are what the network lacks.
-    "mask": {"epochs": 4, "patience": 2, "batch_size": 16},
+    # Chin and neck tell a mask below the chin from none. Real masks are worn in more ways than in training photos:
+    # hence drawings, and labels that are not quite sure. Small batches: with few people, steps are what is lacking.
+    "mask": {
+        **{"window": WIDE_WINDOW, "drawn": 9, "loss": "label_smoothing"},
+        **{"epochs": 4, "patience": 2, "batch_size": 16},
+    },
     "gender": {"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
@@ -154,17 +170,18 @@ ANY_TASK = "*"
 PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType({
     # Seconds: shows that everything runs; its scores mean nothing.
     "smoke": {
-        ANY_TASK: {"folds": 3, "image_size": 48, "epochs": 1, "photos_per_person": 3, "views": 0, "workers": 0},
+        ANY_TASK: {"folds": 3, "image_size": 48, "epochs": 1, "photos_per_person": 3, "views": 0, "workers": 0}
+        | {"drawn": 0},
     },
     # Minutes on two CPU cores.
     "quick": {
         ANY_TASK: {"validate_every": 2},
-        "mask": {"epochs": 3, "photos_per_person": 3},
+        "mask": {"epochs": 3, "photos_per_person": 6},
     },
-    # A GPU, or an hour of CPU, for thousands of people: with so many, augmented views bring nothing.
+    # A GPU, or hours of CPU, for thousands of people: with so many, augmented views bring nothing.
     "full": {
         ANY_TASK: {"validate_every": 2, "views": 0},
-        "mask": {"epochs": 3, "photos_per_person": 3},
+        "mask": {"epochs": 3, "photos_per_person": 6, "drawn": 3},
     },
 })  # fmt: skip
 

@@ -13,11 +13,12 @@ from torch.optim import AdamW
 from core.cli import UserError, limit_of_machine
 from core.tasks import Task
 from model import PACKAGED_WEIGHTS, OnPixels, build_model, normalisation, parameter_groups, pretrained_config
+from storage.crop_cache import Shown
 from training.config import Config
 from training.device import Precision, pick_device, place, to_device
 from training.fold_setup import FUSED_ON
 from training.heads import build_head
-from training.inputs import input_size, training_input
+from training.inputs import shown_of, training_input
 
 PHOTOS = 2
 SIZE_STEP, TRIES = 32, 4
@@ -40,7 +41,7 @@ def refuse_untrainable(task: Task, config: Config, source: dict) -> None:
         raise UserError(f"--backbone {config.backbone}: {line}") from error
     working = (flag for change, flag in _changes(config) if not _error_of(task, replace(config, **change), source))
     advice = next(working, "another --backbone, or another --device")
-    height, width = input_size(config, source)
+    height, width = shown_of(config, source).size
     raise UserError(
         f"--backbone {config.backbone}: cannot be trained on images of {height} x {width} pixels, --batch-size "
         f"{config.batch_size} ({reason}); give {advice}"
@@ -62,24 +63,24 @@ def _changes(config: Config) -> Iterator[tuple[dict, str]]:
 def _error_of(task: Task, config: Config, source: dict) -> Exception | None:
     """Return what the backbone's code raises in a step."""
     try:
-        _step(task, config, input_size(config, source))
+        _step(task, config, shown_of(config, source))
     except BACKBONE_FAULTS as error:
         return error
     return None
 
 
-def _step(task: Task, config: Config, size: tuple[int, int]) -> None:
+def _step(task: Task, config: Config, shown: Shown) -> None:
     """Learn from two random images of that size, and predict them."""
     device, head = pick_device(config.device), build_head(config.head, task, config.age_edges)
     downloaded = config.pretrained and config.backbone not in PACKAGED_WEIGHTS
-    options = {"image_size": size, "pretrained": downloaded, "drop_rate": config.drop_rate}
+    options = {"image_size": shown.size, "pretrained": downloaded, "drop_rate": config.drop_rate}
     network = build_model(config.backbone, head.outputs, **options)
     model = place(OnPixels(network, *normalisation(config.backbone)), device, config.channels_last)
-    fold_input = training_input(config, size)
+    fold_input = training_input(config, shown)
     learner = fold_input.learner(model)
     if device.type == "cpu" and config.channels_last and not fold_input.is_frozen:
         _refuse_crash(network, config.backbone)
-    pixels = torch.randint(256, (min(config.batch_size, PHOTOS), *size, 3), dtype=torch.uint8)
+    pixels = torch.randint(256, (min(config.batch_size, PHOTOS), *shown.size, 3), dtype=torch.uint8)
     images = to_device(pixels, device, config.channels_last)
     if fold_input.is_frozen:
         with torch.inference_mode(), Precision(device, config.amp, learns=False).autocast():

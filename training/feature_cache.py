@@ -24,7 +24,7 @@ from core.files import require_room
 from dataset import Draw, seed_steps, train_transform
 from model import OnPixels, backbone_tensors, build_model, head_on_features, normalisation
 from storage.array_file import ArrayFile, is_whole, write_rows
-from storage.crop_cache import crop_cache_path, open_crop_cache
+from storage.crop_cache import Shown, crop_cache_path, open_crop_cache
 from storage.crops import Crops
 from storage.run_dir import BACKBONES
 from training import checkpoints
@@ -42,15 +42,20 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class FrozenBackbone:
-    """The part of a network that is the same for all folds, and its preprocessing. `size` is (H, W)."""
+    """The part of a network that is the same for all folds, and its preprocessing."""
 
     name: str
     weights: Path
-    size: tuple[int, int]
+    shown: Shown
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels_last: bool
     amp: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of its images."""
+        return self.shown.size
 
     def load(self) -> OnPixels:
         """Load the network, with an untrained head. UserError for a file that is damaged or missing."""
@@ -159,23 +164,23 @@ class FeatureDataset(Dataset):
         return torch.from_numpy(features.astype(np.float32)), self.targets[index], index
 
 
-def freeze(run_dir: Path, config: Config, size: tuple[int, int]) -> FrozenBackbone:
+def freeze(run_dir: Path, config: Config, shown: Shown) -> FrozenBackbone:
     """Return the backbone of these settings; its weights are written to the run folder if need be.
 
     UserError for weights that cannot be had, and for a network whose head is not one part.
     """
     seed_everything(config.seed)
-    network = build_model(config.backbone, 1, image_size=size, pretrained=config.pretrained)
+    network = build_model(config.backbone, 1, image_size=shown.size, pretrained=config.pretrained)
     head_on_features(network)
     weights = checkpoints.save_tensors(run_dir / BACKBONES, config.backbone, backbone_tensors(network))
     mean, std = normalisation(config.backbone)
-    return frozen_backbone(config, weights, size, {"mean": mean, "std": std})
+    return frozen_backbone(config, weights, shown, {"mean": mean, "std": std})
 
 
-def frozen_backbone(config: Config, weights: Path, size: tuple[int, int], normalised_by: Mapping) -> FrozenBackbone:
+def frozen_backbone(config: Config, weights: Path, shown: Shown, normalised_by: Mapping) -> FrozenBackbone:
     """Return the backbone whose weights are in that file. `normalised_by` is `normalisation` of config.json."""
     mean, std = tuple(normalised_by["mean"]), tuple(normalised_by["std"])
-    return FrozenBackbone(config.backbone, weights, size, mean, std, config.channels_last, config.amp)
+    return FrozenBackbone(config.backbone, weights, shown, mean, std, config.channels_last, config.amp)
 
 
 def views_of(config: Config) -> Views:
@@ -191,12 +196,12 @@ def open_features(crops: Crops, backbone: FrozenBackbone, views: Views, *, devic
     with progress(None, title="features", total=sum(len(shard.image_ids) for shard in shards)) as bar:
         for shard in shards:
             bar.update(make(shard))
-    return FeatureCache(_folder(crops, backbone, views), open_crop_cache(crops, backbone.size).image_ids)
+    return FeatureCache(_folder(crops, backbone, views), open_crop_cache(crops, backbone.shown).image_ids)
 
 
 def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
     """Return the work that is still to be done: files that are missing or damaged. Removes features of other crops."""
-    pixels, folder = open_crop_cache(crops, backbone.size), _folder(crops, backbone, views)
+    pixels, folder = open_crop_cache(crops, backbone.shown), _folder(crops, backbone, views)
     files.remove_stale(folder)
     _remove_superseded(folder)
     image_ids = pixels.image_ids
@@ -237,8 +242,10 @@ def _shard_maker(device: str) -> Callable[[Shard], int]:
 def _folder(crops: Crops, backbone: FrozenBackbone, views: Views) -> Path:
     # "looks": the name of the views in the caches that users have.
     made_by = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(views), "format": [_FORMAT, SHARD]}
+    # The window is in the first half of the name.
+    made_by["size"] = made_by.pop("shown")["size"]
     key = files.text_hash([json.dumps(made_by, sort_keys=True)])
-    return crops.crop_dir / FOLDER / f"{crop_cache_path(crops, backbone.size).stem}-{key}"
+    return crops.crop_dir / FOLDER / f"{crop_cache_path(crops, backbone.shown).stem}-{key}"
 
 
 def _shard_path(folder: Path, number: int) -> Path:

@@ -19,6 +19,7 @@ from core.cli import Bar, UserError
 from core.cli import progress as progress_bar
 from evaluation.metrics import accuracy, confusion_matrix, macro_f1
 from storage.run_dir import (
+    CONFIG,
     DIGESTS,
     DONE,
     HISTORY,
@@ -156,7 +157,7 @@ def finish(fold_dir: Path, training: FoldTraining, progress: Progress) -> None:
         tables, result["macro_f1"] = write_out_of_fold(fold_dir, training), progress.best_macro_f1
     if not distributed.is_first():
         return
-    result[DIGESTS] = {path.name: files.file_sha256(path) for path in (fold_dir / MODEL, *tables)}
+    result[DIGESTS] = {path.name: files.file_sha256(path) for path in (fold_dir / CONFIG, fold_dir / MODEL, *tables)}
     files.write_json(fold_dir / DONE, result)
     (fold_dir / STATE).unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
 """Setup of one fold of one task: its photos, its identity, and all that is built before the first step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from torch.utils.data import DataLoader
 
 from core import distributed
 from core.tasks import UNKNOWN, Task
-from dataset import PersonSampler, make_loader, train_transform
+from dataset import JoinedDataset, PersonSampler, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights, loss_named, soften
 from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups
-from storage.crop_cache import CropCache
+from storage.crop_cache import CropCache, Shown
 from storage.crops import Crops
 from storage.folds import hash_of_folds
-from storage.run_dir import FORMAT, REFIT, fold_dir_of
+from storage.run_dir import DRAWINGS_HASH, FORMAT, REFIT, fold_dir_of
 from training.config import Config
 from training.device import Precision, pick_device, place, seed_everything, versions
 from training.engine import SCHEDULES, Mixup, Trainer, steps_per_epoch
 from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
-from training.inputs import TrainingInput, eval_batch_size, input_size, training_input
+from training.inputs import TrainingInput, eval_batch_size, shown_of, training_input
 from training.tracking import tracker_named
 
 LEAST_PIXELS = 500
@@ -37,7 +37,8 @@ class FoldData:
     """Crops and labels of one fold of one task. Rows of `crops` whose person is in this fold are never learned from.
 
     Rows whose label is UNKNOWN are in no part of the fold. The number after that of the last fold stands for the
-    training on all people (`is_refit`): nobody is in that fold.
+    training on all people (`is_refit`): nobody is in that fold. `drawn` are more crops to learn from, of people in
+    `crops`.
     """
 
     task: Task
@@ -45,6 +46,7 @@ class FoldData:
     crops: Crops
     labels: list[int]
     fold_of: Mapping[str, int]
+    drawn: Crops | None = None
 
     def rows(self, *, out_of_fold: bool) -> list[int]:
         """Return the rows with a label: those of the fold's own people, predicted out of fold, or of all others."""
@@ -59,6 +61,14 @@ class FoldData:
         """Return crops and labels of these rows."""
         rows = self.rows(out_of_fold=out_of_fold)
         return self.crops.take(rows), [self.labels[row] for row in rows]
+
+    def learned(self, config: Config) -> list[tuple[Crops, list[int]]]:
+        """Return crops and labels to learn from: those of photos, and of drawings if there are any."""
+        parts = [self.part(out_of_fold=False)]
+        if self.drawn is not None:
+            labels = self.drawn.labels(self.task, config.age_edges)
+            parts.append(replace(self, crops=self.drawn, labels=labels, drawn=None).part(out_of_fold=False))
+        return parts
 
     @property
     def is_refit(self) -> bool:
@@ -75,7 +85,7 @@ class FoldData:
 
     def input_for(self, config: Config) -> TrainingInput:
         """Return the input of this fold's training under these settings."""
-        return training_input(config, input_size(config, self.crops.source))
+        return training_input(config, shown_of(config, self.crops.source))
 
     def identity(self, config: Config) -> dict:
         """Return config.json: enough to refuse a mismatch by name, and to predict from the folder alone."""
@@ -89,6 +99,7 @@ class FoldData:
             "crop": self.crops.source["crop"],
             "normalisation": {"mean": list(mean), "std": list(std)},
             "data_hash": self.crops.hash,
+            **({} if self.drawn is None else {DRAWINGS_HASH: self.drawn.hash}),
             "folds_hash": hash_of_folds(self.fold_of),
             "versions": versions(),
         }
@@ -129,17 +140,20 @@ def prepare_fold(data: FoldData, config: Config, fold_input: TrainingInput) -> F
     device = pick_device(config.device)
     head = build_head(config.head, data.task, config.age_edges)
     cache = fold_input.open(data.crops, device=config.device)
-    crops, labels = data.part(out_of_fold=False)
+    parts = data.learned(config)
     out_of_fold, out_of_fold_labels = data.part(out_of_fold=True)
-    targets = head.targets(crops, labels)
+    targets = [head.targets(*part) for part in parts]
     seed_everything(config.seed, data.fold)
-    network = build_network(config, head, fold_input.size, targets)
+    network = build_network(config, head, fold_input.size, torch.cat(targets))
     model = place(OnPixels(network, *normalisation(config.backbone)), device, config.channels_last)
     learner = fold_input.learner(model)
     sampler = epoch_sampler(data, config)
     options = {"workers": fold_input.workers(device), "pin_memory": device.type == "cuda"}
     train_loader = make_loader(
-        fold_input.train_set(cache, crops.image_ids, targets),
+        JoinedDataset(
+            fold_input.train_set(fold_input.open(crops, device=config.device), crops.image_ids, of_part)
+            for (crops, _), of_part in zip(parts, targets, strict=True)
+        ),
         batch_size=distributed.share_of_batch(config.batch_size),
         sampler=sampler,
         **options,
@@ -151,7 +165,7 @@ def prepare_fold(data: FoldData, config: Config, fold_input: TrainingInput) -> F
     total = config.epochs * steps_per_epoch(len(train_loader), config.accumulate)
     trainer = Trainer(
         distributed.averaging_gradients(learner),
-        build_criterion(config, head, labels).to(device),
+        build_criterion(config, head, [label for _, labels in parts for label in labels]).to(device),
         optimizer,
         learning_rate=partial(SCHEDULES[config.schedule], total=total, warmup=config.warmup, peak=config.lr),
         precision=Precision(device, config.amp),
@@ -190,10 +204,10 @@ def build_criterion(config: Config, head: Head, labels: list[int]) -> nn.Module:
 
 def epoch_sampler(data: FoldData, config: Config) -> PersonSampler:
     """Return the sampler of the photos and views that an epoch of a fold shows."""
-    crops, labels = data.part(out_of_fold=False)
+    parts = data.learned(config)
     return PersonSampler(
-        list(crops.frame["person"]),
-        labels,
+        [person for crops, _ in parts for person in crops.frame["person"]],
+        [label for _, labels in parts for label in labels],
         photos_per_person=config.photos_per_person,
         seed=(config.seed, data.fold),
         times=data.input_for(config).views_per_epoch,
@@ -219,5 +233,7 @@ def weight_bytes(task: Task, config: Config) -> int:
     """Return the size of the weights that a fold saves. Nothing but shapes is made."""
     size = (config.image_size, config.image_size)
     with torch.device("meta"):
-        saved = training_input(config, size).saved(build_model(config.backbone, len(task.classes), image_size=size))
+        saved = training_input(config, Shown(config.window, size)).saved(
+            build_model(config.backbone, len(task.classes), image_size=size)
+        )
     return sum(tensor.numel() * tensor.element_size() for tensor in saved.state_dict().values())

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from core import distributed
 from core.cli import progress
+from core.cropping import CropImages, CropSettings
 from dataset import CropDataset, eval_transform, make_loader, train_transform
 from model import OnPixels, head_on_features, head_weights
-from storage.crop_cache import CropCache, open_crop_cache, shrink
+from storage.crop_cache import CropCache, Shown, open_crop_cache
 from storage.crops import Crops
 from storage.run_dir import BACKBONE_FILE, backbone_path
 from training.config import Config
@@ -53,10 +54,15 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class PixelInput:
-    """Crops at the network's `size` (H, W), from the crop cache. The whole network learns, and all of it is saved."""
+    """Windows of crops at the network's size, from the crop cache. The whole network learns, and all of it is saved."""
 
     config: Config
-    size: tuple[int, int]
+    shown: Shown
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the network's images."""
+        return self.shown.size
 
     @property
     def is_frozen(self) -> bool:
@@ -92,7 +98,7 @@ class PixelInput:
 
     def open(self, crops: Crops, *, device: str = "auto") -> CropCache:
         """Open the crop cache of all these crops, which is made first if need be."""
-        return open_crop_cache(crops, self.size)
+        return open_crop_cache(crops, self.shown)
 
     def train_set(self, cache: CropCache, image_ids: Sequence[str], targets: Tensor) -> CropDataset:
         """Return the dataset of augmented crops."""
@@ -127,12 +133,10 @@ class PixelInput:
         )
         return self._outputs(model, loader, len(image_ids), options)
 
-    def image_outputs(
-        self, model: OnPixels, images: Sequence[np.ndarray], options: PredictOptions, features: dict
-    ) -> Tensor:
-        """Return the network's outputs (N, K) for crops (h, w, 3) uint8 RGB in memory."""
-        batches = ((some, None, numbers) for numbers, some in shrunk_batches(self, images))
-        return self._outputs(model, batches, len(images), options)
+    def image_outputs(self, model: OnPixels, images: CropImages, options: PredictOptions, features: dict) -> Tensor:
+        """Return the network's outputs (N, K) for crops in memory."""
+        batches = ((some, None, numbers) for numbers, some in shown_batches(self, images))
+        return self._outputs(model, batches, len(images.crops), options)
 
     def _outputs(self, model: OnPixels, batches: Iterable, total: int, options: PredictOptions) -> Tensor:
         device = pick_device(options.device)
@@ -151,13 +155,18 @@ class PixelInput:
 class FeatureInput:
     """Features of a frozen backbone, from the feature cache. The head learns, and it alone is saved.
 
-    `size` is (H, W) of the images that the backbone is fed with; `backbone` is None before `prepared`.
+    `shown` are the images that the backbone is fed with; `backbone` is None before `prepared`.
     """
 
     config: Config
-    size: tuple[int, int]
+    shown: Shown
     views: Views
     backbone: FrozenBackbone | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the backbone's images."""
+        return self.shown.size
 
     @property
     def is_frozen(self) -> bool:
@@ -180,7 +189,7 @@ class FeatureInput:
 
     def prepared(self, run_dir: Path) -> "FeatureInput":
         """Return the input with its backbone, whose weights are written to the run folder if need be."""
-        return replace(self, backbone=freeze(run_dir, self.config, self.size))
+        return replace(self, backbone=freeze(run_dir, self.config, self.shown))
 
     def missing_shards(self, crops: Crops) -> list[Shard]:
         """Return the features that are still to be computed before folds are trained."""
@@ -217,10 +226,8 @@ class FeatureInput:
         batches = cache.batches(cache.rows(image_ids), _views(options.tta))
         return self._outputs(model, batches, pick_device(options.device))
 
-    def image_outputs(
-        self, model: OnPixels, images: Sequence[np.ndarray], options: PredictOptions, features: dict
-    ) -> Tensor:
-        """Return the head's outputs (N, K) for crops (h, w, 3) uint8 RGB in memory.
+    def image_outputs(self, model: OnPixels, images: CropImages, options: PredictOptions, features: dict) -> Tensor:
+        """Return the head's outputs (N, K) for crops in memory.
 
         The features are put into `features`, or taken from there if the same backbone has put them there before.
         """
@@ -240,44 +247,48 @@ class FeatureInput:
 TrainingInput = PixelInput | FeatureInput
 
 
-def training_input(config: Config, size: tuple[int, int]) -> TrainingInput:
+def training_input(config: Config, shown: Shown) -> TrainingInput:
     """Return the input of a training: features where the backbone does not learn, else pixels."""
-    return FeatureInput(config, size, views_of(config)) if config.backbone_lr == 0 else PixelInput(config, size)
+    return FeatureInput(config, shown, views_of(config)) if config.backbone_lr == 0 else PixelInput(config, shown)
 
 
 def trained_input(fold_dir: Path, identity: dict, config: Config) -> TrainingInput:
     """Return the input of a trained fold, as its config.json says."""
-    size, weights = input_size(config, identity), backbone_path(fold_dir, identity)
+    shown, weights = shown_of(config, identity), backbone_path(fold_dir, identity)
     if weights is None:
-        return PixelInput(config, size)
-    return FeatureInput(config, size, Views(), frozen_backbone(config, weights, size, identity["normalisation"]))
+        return PixelInput(config, shown)
+    return FeatureInput(config, shown, Views(), frozen_backbone(config, weights, shown, identity["normalisation"]))
 
 
-def input_size(config: Config, source: dict) -> tuple[int, int]:
-    """(H, W) of the network's input: the height is a setting, the width follows the crops' aspect (width / height)."""
-    return config.image_size, max(1, round(config.image_size * source["crop"]["aspect"]))
+def shown_of(config: Config, source: dict) -> Shown:
+    """Return what a network is shown of crops: the height is a setting, the width follows the window's aspect.
+
+    `source` holds the settings of the crops. UserError if they lack the window.
+    """
+    height, width = CropSettings.read("crop settings", source["crop"]).shape_of(config.window)
+    return Shown(config.window, (config.image_size, max(1, round(config.image_size * width / height))))
 
 
 def eval_batch_size(config: Config) -> int:
     return config.batch_size * EVAL_BATCH_FACTOR
 
 
-def shrunk_batches(fold_input: TrainingInput, images: Sequence[np.ndarray]) -> Iterable[tuple[Tensor, Tensor]]:
-    """Yield row numbers (n,) and images (n, H, W, 3) uint8 of the network's size."""
-    shrunk = torch.from_numpy(np.stack([shrink(image, fold_input.size) for image in images]))
+def shown_batches(fold_input: TrainingInput, images: CropImages) -> Iterable[tuple[Tensor, Tensor]]:
+    """Yield row numbers (n,) and images (n, H, W, 3) uint8 as the network is shown them."""
+    shown = torch.from_numpy(np.stack([fold_input.shown.of(crop, images.settings) for crop in images.crops]))
     batch_size = eval_batch_size(fold_input.config)
-    return zip(torch.arange(len(shrunk)).split(batch_size), shrunk.split(batch_size), strict=True)
+    return zip(torch.arange(len(shown)).split(batch_size), shown.split(batch_size), strict=True)
 
 
 def image_features(
-    fold_input: FeatureInput, model: OnPixels, images: Sequence[np.ndarray], *, device: torch.device, tta: str
+    fold_input: FeatureInput, model: OnPixels, images: CropImages, *, device: torch.device, tta: str
 ) -> Tensor:
     """Features (V, N, F) of crops in memory and, with tta "flip", of their mirror images."""
     config = fold_input.config
     placed = place(model, device, config.channels_last).eval()
     parts = []
     with torch.inference_mode(), Precision(device, config.amp).autocast():
-        for _, some in shrunk_batches(fold_input, images):
+        for _, some in shown_batches(fold_input, images):
             pixels = to_device(some, device, config.channels_last)
             views = [pixels.flip(-1) if view == MIRRORED else pixels for view in _views(tta)]
             parts.append([placed.features(view).float() for view in views])

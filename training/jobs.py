@@ -96,7 +96,8 @@ def make_caches(jobs: Sequence[FoldJob]) -> list[Shard]:
     shards = {}
     for job in jobs:
         fold_input = job.data.input_for(job.config).prepared(job.run_dir)
-        shards |= {shard.path: shard for shard in fold_input.missing_shards(job.data.crops)}
+        for crops in filter(None, (job.data.crops, job.data.drawn)):
+            shards |= {shard.path: shard for shard in fold_input.missing_shards(crops)}
     return list(shards.values())
 
 

@@ -12,7 +12,7 @@ from model import build_model
 from training.config import Config
 from training.device import pick_device
 from training.feature_cache import BATCH
-from training.inputs import input_size, training_input
+from training.inputs import shown_of, training_input
 
 CHECKED_PIXELS = 4_000_000
 """Pixels of a batch below which nothing is estimated: such a step takes a few GB at most."""
@@ -22,8 +22,8 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory
 
 def refuse_beyond_memory(config: Config, source: dict) -> None:
     """UserError if a step of this batch and image size takes more memory than the device has."""
-    size = input_size(config, source)
-    frozen = training_input(config, size).is_frozen
+    shown = shown_of(config, source)
+    size, frozen = shown.size, training_input(config, shown).is_frozen
     images = BATCH if frozen else config.batch_size
     if images * size[0] * size[1] < CHECKED_PIXELS:
         return

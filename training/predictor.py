@@ -1,7 +1,7 @@
 """A trained fold: loaded from its folder alone, it predicts crops from the caches or in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core import files
 from core.cli import UserError
-from core.cropping import CropSettings
+from core.cropping import CropImages, CropSettings, shared_settings
 from core.tasks import Task, task_named
 from evaluation.logits import make_table, write_table
 from model import OnPixels, build_model
@@ -39,6 +39,7 @@ class Predictor:
     fold_dir: Path
     identity: dict
     config: Config
+    crop: CropSettings
     model: OnPixels
     head: Head
     input: TrainingInput
@@ -56,8 +57,7 @@ def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors 
     row = task_named(task) if isinstance(task, str) else task
     refuse_incomplete(fold_dir, MODEL)
     identity = read_config_of(fold_dir, row.name)
-    crop, normalisation = identity["crop"], identity["normalisation"]
-    CropSettings.read(f"{fold_dir / CONFIG}: crop", crop)
+    normalisation, crop = identity["normalisation"], CropSettings.read(f"{fold_dir / CONFIG}: crop", identity["crop"])
     config = from_dict(identity["settings"])
     refuse_other_classes(fold_dir, identity["classes"], row)
     head = build_head(config.head, row, config.age_edges)
@@ -70,7 +70,7 @@ def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors 
         checkpoints.load_backbone(network, known[path], path)
     checkpoints.load_weights(fold_dir / MODEL, fold_input.saved(network))
     model = OnPixels(network, normalisation["mean"], normalisation["std"])
-    return Predictor(fold_dir, identity, config, model, head, fold_input)
+    return Predictor(fold_dir, identity, config, crop, model, head, fold_input)
 
 
 def predict_crops(predictor: Predictor, crops: Crops, options: PredictOptions) -> Prediction:
@@ -91,9 +91,9 @@ def predict_cached(
 
 
 def predict_images(
-    predictor: Predictor, images: Sequence[np.ndarray], options: PredictOptions, features: dict | None = None
+    predictor: Predictor, images: CropImages, options: PredictOptions, features: dict | None = None
 ) -> Prediction:
-    """Predict crops (h, w, 3) uint8 RGB in memory, cut as those of training were.
+    """Predict crops in memory, cut as those of training were, with or without surroundings that it is not shown.
 
     Folds that predict the same images with the same dictionary `features` run a frozen backbone they share once.
     """
@@ -129,11 +129,16 @@ def refuse_other_classes(fold_dir: Path, trained_for: Sequence[str], task: Task)
 
 
 def refuse_other_crops(fold_dir: Path, identity: dict, crops: Crops) -> None:
-    """UserError unless the crops were cut with the settings in config.json of the fold."""
-    trained_on, found = identity["crop"], crops.source["crop"]
-    for name in sorted(trained_on.keys() | found.keys()):
-        if trained_on.get(name) != found.get(name):
-            raise UserError(
-                f"crop folder {crops.crop_dir}: cropped with {name} {found.get(name)}, but {fold_dir} was trained with "
-                f"{name} {trained_on.get(name)}; crop the photos with the same settings"
-            )
+    """UserError unless the crops were cut with the settings in config.json of the fold, and hold what it is shown.
+
+    Surroundings that it is not shown do not matter.
+    """
+    trained_on, found = CropSettings.read(f"{fold_dir / CONFIG}: crop", identity["crop"]), crops.settings
+    window = from_dict(identity["settings"]).window
+    if shared_settings([trained_on, found], [window]) is None:
+        name = next(name for name, value in asdict(found).items() if value != getattr(trained_on, name))
+        raise UserError(
+            f"crop folder {crops.crop_dir}: cropped with {name} {getattr(found, name)}, but {fold_dir} was trained "
+            f"with {name} {getattr(trained_on, name)}; crop the photos with the same settings"
+        )
+    found.refuse_absent(window)

@@ -25,6 +25,7 @@ Photos = tuple[list[Path], list[int]]
 """Files and their labels."""
 Reader = Callable[[Path], Tensor]
 """Returns the photo in a file as (3, H, W) float32, normalised."""
+PixelBox = tuple[int, int, int, int]
 BATCH, LR, PATIENCE = 64, 1e-3, 5
 LOSSES: dict[str, tuple[str, tuple[float, ...] | None]] = {
     "mask": ("focal", None),
@@ -48,15 +49,18 @@ class PhotoFiles(Dataset):
 
 
 class PillowReader:
-    """Pillow and torchvision. `size` is (H, W)."""
+    """Pillow and torchvision. `size` is (H, W); `box` the part of the photo to read, x1, y1, x2, y2 in pixels."""
 
-    def __init__(self, size: tuple[int, int], backbone: str, *, flip: bool = False) -> None:
+    def __init__(
+        self, size: tuple[int, int], backbone: str, *, flip: bool = False, box: PixelBox | None = None
+    ) -> None:
+        self.box = box
         flips = [T.RandomHorizontalFlip()] if flip else []
         self.transform = T.Compose([T.Resize(size), *flips, T.ToTensor(), T.Normalize(*normalisation(backbone))])
 
     def __call__(self, path: Path) -> Tensor:
         with Image.open(path) as photo:
-            return self.transform(photo.convert("RGB"))
+            return self.transform(photo.convert("RGB").crop(self.box))
 
 
 class OpenCVReader:
@@ -74,7 +78,10 @@ class OpenCVReader:
 
 @dataclass(frozen=True)
 class OriginalRecipe:
-    """The original recipe with the network and input size (H, W) of the other side of the comparison."""
+    """The original recipe with the network and input size (H, W) of the other side of the comparison.
+
+    `box` is the part of each crop that it sees, x1, y1, x2, y2 in pixels.
+    """
 
     backbone: str
     pretrained: bool
@@ -82,8 +89,9 @@ class OriginalRecipe:
     epochs: int
     device: torch.device
     workers: int
+    box: PixelBox | None = None
 
-    def train(self, task: str, num_classes: int, train: Photos, held_out: Photos) -> nn.Module:
+    def train(self, task: str, num_classes: int, train: Photos, out_of_fold: Photos) -> nn.Module:
         """Train until the last epoch, or until the accuracy has not risen for PATIENCE; the best weights are kept."""
         options = {"image_size": self.size, "pretrained": self.pretrained}
         model = build_model(self.backbone, num_classes, **options).to(self.device)
@@ -97,7 +105,7 @@ class OriginalRecipe:
                 optimizer.zero_grad()
                 criterion(model(images), labels).backward()
                 optimizer.step()
-            hits = self.predict(model, held_out[0], flip=False).argmax(dim=1) == torch.tensor(held_out[1])
+            hits = self.predict(model, out_of_fold[0], flip=False).argmax(dim=1) == torch.tensor(out_of_fold[1])
             accuracy, waited = hits.float().mean().item(), waited + 1
             if accuracy > best:
                 best, waited, kept = accuracy, 0, _copy(model)
@@ -119,7 +127,7 @@ class OriginalRecipe:
     def _batches(
         self, paths: Sequence[Path], labels: Sequence[int], *, shuffle: bool
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        photos = PhotoFiles(paths, labels, PillowReader(self.size, self.backbone))
+        photos = PhotoFiles(paths, labels, PillowReader(self.size, self.backbone, box=self.box))
         # A batch of one photo has no batch statistics.
         single = shuffle and len(photos) % BATCH == 1
         for images, target in DataLoader(photos, BATCH, shuffle, drop_last=single, num_workers=self.workers):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from core.cli import UserError, cpu_count
-from core.images import read_photo
 from dev.benchmarks.measure import Report, in_turn, ratio
 from dev.benchmarks.process_usage import run_command
 from dev.benchmarks.setup import Setup
@@ -29,7 +28,7 @@ WAYS = {"all at once": CROPS, "one by one": 1}
 def bench_export(setup: Setup) -> Report:
     """Speed of the files that `serving.export` writes beside torch; a file that it does not write is skipped."""
     run_dir = setup.some_run()
-    crops = [read_photo(path) for path in setup.eval_crops.paths[:CROPS]]
+    crops = setup.eval_images(load_run(run_dir, device="cpu"))[:CROPS]
     with tempfile.TemporaryDirectory(dir=setup.work_dir) as folder:
         try:
             printed = run_command(["-m", "serving.export", "--run-dir", run_dir, "--out", folder, "--int8"]).output

@@ -2,7 +2,6 @@
 
 import shutil
 
-from core.images import read_photo
 from dev.benchmarks.measure import Report, in_turn, ratios_of
 from dev.benchmarks.setup import Setup
 from serving.torch_model import load_run
@@ -18,8 +17,8 @@ def bench_inference(setup: Setup) -> Report:
     """Speed over a crop folder, features of frozen backbones included, beside that over images in memory."""
     device, workers = str(setup.device), setup.typed.get("workers", -1)
     trained = load_run(setup.some_run(), device=device)
-    predictors = [predictor for of_task in trained.folds.values() for predictor in of_task]
-    images = [read_photo(path) for path in setup.eval_crops.paths]
+    predictors = [predictor for of_task in trained.models.values() for predictor in of_task]
+    images = setup.eval_images(trained)
 
     def from_folder() -> int:
         shutil.rmtree(setup.crop_dir / FEATURES, ignore_errors=True)

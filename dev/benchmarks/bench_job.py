@@ -71,12 +71,14 @@ def _original(setup: Setup, folds: Sequence[FoldData], _: Path) -> LogitTable:
     """Train and predict with the original recipe; return the out-of-fold logits."""
     task, config = folds[0].task, setup.config(folds[0].task.name)
     size, workers = folds[0].input_for(config).size, pick_workers(config.workers, setup.device)
-    recipe = OriginalRecipe(config.backbone, config.pretrained, size, config.epochs, setup.device, workers)
+    rows, columns = setup.train_crops.settings.face_window
+    box = columns.start, rows.start, columns.stop, rows.stop
+    recipe = OriginalRecipe(config.backbone, config.pretrained, size, config.epochs, setup.device, workers, box)
     image_ids, logits = [], []
     for data in folds:
-        (crops, labels), (held_out, truth) = data.part(out_of_fold=False), data.part(out_of_fold=True)
-        model = recipe.train(task.name, len(task.classes), (crops.paths, labels), (held_out.paths, truth))
+        (crops, labels), (out_of_fold, expected) = data.part(out_of_fold=False), data.part(out_of_fold=True)
+        model = recipe.train(task.name, len(task.classes), (crops.paths, labels), (out_of_fold.paths, expected))
         recipe.predict(model, setup.eval_crops.paths)
-        image_ids += held_out.image_ids
-        logits.append(recipe.predict(model, held_out.paths).numpy())
+        image_ids += out_of_fold.image_ids
+        logits.append(recipe.predict(model, out_of_fold.paths).numpy())
     return make_table(image_ids, task.classes, np.concatenate(logits))

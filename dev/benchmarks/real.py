@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from core.boxes import Box
-from core.cli import UserError, command_parser, cpu_count, name_some, progress, row_named, run_cli
+from core.cli import UserError, command_parser, name_some, progress, row_named, run_cli
 from core.contact_sheet import Cell, contact_sheet
 from core.cropping import CropSettings, crop_face
 from core.files import read_csv, require_unique, write_csv, write_json
@@ -43,7 +43,7 @@ BARE, NO_PREDICTION = CLASSES.index("not_wear"), len(CLASSES)
 SURE = 0.95
 """Probability from which a mistake is a sure one."""
 MOST_SHOWN = 96
-AROUND_FACE = CropSettings(margin=0.4, align=False)
+AROUND_FACE = CropSettings(margin=0.4, align=False, surroundings=False)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("--photos", type=Path, required=True, help="folder of the photos and their labels")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run-dir", type=Path, help="folder of a trained run")
+    source.add_argument("--run-dir", type=Path, help="folder of a trained run, or a model folder")
     source.add_argument("--onnx", type=Path, metavar="PATH", help="exported model, or a folder of them")
     source.add_argument("--predictions", type=Path, metavar="FILE", help="CSV of probabilities from elsewhere")
     parser.add_argument("--detector", default="retinaface", help="face detector")
@@ -148,14 +148,7 @@ def read_predictions(path: Path, names: Sequence[str]) -> dict[str, RealPredicti
 
 def open_mask_classifier(args: argparse.Namespace) -> Classifier:
     """Load the mask models of a run alone, or an exported model."""
-    if args.onnx:
-        return open_classifier(ModelOptions(onnx=args.onnx))
-    # An exported model runs where torch is not installed, so torch is imported only here.
-    from serving.torch_model import load_run
-    from training.device import prepare_process
-
-    prepare_process(cpu_count())
-    return load_run(args.run_dir, tasks=("mask",), device=args.device)
+    return open_classifier(ModelOptions(args.run_dir, onnx=args.onnx, device=args.device, tasks=("mask",)))
 
 
 def predict(photos: Sequence[RealPhoto], classify: Classifier, detect: Detect) -> dict[str, RealPrediction]:

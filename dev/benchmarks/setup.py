@@ -7,12 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from core.cli import UserError, cpu_count
+from core.cropping import FACE_WINDOW, WIDE_WINDOW
 from core.files import text_hash
+from core.images import read_photo
 from core.tasks import task_named
 from dev.benchmarks.process_usage import run_command
+from serving.types import Classifier
 from storage.crops import Crops, load_crops
 from storage.folds import make_folds, person_strata
 from storage.layouts import Dataset, Photo, scan
@@ -25,7 +29,7 @@ from training.jobs import jobs_at_once
 @dataclass(frozen=True)
 class Size:
     """Amount of work. `people` and `eval_photos` are drawn; `passes` epochs make one figure of the loaders;
-    `times` multiplies the photos for scaling."""
+    `times` multiplies the photos for scaling; `requests` load the service."""
 
     name: str
     people: int
@@ -34,10 +38,11 @@ class Size:
     passes: int
     folds: int
     times: tuple[int, ...]
+    requests: int
 
 
-QUICK = Size("quick", people=6, eval_photos=5, rounds=1, passes=1, folds=2, times=(1, 2))
-NORMAL = Size("normal", people=120, eval_photos=240, rounds=5, passes=3, folds=5, times=(1, 4, 16))
+QUICK = Size("quick", people=6, eval_photos=5, rounds=1, passes=1, folds=2, times=(1, 2), requests=8)
+NORMAL = Size("normal", people=120, eval_photos=240, rounds=5, passes=3, folds=5, times=(1, 4, 16), requests=10_000)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,11 @@ class Setup:
     @cached_property
     def device(self) -> torch.device:
         return pick_device(self.typed.get("device", "auto"))
+
+    def eval_images(self, classify: Classifier) -> list[np.ndarray]:
+        """Return the eval crops (h, w, 3) uint8 as a classifier takes them."""
+        window = WIDE_WINDOW if classify.crop.surroundings else FACE_WINDOW
+        return [self.eval_crops.settings.cut(read_photo(path), window) for path in self.eval_crops.paths]
 
     @property
     def threads_of_a_job(self) -> int:

@@ -17,6 +17,7 @@ from evaluation.logits import EVAL_PHOTOS, OUT_OF_FOLD
 from storage.crops import Crops
 from storage.folds import load_or_make_folds
 from storage.run_dir import begin_run, describe_run, refuse_other_identity
+from synthesis.draw_crops import drawings_of
 from training.device import pick_device, prepare_process
 from training.fold_setup import FoldData, refuse_unusable
 from training.jobs import FoldJob, train_jobs
@@ -98,10 +99,12 @@ def fold_jobs(run: SeededRun, crops: Crops) -> list[FoldJob]:
     split = {"folds": config.folds, "age_edges": config.age_edges}
     begin_run(run.run_dir, describe_run(crops, **split, fold_seed=config.fold_seed))
     fold_of = load_or_make_folds(run.run_dir, crops, **split, seed=config.fold_seed)
+    drawn = {task.name: drawings_of(crops, config.drawn) for task, config in run.configs.items()}
     return [
-        FoldJob(run.run_dir, config, False, FoldData(task, fold, crops, crops.labels(task, config.age_edges), fold_of))
+        FoldJob(run.run_dir, config, False, data)
         for task, config in run.configs.items()
         for fold in run.folds
+        for data in [FoldData(task, fold, crops, crops.labels(task, config.age_edges), fold_of, drawn[task.name])]
     ]
 
 

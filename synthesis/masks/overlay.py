@@ -50,9 +50,13 @@ class Surface:
     @cached_property
     def skin(self) -> np.ndarray:
         """Colour (3,) float32 of the cheeks."""
-        spots = np.rint(np.concatenate([self.at(x, y) for x, y in SKIN_SPOTS])).astype(int)
-        spots = np.clip(spots, 0, np.array(self.shape[::-1]) - 1)
-        return np.median(self.image[spots[:, 1], spots[:, 0]], axis=0).astype(np.float32)
+        return self.seen_at(SKIN_SPOTS)
+
+    def seen_at(self, spots: Sequence[tuple[float, float]]) -> np.ndarray:
+        """Return the median colour (3,) float32 of some places on the face."""
+        places = np.rint(np.concatenate([self.at(x, y) for x, y in spots])).astype(int)
+        places = np.clip(places, 0, np.array(self.shape[::-1]) - 1)
+        return np.median(self.image[places[:, 1], places[:, 0]], axis=0).astype(np.float32)
 
     @property
     def level(self) -> float:
