@@ -14,13 +14,13 @@ RUN apt-get update \
     && if ! command -v python3; then apt-get install -y --no-install-recommends python3 python3-venv; fi \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /venv
-ENV PATH=/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY pyproject.toml requirements.lock ./
-COPY scripts/install.py scripts/
+COPY scripts scripts
 # An index with the small torch for CPUs, if given: --build-arg TORCH_INDEX_URL=...
 ARG TORCH_INDEX_URL=
-RUN python3 scripts/install.py train report
+RUN PIP_NO_CACHE_DIR=1 python3 scripts/install.py train report
 COPY . .
 # Results lie in these folders: mount volumes there that user 10001 may write to.
 RUN useradd --uid 10001 --create-home app \
@@ -29,11 +29,11 @@ USER 10001
 ENTRYPOINT ["python3", "run_all.py"]
 
 FROM python:3.12-slim-bookworm AS service
-ENV PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY pyproject.toml requirements.lock ./
-COPY scripts/install.py scripts/
-RUN python scripts/install.py predict http \
+COPY scripts scripts
+RUN PIP_NO_CACHE_DIR=1 python scripts/install.py predict http \
     && useradd --uid 10001 --no-create-home app
 COPY core core
 COPY storage storage

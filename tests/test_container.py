@@ -30,16 +30,14 @@ print(*{name.partition(".")[0] for name in sys.modules})
 )
 
 
-def test_the_images_install_from_the_lock() -> None:
-    assert "RUN python scripts/install.py predict http" in SERVICE
-    assert "RUN python3 scripts/install.py train report" in TRAIN
-    for stage in (TRAIN, SERVICE):
-        assert stage.index("COPY pyproject.toml requirements.lock ./") < stage.index("scripts/install.py ")
-    assert set(read_groups(ROOT)["predict"]) <= set(read_groups(ROOT)["train"])
+def test_the_images_install_groups_that_exist() -> None:
+    groups = re.findall(r"scripts/install\.py ([a-z ]+?) *(?:\\|\n)", TRAIN + SERVICE)
+    assert [names.split() for names in groups] == [["train", "report"], ["predict", "http"]]
+    assert {name for names in groups for name in names.split()} <= read_groups(ROOT).keys()
 
 
 def test_the_service_runs_from_what_its_image_copies(tmp_path: Path) -> None:
-    pytest.importorskip("fastapi", reason="fastapi is not installed")
+    pytest.importorskip("fastapi", reason="fastapi is not installed (scripts/install.py http)")
     for folder in re.findall(r"^COPY (\w+) \w+$", SERVICE, re.MULTILINE):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run([sys.executable, "-c", START], cwd=tmp_path, capture_output=True, text=True, timeout=120)

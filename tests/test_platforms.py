@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,17 +124,18 @@ class TestMac:
     """--device auto on a Mac."""
 
     @pytest.fixture(autouse=True)
-    def mac(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mac(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-        device._mps_works.cache_clear()
-        monkeypatch.setattr(device, "_mps_works", device._mps_works)
+        tried = device._mps_works
+        tried.cache_clear()
+        yield
+        tried.cache_clear()
 
     def test_a_gpu_that_takes_no_training_step_is_named_and_left(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert device.pick_device("auto") == torch.device("cpu") == device.pick_device("auto")
         (line,) = capsys.readouterr().out.splitlines()
         assert line.startswith("--device auto: the CPU is used, since the Mac's GPU (mps) takes no training step (")
-        device._mps_works.cache_clear()
 
     def test_a_gpu_that_works_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device, "_mps_works", lambda: True)

@@ -35,6 +35,7 @@ NOT_RUN = {
     "python preprocessing/annotate_faces.py": "is a server; test_annotate_page.py",
     "python scripts/install.py demo && python -m serving.demo": "installs, and is a server; test_demo.py",
     "python scripts/install.py http && python -m serving.http": "installs, and is a server; test_http.py",
+    "FACES=/my/faces DATA_DIR=/my/data RUN=more bash run_all.sh": "is the two above it and a join; test_run_all.py",
     "python predict.py 0 --sign both": "needs a camera; test_entrance.py",
 }
 """Lines that look like commands and are left out, and why."""
