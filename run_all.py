@@ -3,6 +3,7 @@
     bash run_all.sh                                       drawn sample people; their scores mean nothing
     DATA_DIR=/my/data bash run_all.sh                     your photos, in any of the layouts of README.md
     DATA_DIR=/my/data PROFILE=quick RUN=first bash run_all.sh --loss focal
+    run_all.bat --data-dir C:\\my\\data                      on Windows
     python run_all.py                                     the same, where the packages are installed already
 
 DATA_DIR  folder of photos; only read (default: sample_data, drawn when missing)
@@ -15,7 +16,7 @@ REFIT     0 leaves out the one model of all people, which predict.py and the dem
 CHECK     0 leaves out the check of a data set whose faces are not searched yet
 REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
 OFFLINE   1 refuses connections to other machines
-PYTHON    interpreter that run_all.sh uses; TORCH_INDEX_URL  index to ask for torch as well
+PYTHON    interpreter to start from; TORCH_INDEX_URL  index to ask for torch as well
 
 Flags that are not listed here go to train.py. Run it again after a stop: finished work is kept.
 """
@@ -31,6 +32,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+
+from core.environment import WINDOWS
 
 from core.cli import UserError, command_parser, run_cli
 from core.progress import IN_RUN_ALL
@@ -268,11 +271,11 @@ def result_lines(plan: Plan) -> Iterator[str]:
     if (run_dir / "report" / "index.html").exists():
         yield f"report    {where / 'report' / 'index.html'}"
     if Path(sys.prefix) == VENV and os.environ.get("VIRTUAL_ENV") != str(VENV):
-        windows = os.name == "nt"
-        script = (Path() if at_home else ROOT) / ".venv" / ("Scripts" if windows else "bin") / "activate"
-        yield f"activate  {'' if windows else '. '}{script}   (once, before other commands)"
+        script = (Path() if at_home else ROOT) / ".venv" / ("Scripts" if WINDOWS else "bin") / "activate"
+        yield f"activate  {'' if WINDOWS else '. '}{script}   (once, before other commands)"
     if plan.is_sample:
-        yield "next      DATA_DIR=/my/photos bash run_all.sh   (these were drawn people)"
+        command = "run_all.bat --data-dir C:\\my\\photos" if WINDOWS else "DATA_DIR=/my/photos bash run_all.sh"
+        yield f"next      {command}   (these were drawn people)"
     else:
         yield f"next      python predict.py PHOTO --run-dir {where}"
 
