@@ -36,10 +36,11 @@ TASKS = ("mask", "gender", "age")
 NO_TORCH = """
 import sys
 
+REFUSED = {"torch", "torchvision", "timm", "albumentations", "safetensors", "onnx", "scipy", "sklearn", "jinja2"}
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "timm", "albumentations"):
+        if name.split(".")[0] in REFUSED:
             raise ImportError(f"{name} is not to be imported")
 
 
