@@ -165,9 +165,11 @@ SIDE_BY_SIDE = BACKBONE_SETTINGS["face_pair"]
 """Settings that several networks side by side bring."""
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # Chin and neck tell a mask below the chin from none. Real masks are worn in more ways than in training photos:
-    # hence drawings, and labels that are not quite sure. Small batches: with few people, steps are what is lacking.
+    # hence drawings, and labels that are not quite sure. An epoch shows each class as often; in life masks are worn
+    # wrongly less often. Small batches: with few people, steps are what is lacking.
     "mask": {
-        **{"window": WIDE_WINDOW, "drawn": 9, "loss": "label_smoothing"},
+        **{"window": WIDE_WINDOW, "drawn": 9, "loss": "label_smoothing", "label_smoothing": 0.05},
+        **{"class_weights": "1,0.5,1"},
         **{"epochs": 4, "patience": 2, "batch_size": 16},
     },
     "gender": {"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
