@@ -36,6 +36,7 @@ NOT_RUN = {
     "python scripts/install.py demo && python -m serving.demo": "installs, and is a server; test_demo.py",
     "python scripts/install.py http && python -m serving.http": "installs, and is a server; test_http.py",
     "FACES=/my/faces DATA_DIR=/my/data RUN=more bash run_all.sh": "is the two above it and a join; test_run_all.py",
+    "python -m tools.learning_curve": "needs a frozen backbone; test_learning_curve.py",
     "python predict.py 0 --sign both": "needs a camera; test_entrance.py",
 }
 """Lines that look like commands and are left out, and why."""
