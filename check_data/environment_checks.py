@@ -103,6 +103,8 @@ def gpu(_: DataScan) -> Finding:
     if torch.cuda.is_available():
         found = torch.cuda.get_device_properties(0)
         return Finding(OK, f"{found.name}, {in_words(found.total_memory)}; {torch.cuda.device_count()} in all")
+    if torch.backends.mps.is_available():
+        return Finding(OK, "that of this Mac (mps)")
     if Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi"):
         return Finding(WARNING, f"there is an NVIDIA driver, but torch {torch.__version__} cannot use its GPU")
     return Finding(OK, "none: train with the quick profile, the full one takes about an hour for 3,000 people")

@@ -69,7 +69,7 @@ def joined() -> Iterator[None]:
     _host_group = distributed.new_group(backend="gloo", timeout=PATIENCE)
     with ExitStack() as silence:
         if not is_first():
-            silence.enter_context(redirect_stdout(silence.enter_context(Path(os.devnull).open("w"))))
+            silence.enter_context(redirect_stdout(silence.enter_context(Path(os.devnull).open("w", encoding="utf-8"))))
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ from types import MappingProxyType, TracebackType
 
 from core.errors import UserError
 
+WINDOWS = os.name == "nt"
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 INTERRUPTED = "interrupted: finished work is kept, the same command goes on from there"
@@ -61,6 +62,8 @@ def prepare_environment() -> None:
     # Waiting OpenMP threads sleep instead of spinning: a few percent slower on an idle machine, many times faster on
     # one whose cores are shared with loader processes or other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What a Mac's GPU cannot compute is computed by the CPU.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if os.environ.get(OFFLINE, "") not in ("", "0"):
         go_offline()
 
@@ -86,13 +89,13 @@ def _is_of_the_project(module: str) -> bool:
 
 
 def _way_to_packages() -> str:
-    windows = os.name == "nt"
-    venv, scripts = ROOT / ".venv", Path(".venv", "Scripts" if windows else "bin")
-    python = scripts / ("python.exe" if windows else "python")
+    venv, scripts = ROOT / ".venv", Path(".venv", "Scripts" if WINDOWS else "bin")
+    python = scripts / ("python.exe" if WINDOWS else "python")
     if Path(sys.prefix) == venv or not (ROOT / python).exists():
-        return f"install them: {Path(sys.executable).name} -m pip install -r requirements.txt, or: bash run_all.sh"
+        run_all = "run_all.bat" if WINDOWS else "bash run_all.sh"
+        return f"install them: {Path(sys.executable).name} scripts/install.py train, or: {run_all}"
     command = " ".join(sys.orig_argv[1:3] if sys.orig_argv[1:2] == ["-m"] else sys.orig_argv[1:2])
-    activate = f"{'' if windows else '. '}{scripts / 'activate'}"
+    activate = f"{'' if WINDOWS else '. '}{scripts / 'activate'}"
     return f"activate the environment that run_all.sh made: {activate} (or run {python} {command} ...)"
 
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
+from core.environment import WINDOWS
+
 import pandas as pd
 
 from core.cli import UserError, one_line
@@ -21,6 +23,8 @@ from core.cli import UserError, one_line
 RESERVE = 32 << 20
 """Bytes for tables, logs and other small files beside those that are counted."""
 STALE_SECONDS = 24 * 3600
+WINDOWS_WAITS = (0.1, 0.3, 1.0)
+"""Seconds between tries to rename a file that is open."""
 NO_ENTRIES: Mapping[str, type] = MappingProxyType({})
 _ASIDE = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp(\..*)?")
 """Names of temporary files: the host and the process that write them."""
@@ -31,7 +35,7 @@ def _host() -> str:
     """Return a short hash of where process ids are unique: containers may share a host name, and a volume."""
     parts = [socket.gethostname()]
     with suppress(OSError):
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text("ascii"), str(Path("/proc/self/ns/pid").readlink())]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:6]
 
 
@@ -52,13 +56,24 @@ def replacing(path: Path) -> Iterator[Path]:
         yield aside
         with aside.open("rb+") as written:
             os.fsync(written.fileno())
-        aside.replace(path)
+        _rename(aside, path)
     except OSError as error:
         raise UserError(f"cannot write {one_line(error, path)}") from error
     finally:
         # Asked first: in a folder that cannot be written to, unlink would raise and hide the error above.
         if aside.exists():
             aside.unlink()
+
+
+def _rename(aside: Path, path: Path) -> None:
+    """Rename a file to `path`. On Windows it is refused for as long as another process, often a virus scanner, has one
+    of the two open, and is tried again."""
+    for seconds in WINDOWS_WAITS if WINDOWS else ():
+        with suppress(PermissionError):
+            aside.replace(path)
+            return
+        time.sleep(seconds)
+    aside.replace(path)
 
 
 def remove_stale(folder: Path, *, below: bool = True) -> None:
@@ -80,7 +95,7 @@ def _is_stale(path: Path, host: str, pid: int) -> bool:
 
 def _is_alive(pid: int) -> bool:
     """Return True if a process of this host runs. On Windows every process counts as alive: a signal would end it."""
-    if os.name == "nt":
+    if WINDOWS:
         return True
     try:
         os.kill(pid, 0)

@@ -74,7 +74,7 @@ def locked(path: Path, flag: str, *, wait: float = LOCK_SECONDS) -> Iterator[Non
     except Timeout:
         holder = ""
         with suppress(OSError):
-            holder = " ".join(path.read_text(encoding="utf-8").split())
+            holder = " ".join(_signature(path).split())
         hint = f"wait until it ends, stop it, or give another {flag}"
         raise UserError(f"{path.parent} is in use by {holder or 'another process'}; {hint}") from None
     except OSError as error:
@@ -95,7 +95,14 @@ def _sign(descriptor: int) -> None:
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     since = datetime.now().isoformat(sep=" ", timespec="seconds")
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} ({command}) since {since}".encode())
+    os.write(descriptor, f"\nprocess {os.getpid()} on {socket.gethostname()} ({command}) since {since}".encode())
+
+
+def _signature(path: Path) -> str:
+    """Return what `_sign` wrote. Its first byte is the one that is locked, and on Windows nobody else can read it."""
+    with path.open("rb") as stream:
+        stream.seek(1)
+        return stream.read().decode("utf-8", "replace")
 
 
 def _remove_empty(folders: list[Path]) -> None:

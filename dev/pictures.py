@@ -3,7 +3,7 @@
     python -m dev.pictures                      docs/images/, in minutes: it trains on the drawn people
     python -m dev.pictures demo annotate        these two alone; people and run are kept in outputs/pictures
 
-Needs requirements-dev.txt and Chromium.
+Needs the packages of the tests and Chromium.
 """
 
 import argparse

@@ -249,6 +249,11 @@ def _fold_result(fold: TrainedFold) -> Context:
     }
 
 
+def curve_section(data: RunData) -> Context:
+    """Return the rows of learning_curve.csv, if there is one."""
+    return {"rows": [] if data.curve is None else data.curve.to_dict("records")}
+
+
 def settings_section(data: RunData) -> Context:
     """Return the settings of the tasks side by side, those that differ marked, and the versions."""
     first = {name: folds[0].identity for name, folds in data.trained.items()}

@@ -11,6 +11,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from torch import Tensor, nn
 
+from backbones.side_by_side import SideBySide
 from core.cropping import CropImages
 from training.predictor import Predictor, load_predictor
 
@@ -60,9 +61,13 @@ class HeatMaps:
 def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
     """Find the last module that outputs the feature map of one image (1, 3, H, W); None if the network has none.
 
+    Networks side by side have one each, and none that stands for all.
+
     timm networks state their features: `forward_features` gives a map, or tokens (N, L, C) in a vision transformer,
     whose attention matrices look like maps but are none. `output_fmt` is "NHWC" for maps with the channels last.
     """
+    if isinstance(network, SideBySide):
+        return None
     outputs: list[tuple[nn.Module, torch.Size]] = []
 
     def note(module: nn.Module, _: object, output: object) -> None:

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from core.languages import KOREAN_NAMES, LANGUAGES
 
-INSTALL_GRADCAM = "pip install -r requirements-report.txt"
+INSTALL_GRADCAM = "python scripts/install.py report"
 ENGLISH_NAMES = {"oof": "out of fold", "not_wear": "not worn", "wear": "worn", "incorrect": "worn incorrectly"}
 
 

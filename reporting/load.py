@@ -19,6 +19,7 @@ from evaluation.run_decision import read_decision, read_predictions
 from evaluation.run_scores import read_scores
 from storage.crops import Crops, load_crops, read_faces
 from storage.folds import folds_path, read_folds
+from storage.learning_curve import read_curve
 from storage.run_dir import DONE, HISTORY, OOF, Run, finished_folds, read_config_of
 
 SUSPECT_COLUMNS = ("image_id", "task", "label", "predicted", "prob_label", "prob_predicted", "score")
@@ -87,6 +88,7 @@ class RunData:
     trained: Mapping[str, tuple[TrainedFold, ...]]
     fold_of: Mapping[str, int] | None
     suspects: pd.DataFrame | None
+    curve: pd.DataFrame | None
     decision: Decision
     decisions: dict | None
 
@@ -118,6 +120,7 @@ def gather(run_dir: Path, truth_path: Path | None = None) -> RunData:
         {name: folds_of_task for name, folds_of_task in trained.items() if folds_of_task},
         read_folds(folds) if folds.exists() else None,
         files.read_csv(suspects, SUSPECT_COLUMNS) if suspects.exists() else None,
+        read_curve(run_dir),
         decision,
         _read_decisions(run_dir),
     )

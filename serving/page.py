@@ -88,7 +88,7 @@ def gradio_package() -> ModuleType:
     try:
         return importlib.import_module("gradio")
     except ImportError as error:
-        hint = "pip install -r requirements-demo.txt"
+        hint = "python scripts/install.py demo"
         raise UserError(f"gradio cannot be imported ({error}); install it with {hint}") from None
 
 

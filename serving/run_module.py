@@ -76,7 +76,8 @@ PlainAndMirrored = tuple[Tensor, Tensor]
 def source_of(predictor: Predictor) -> str:
     """Return the name of a fold's input: pixels of its size, or the features of a frozen backbone."""
     shown = predictor.input.shown.name
-    return f"{shown}-{predictor.input.backbone.weights.stem}" if predictor.input.is_frozen else shown
+    # A module's name has no dot.
+    return f"{shown}-{predictor.input.backbone.weights.stem}".replace(".", "_") if predictor.input.is_frozen else shown
 
 
 def _mean_logits(stack: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from serving.model_card import Card, card_text
 from serving.model_folder import CARD, FORMAT, MODEL_FILE, packaged_tensors
 from serving.torch_model import RunClassifier
 from serving.types import BatchPrediction
+from storage.backbone_files import backbone_files
 from storage.crops import read_source
 from storage.folds import folds_path, read_folds
 from storage.run_dir import BACKBONES, CONFIG, MODEL, REFIT, read_run
@@ -105,7 +106,8 @@ def _write_backbones(place: Path, run: RunClassifier) -> dict[str, str]:
             packaged[path.name] = backbone
             continue
         (place / BACKBONES).mkdir(exist_ok=True)
-        shutil.copyfile(path, place / BACKBONES / path.name)
+        for file in backbone_files(path):
+            shutil.copyfile(file, place / BACKBONES / file.name)
     return packaged
 
 

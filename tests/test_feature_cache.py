@@ -25,14 +25,13 @@ from training.device import to_device
 from training.feature_cache import (
     FeatureCache,
     FeatureDataset,
-    FrozenBackbone,
     Shard,
     Views,
-    freeze,
     missing_shards,
     open_features,
     views_of,
 )
+from training.frozen_backbone import FrozenBackbone, freeze
 from training.inputs import training_input
 
 pytest_plugins = ("toy_fixtures",)

@@ -148,7 +148,11 @@ class TestTraining:
                 shapes = {
                     name: tuple(tensor.shape) for name, tensor in load_file(fold_dir / "model.safetensors").items()
                 }
-                assert shapes == {"weight": (outputs, 256), "bias": (outputs,)}
+                codes = 1 if task == "age" else outputs
+                assert shapes == {
+                    **{"learned.weight": (outputs, 256), "learned.bias": (outputs,), "ridge.mean": (256,)},
+                    **{"ridge.weight": (codes, 256), "ridge.codes": (outputs, codes), "ridge.cost": (outputs,)},
+                }
 
     def test_a_network_loaded_has_the_stored_backbone_and_shares_its_memory(self, run_dir: Path) -> None:
         (path,) = (run_dir / "backbones").iterdir()
@@ -176,7 +180,7 @@ class TestTraining:
         """Four people of 20, 31 and 61 years each, of whom the first two are held out."""
         crops = load_crops(crop_dir, "train")
         fold_of = {person: int(number >= 2) for number, person in enumerate(sorted(set(crops.frame["person"])))}
-        task, config = task_named("age"), resolve("age", "smoke", {**SETTINGS, "drop_rate": 0.0})
+        task, config = task_named("age"), resolve("age", "smoke", {**SETTINGS, "drop_rate": 0.0, "ridge_share": 0.0})
         data = FoldData(task, 0, crops, crops.labels(task, config.age_edges), fold_of)
         training = prepare_fold(data, config, data.input_for(config).prepared(tmp_path))
         learned, labels = data.part(out_of_fold=False)
@@ -224,7 +228,7 @@ class TestTraining:
         train_toy(crop_dir, tmp_path, ("gender",), flags)
         before, after = states
         moved = {name for name in before if not torch.equal(before[name], after[name])}
-        assert moved == {"classifier.weight", "classifier.bias"}
+        assert moved == {"classifier.learned.weight", "classifier.learned.bias"}
         assert [name for name in before if name.endswith("running_var")]
 
     @pytest.mark.parametrize(

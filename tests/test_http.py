@@ -33,8 +33,8 @@ from serving import http as service
 from serving.faces import Pipeline
 from serving.types import BatchPrediction
 
-pytest.importorskip("fastapi", reason="fastapi is not installed (requirements-http.txt)")
-pytest.importorskip("uvicorn", reason="uvicorn is not installed (requirements-http.txt)")
+pytest.importorskip("fastapi", reason="fastapi is not installed")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
 import uvicorn
 
@@ -376,7 +376,7 @@ class TestCommand:
         refusal(service.main, ["--run-dir", tmp_path / "none"], "run train.py first, or give --run-dir")
         refusal(service.main, ["--token-file", tmp_path / "none"], "--token-file", "cannot be read")
         monkeypatch.setitem(sys.modules, "fastapi", None)
-        refusal(service.main, [], "fastapi cannot be imported", "pip install -r requirements-http.txt")
+        refusal(service.main, [], "fastapi cannot be imported", "python scripts/install.py http")
 
     def test_a_port_that_is_taken(self, port: int) -> None:
         with pytest.raises(UserError, match=f"--port {port}: cannot be listened on"):

@@ -143,7 +143,7 @@ def test_an_unknown_launcher_is_refused_by_name() -> None:
 def test_without_ray_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "training.ray_cluster", raising=False)
-    with pytest.raises(UserError, match=r"pip install -r requirements-ray\.txt"):
+    with pytest.raises(UserError, match=r"python scripts/install\.py ray"):
         launch(typed("--launcher", "ray"), lambda: str, [1])
 
 

@@ -161,7 +161,7 @@ def test_a_tag_that_is_unknown() -> None:
     ],
 )
 def test_the_demo_replies_to_its_own_address(tmp_path: Path, headers: dict[str, str], status: int) -> None:
-    gradio = pytest.importorskip("gradio", reason="gradio is not installed (requirements-demo.txt)")
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed")
     port = free_port()
     page = demo_page.build_page(gradio, Pipeline(GivenFaces(()), MeanColour()), tmp_path)
     demo_page.serve(gradio, page, host="127.0.0.1", port=port, most_megabytes=1)

@@ -71,7 +71,7 @@ def test_a_second_process_is_refused_with_the_pid_and_host_of_the_first(
     assert "\n" not in message
     process.communicate("")
     with holding(tmp_path, "--run-dir"):
-        assert (tmp_path / LOCK_NAME).read_text().startswith(f"process {os.getpid()} on ")
+        assert (tmp_path / LOCK_NAME).read_text().strip().startswith(f"process {os.getpid()} on ")
 
 
 @pytest.mark.parametrize("words", [(), ("fork",)], ids=["alone", "with a child that lives on"])
@@ -102,7 +102,7 @@ def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
     monkeypatch.setattr("fcntl.flock", lock_late)
     with holding(tmp_path, "--run-dir"):
         assert removals
-        assert (tmp_path / LOCK_NAME).read_text().startswith("process")
+        assert (tmp_path / LOCK_NAME).read_text().strip().startswith("process")
 
 
 def test_nothing_is_left_of_a_lock_nor_of_the_folders_made_for_it(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from serving.model_folder import MODEL_FILE, load_model_folder, read_model
 from serving.torch_model import load_run
 from training import checkpoints
 from training.config import resolve
-from training.feature_cache import freeze
+from training.frozen_backbone import freeze
 from training.inputs import shown_of
 from training.predictor import build_model
 

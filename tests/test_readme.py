@@ -33,8 +33,10 @@ NOT_RUN = {
     "bash run_tests.sh": "is this test suite",
     "TORCH_INDEX_URL=<that address> bash run_all.sh": "installs from another index",
     "python preprocessing/annotate_faces.py": "is a server; test_annotate_page.py",
-    "pip install -r requirements-demo.txt && python -m serving.demo": "installs, and is a server; test_demo.py",
-    "pip install -r requirements-http.txt && python -m serving.http": "installs, and is a server; test_http.py",
+    "python scripts/install.py demo && python -m serving.demo": "installs, and is a server; test_demo.py",
+    "python scripts/install.py http && python -m serving.http": "installs, and is a server; test_http.py",
+    "FACES=/my/faces DATA_DIR=/my/data RUN=more bash run_all.sh": "is the two above it and a join; test_run_all.py",
+    "python -m tools.learning_curve": "needs a frozen backbone; test_learning_curve.py",
     "python predict.py 0 --sign both": "needs a camera; test_entrance.py",
 }
 """Lines that look like commands and are left out, and why."""

@@ -94,7 +94,7 @@ class TestThePage:
     def test_every_section_is_there_and_reached(self, toy_page: str) -> None:
         sections = re.findall(r'<section id="(\w+)">', toy_page)
         assert sections == re.findall(r'<a href="#(\w+)">', toy_page)
-        assert len(sections) == 13
+        assert len(sections) == 14
 
     def test_the_same_run_gives_the_same_page(self, run_copy: ToyRun) -> None:
         assert page_of(run_copy.run_dir) == page_of(run_copy.run_dir)

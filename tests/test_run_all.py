@@ -9,7 +9,7 @@ import pytest
 import run_all
 from core.cli import UserError
 
-VARIABLES = ("DATA_DIR", "PROFILE", "RUN", "CROP_DIR", "REFIT", "CHECK", "REPORT", "VIRTUAL_ENV")
+VARIABLES = ("DATA_DIR", "FACES", "PROFILE", "RUN", "CROP_DIR", "REFIT", "CHECK", "REPORT", "VIRTUAL_ENV")
 Commands = list[list[str]]
 
 
@@ -91,6 +91,40 @@ def test_folders_reach_every_step(
         assert found
         assert found == {flag: allowed[flag] for flag in found}
     assert [value_of(command, "--profile") for command in commands if command[0] == "train.py"] == ["smoke"] * 3
+
+
+@pytest.mark.parametrize("layout", ["beside", "photos"])
+def test_bare_faces_are_built_and_joined_with_the_photos_given(
+    record: Callable[..., Commands], home: Path, layout: str
+) -> None:
+    folder = home / "faces" / "photos" if layout == "photos" else home / "faces"
+    folder.mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).touch()
+    (home / "faces" / "labels.csv").touch()
+    commands = record("--faces", "faces", "--data-dir", "mine", "--run-dir", "outputs/more")
+    assert names(commands)[1:6] == ["synthesis.builder", "tools", "check_data", "detect_faces", "crop_faces"]
+    build, join, check = commands[1:4]
+    assert value_of(build, "--faces") == str(folder)
+    assert value_of(build, "--labels") == str(home / "faces" / "labels.csv")
+    assert value_of(build, "--out") == "datasets/more/built"
+    assert (value_of(build, "--train-people"), value_of(build, "--eval-people")) == (str(2 + (layout != "photos")), "0")
+    assert join[2:] == [
+        *(str(home / "mine"), "datasets/more/built", "--names", "given", "built", "--out", "datasets/more/joined"),
+    ]
+    assert value_of(check, "--data-dir") == "datasets/more/joined"
+
+
+def test_bare_faces_alone_are_built(
+    record: Callable[..., Commands], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "faces").mkdir()
+    (home / "faces" / "a.jpg").touch()
+    monkeypatch.setenv("FACES", "faces")
+    commands = record(splits=("train",))
+    assert names(commands)[1:3] == ["synthesis.builder", "check_data"]
+    assert "--labels" not in commands[1]
+    assert value_of(commands[2], "--data-dir") == "datasets/default/built"
 
 
 def test_flags_reach_the_steps_that_have_them(record: Callable[..., Commands]) -> None:

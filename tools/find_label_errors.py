@@ -3,7 +3,7 @@
     python -m tools.find_label_errors                outputs/default/label_suspects.csv, all averaged tasks
     python -m tools.find_label_errors --task age --run-dir outputs/x --most 50
 
-Needs `pip install -r requirements-labels.txt` (cleanlab). Suspects are the labels that differ from the
+Needs `python scripts/install.py labels` (cleanlab). Suspects are the labels that differ from the
 prediction, the likeliest error first; those that cleanlab counts as errors too are flagged. Where a person's photos
 share a label (gender, age), the row is of the person, by the mean of the photos' probabilities; image_id is then the
 photo with the highest probability of the prediction. Nothing is changed: look at each suspect, write the corrections
@@ -115,7 +115,7 @@ def flagged(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:
-        raise UserError("cleanlab is not installed; run: pip install -r requirements-labels.txt") from None
+        raise UserError("cleanlab is not installed; run: python scripts/install.py labels") from None
     return find_label_issues(labels, probs, filter_by="prune_by_noise_rate", n_jobs=1)
 
 

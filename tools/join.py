@@ -68,7 +68,7 @@ OTHER_LAYOUTS = ("train", "eval", "images")
 """Folders by which other layouts are told."""
 _NAME = re.compile(r"[A-Za-z0-9]{1,20}")
 """Without the hyphen that ends it, so that a- with b-7 and a-b- with 7 are not both a-b-7."""
-_NO_LINKS_HERE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_LINKS_HERE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

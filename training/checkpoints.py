@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from core.cli import UserError
 from core.files import replacing
+from storage.backbone_files import backbone_files
 from storage.run_dir import BACKBONES
 
 DIGEST = "sha256"
@@ -45,7 +46,20 @@ def tensors_name(name: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_backbone(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of `save_tensors`. UserError for a file that is damaged or not what its name says."""
+    """Read the tensors of `save_tensors`, of several files as those of the parts of SideBySide.
+
+    UserError for a file that is damaged or not what its name says.
+    """
+    paths = backbone_files(path)
+    if [path] == paths:
+        return _read_backbone(path)
+    parts = [_read_backbone(one) for one in paths]
+    return {
+        f"parts.{number}.network.{name}": tensor for number, part in enumerate(parts) for name, tensor in part.items()
+    }
+
+
+def _read_backbone(path: Path) -> dict[str, Tensor]:
     tensors, _ = _load(path)
     if not path.stem.endswith(f"-{_digest(tensors, {})[:_NAME_DIGITS]}"):
         raise UserError(f"{path}: weights of another architecture (not those that its name tells)")

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, get_args, get_origin
 
+from backbones.licences import ANY, OPEN
 from core.cli import UserError
 from core.cropping import FACE_WINDOW, WIDE_WINDOW, WINDOWS
 from core.tasks import task_names
 
-RUNTIME_FIELDS = ("device", "workers", "tracker")
-"""Settings of the machine a training runs on, not of what it learns; a run may be continued with other values."""
+RUNTIME_FIELDS = ("device", "workers", "tracker", "weights_licence")
+"""Settings of where a training runs and what is let in, not of what it learns; a run may be continued with others."""
 _UNBOUNDED = 10**9
 
 
@@ -40,9 +41,12 @@ class Config:
     """Settings of one training. All go into its config.json."""
 
     backbone: str = _setting(
-        "tf_efficientnet_lite0", "any name timm.create_model takes; the defaults' weights come as packages"
+        "tf_efficientnet_lite0", "any name timm.create_model takes, or several frozen ones: A+B; defaults are packaged"
     )
     pretrained: bool = _setting(True, "start from pretrained weights")
+    weights_licence: str = _setting(
+        ANY, "open refuses weights learned from photos for research alone, or not freely licensed", choices=(ANY, OPEN)
+    )
     drop_rate: float = _setting(0.2, "dropout before the head, 0 to 1", low=0, high=1)
     image_size: int = _setting(
         112, "height of the network's input in pixels; the width follows the window's aspect", low=16, high=4096
@@ -116,6 +120,9 @@ class Config:
     views: int = _setting(
         2, "frozen backbone: augmented views of each photo that are cached, beside the plain and mirrored one", low=0
     )
+    ridge_share: float = _setting(
+        0.0, "frozen backbone: weight of a second head, a ridge regression, in the prediction, 0 to 1", low=0, high=1
+    )
     mixup: float = _setting(
         0.0, "blend photos in pairs, with weights from Beta(mixup, mixup); 0 = never", low=0, high=100
     )
@@ -144,13 +151,18 @@ class Config:
         return {name: _plain(value) for name, value in asdict(self).items() if name not in RUNTIME_FIELDS}
 
 
+FROZEN_SETTINGS: Mapping[str, Any] = types.MappingProxyType({"ridge_share": 0.3})
+"""Settings that a frozen backbone brings: better probabilities for a second of work."""
 BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # The image size of its pretraining, which is worth more than what few people teach: its own weights move little,
     # its head fast.
     "face_resnet29": {"image_size": 150, "lr": 5e-3, "backbone_lr": 0.01, "epochs": 6},
     # Its features are computed once for all folds, and heads learn from them in seconds.
     "face_pair": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
+    "sface_alone": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
 })  # fmt: skip
+SIDE_BY_SIDE = BACKBONE_SETTINGS["face_pair"]
+"""Settings that several networks side by side bring."""
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # Chin and neck tell a mask below the chin from none. Real masks are worn in more ways than in training photos:
     # hence drawings, and labels that are not quite sure. Small batches: with few people, steps are what is lacking.
@@ -162,7 +174,7 @@ TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
         **{"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
-        **{"head": "values", "class_share": 0.0},
+        **{"head": "values", "class_share": 0.0, "ridge_share": 0.5},
     },
 })  # fmt: skip
 
@@ -198,8 +210,10 @@ def resolve(task: str, profile: str, typed: Mapping[str, Any]) -> Config:
 
 def _layered(*layers: Mapping[str, Any]) -> Config:
     """Return the settings of some layers, of which later ones win, on top of those that the backbone brings."""
-    chosen = {name: value for layer in layers for name, value in layer.items()}
-    return from_dict({**BACKBONE_SETTINGS.get(chosen.get("backbone", Config.backbone), {}), **chosen})
+    typed = {name: value for layer in layers for name, value in layer.items()}
+    backbone = typed.get("backbone", Config.backbone)
+    chosen = {**(SIDE_BY_SIDE if "+" in backbone else BACKBONE_SETTINGS.get(backbone, {})), **typed}
+    return from_dict({**(FROZEN_SETTINGS if chosen.get("backbone_lr") == 0 else {}), **chosen})
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

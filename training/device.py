@@ -21,7 +21,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_BLOCK = -1, -3, 1 << 30
 def pick_device(name: str) -> torch.device:
     """Return the named device, for "auto" the GPU if there is one. UserError for a device that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps_works() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
@@ -29,6 +29,24 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device {name}: cannot be used ({reason}); auto and cpu always can") from error
     return device
+
+
+@cache
+def _mps_works() -> bool:
+    """Return whether a Mac's GPU takes a training step. One that does not is named, with the reason, once."""
+    if not torch.backends.mps.is_available():
+        return False
+    try:
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2)).to("mps")
+        loss = nn.functional.cross_entropy(
+            network(torch.ones(2, 3, 8, 8, device="mps")), torch.tensor([0, 1]).to("mps")
+        )
+        loss.backward()
+        return bool(torch.isfinite(loss))
+    except (RuntimeError, NotImplementedError, TypeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        print(f"--device auto: the CPU is used, since the Mac's GPU (mps) takes no training step ({reason})")
+        return False
 
 
 def pick_workers(asked: int, device: torch.device, *, augments: bool = True) -> int:
@@ -68,7 +86,7 @@ class Precision:
 def cpu_has_bfloat16() -> bool:
     """Return whether the CPU multiplies bfloat16 (AVX512_BF16, AMX or ARM's BF16). Known on Linux alone."""
     path = Path("/proc/cpuinfo")
-    return path.exists() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(path.read_text().split())
+    return path.exists() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(path.read_text("utf-8").split())
 
 
 def place(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:

@@ -9,7 +9,7 @@ interrupted run goes on where it stopped. The folder's name holds hashes of the 
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,14 +22,13 @@ from core import files
 from core.cli import UserError, progress
 from core.files import require_room
 from dataset import Draw, seed_steps, train_transform
-from model import OnPixels, backbone_tensors, build_model, head_on_features, normalisation
+from model import OnPixels, build_model
 from storage.array_file import ArrayFile, is_whole, write_rows
-from storage.crop_cache import Shown, crop_cache_path, open_crop_cache
+from storage.crop_cache import crop_cache_path, open_crop_cache
 from storage.crops import Crops
-from storage.run_dir import BACKBONES
-from training import checkpoints
 from training.config import Config
-from training.device import Precision, pick_device, place, prepare_process, seed_everything, to_device
+from training.device import Precision, pick_device, place, prepare_process, to_device
+from training.frozen_backbone import FrozenBackbone
 
 FOLDER = "features"
 SHARD = 64
@@ -38,30 +37,6 @@ BATCH = 16
 """Images computed together; more take more memory, and no less time."""
 PLAIN, MIRRORED = 0, 1
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class FrozenBackbone:
-    """The part of a network that is the same for all folds, and its preprocessing."""
-
-    name: str
-    weights: Path
-    shown: Shown
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channels_last: bool
-    amp: bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of its images."""
-        return self.shown.size
-
-    def load(self) -> OnPixels:
-        """Load the network, with an untrained head. UserError for a file that is damaged or missing."""
-        network = build_model(self.name, 1, image_size=self.size)
-        checkpoints.load_backbone(network, checkpoints.read_backbone(self.weights), self.weights)
-        return OnPixels(network, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -111,12 +86,12 @@ class Shard:
 
 
 class FeatureCache:
-    """Features (V, F) float16 of crops, found by image id. Holds no file open."""
+    """Features (V, F) float16 of crops, found by image id: those in each folder in turn. Holds no file open."""
 
-    def __init__(self, folder: Path, image_ids: Sequence[str]) -> None:
-        self.folder = folder
+    def __init__(self, folders: Sequence[Path], image_ids: Sequence[str]) -> None:
+        self.folders = tuple(folders)
         self._row_of = {image_id: row for row, image_id in enumerate(image_ids)}
-        self._shards: dict[int, ArrayFile] = {}
+        self._shards: dict[int, list[ArrayFile]] = {}
 
     def rows(self, image_ids: Sequence[str]) -> list[int]:
         return [self._row_of[image_id] for image_id in image_ids]
@@ -131,8 +106,8 @@ class FeatureCache:
         """Return the features (V, F) float16 of a crop."""
         number, within = divmod(row, SHARD)
         if number not in self._shards:
-            self._shards[number] = ArrayFile(_shard_path(self.folder, number))
-        return self._shards[number].read(within)[0]
+            self._shards[number] = [ArrayFile(_shard_path(folder, number)) for folder in self.folders]
+        return np.concatenate([shard.read(within)[0] for shard in self._shards[number]], axis=1)
 
 
 class FeatureDataset(Dataset):
@@ -164,25 +139,6 @@ class FeatureDataset(Dataset):
         return torch.from_numpy(features.astype(np.float32)), self.targets[index], index
 
 
-def freeze(run_dir: Path, config: Config, shown: Shown) -> FrozenBackbone:
-    """Return the backbone of these settings; its weights are written to the run folder if need be.
-
-    UserError for weights that cannot be had, and for a network whose head is not one part.
-    """
-    seed_everything(config.seed)
-    network = build_model(config.backbone, 1, image_size=shown.size, pretrained=config.pretrained)
-    head_on_features(network)
-    weights = checkpoints.save_tensors(run_dir / BACKBONES, config.backbone, backbone_tensors(network))
-    mean, std = normalisation(config.backbone)
-    return frozen_backbone(config, weights, shown, {"mean": mean, "std": std})
-
-
-def frozen_backbone(config: Config, weights: Path, shown: Shown, normalised_by: Mapping) -> FrozenBackbone:
-    """Return the backbone whose weights are in that file. `normalised_by` is `normalisation` of config.json."""
-    mean, std = tuple(normalised_by["mean"]), tuple(normalised_by["std"])
-    return FrozenBackbone(config.backbone, weights, shown, mean, std, config.channels_last, config.amp)
-
-
 def views_of(config: Config) -> Views:
     """Return the views that a head is trained on."""
     augments = config.views > 0 and config.augment not in ("none", "flip")
@@ -196,11 +152,16 @@ def open_features(crops: Crops, backbone: FrozenBackbone, views: Views, *, devic
     with progress(None, title="features", total=sum(len(shard.image_ids) for shard in shards)) as bar:
         for shard in shards:
             bar.update(make(shard))
-    return FeatureCache(_folder(crops, backbone, views), open_crop_cache(crops, backbone.shown).image_ids)
+    folders = [_folder(crops, part, views) for part in backbone.parts]
+    return FeatureCache(folders, open_crop_cache(crops, backbone.shown).image_ids)
 
 
 def missing_shards(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
     """Return the work that is still to be done: files that are missing or damaged. Removes features of other crops."""
+    return [shard for part in backbone.parts for shard in _missing_shards_of(crops, part, views)]
+
+
+def _missing_shards_of(crops: Crops, backbone: FrozenBackbone, views: Views) -> list[Shard]:
     pixels, folder = open_crop_cache(crops, backbone.shown), _folder(crops, backbone, views)
     files.remove_stale(folder)
     _remove_superseded(folder)

@@ -10,11 +10,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from backbones.licences import OPEN
 from core import distributed
+from core.cli import UserError
 from core.tasks import UNKNOWN, Task
 from dataset import JoinedDataset, PersonSampler, make_loader, train_transform
 from loss import ValueLoss, build_loss, class_weights, loss_named, soften
-from model import OnPixels, build_model, init_bias_from_priors, normalisation, parameter_groups
+from model import (
+    OnPixels,
+    build_model,
+    init_bias_from_priors,
+    is_side_by_side,
+    normalisation,
+    parameter_groups,
+    refuse_weights,
+)
 from storage.crop_cache import CropCache, Shown
 from storage.crops import Crops
 from storage.folds import hash_of_folds
@@ -25,6 +35,7 @@ from training.engine import SCHEDULES, Mixup, Trainer, steps_per_epoch
 from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
 from training.inputs import TrainingInput, eval_batch_size, shown_of, training_input
+from training.ridge import has_ridge_head, mean_features, solve_ridge, with_ridge_head
 from training.tracking import tracker_named
 
 LEAST_PIXELS = 500
@@ -146,6 +157,12 @@ def prepare_fold(data: FoldData, config: Config, fold_input: TrainingInput) -> F
     seed_everything(config.seed, data.fold)
     network = build_network(config, head, fold_input.size, torch.cat(targets))
     model = place(OnPixels(network, *normalisation(config.backbone)), device, config.channels_last)
+    if has_ridge_head(config):
+        features = torch.cat(
+            [mean_features(fold_input.open(crops, device=config.device), crops.image_ids) for crops, _ in parts]
+        )
+        persons = [person for crops, _ in parts for person in crops.frame["person"]]
+        solve_ridge(fold_input.saved(network).ridge, features, head.codes, head.codes_of(torch.cat(targets)), persons)
     learner = fold_input.learner(model)
     sampler = epoch_sampler(data, config)
     options = {"workers": fold_input.workers(device), "pin_memory": device.type == "cuda"}
@@ -188,7 +205,7 @@ def build_network(config: Config, head: Head, size: tuple[int, int], targets: Te
     if head.bins is not None:
         # Most years are those of old people, of whom there are few.
         init_bias_from_priors(network, soften(targets, head.bins, config.value_sigma).mean(dim=0))
-    return network
+    return with_ridge_head(network, config, head)
 
 
 def build_criterion(config: Config, head: Head, labels: list[int]) -> nn.Module:
@@ -221,9 +238,15 @@ def training_cost(data: FoldData, config: Config) -> int:
 
 
 def refuse_unusable(task: Task, config: Config) -> None:
-    """UserError for a device, backbone, loss, augmentation, head or tracker that is not there; writes nothing."""
+    """UserError for a device, backbone, loss, augmentation, head or tracker that is not there or not let in."""
     pick_device(config.device)
     normalisation(config.backbone)
+    if is_side_by_side(config.backbone) and config.backbone_lr > 0:
+        raise UserError(
+            f"--backbone {config.backbone}: networks side by side are frozen; give --backbone-lr 0, or one network"
+        )
+    if config.pretrained and config.weights_licence == OPEN:
+        refuse_weights(config.backbone)
     train_transform(config.augment)
     build_criterion(config, build_head(config.head, task, config.age_edges), list(range(len(task.classes))))
     tracker_named(config.tracker)
@@ -231,9 +254,8 @@ def refuse_unusable(task: Task, config: Config) -> None:
 
 def weight_bytes(task: Task, config: Config) -> int:
     """Return the size of the weights that a fold saves. Nothing but shapes is made."""
-    size = (config.image_size, config.image_size)
+    size, head = (config.image_size, config.image_size), build_head(config.head, task, config.age_edges)
     with torch.device("meta"):
-        saved = training_input(config, Shown(config.window, size)).saved(
-            build_model(config.backbone, len(task.classes), image_size=size)
-        )
+        network = with_ridge_head(build_model(config.backbone, head.outputs, image_size=size), config, head)
+        saved = training_input(config, Shown(config.window, size)).saved(network)
     return sum(tensor.numel() * tensor.element_size() for tensor in saved.state_dict().values())

@@ -31,6 +31,15 @@ class ClassHead:
     def bins(self) -> None:
         """No output stands for a value."""
 
+    @property
+    def codes(self) -> Tensor:
+        """Code of each output, (C, C) float32, that a ridge head predicts: 1 for its own class."""
+        return torch.eye(self.outputs)
+
+    def codes_of(self, targets: Tensor) -> Tensor:
+        """Return the codes (N, C) of targets (N,)."""
+        return self.codes[targets]
+
     def targets(self, crops: Crops, labels: Sequence[int]) -> Tensor:
         """Return the labels (N,) int64."""
         return torch.tensor(labels, dtype=torch.int64)
@@ -71,6 +80,15 @@ class ValueHead:
     @property
     def outputs(self) -> int:
         return len(self.bins)
+
+    @property
+    def codes(self) -> Tensor:
+        """Code of each output, (K, 1) float32, that a ridge head predicts: its value."""
+        return self.bins[:, None]
+
+    def codes_of(self, targets: Tensor) -> Tensor:
+        """Return the codes (N, 1) of targets (N,)."""
+        return targets[:, None]
 
     def targets(self, crops: Crops, labels: Sequence[int]) -> Tensor:
         """Return the values (N,) float32, clamped to the range."""

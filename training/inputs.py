@@ -28,15 +28,13 @@ from training.feature_cache import (
     PLAIN,
     FeatureCache,
     FeatureDataset,
-    FrozenBackbone,
     Shard,
     Views,
-    freeze,
-    frozen_backbone,
     missing_shards,
     open_features,
     views_of,
 )
+from training.frozen_backbone import FrozenBackbone, freeze, frozen_backbone
 
 EVAL_BATCH_FACTOR = 2
 """Prediction keeps no gradients, so larger batches fit than in training."""

@@ -22,6 +22,7 @@ from training.config import Config, from_dict
 from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
 from training.inputs import PredictOptions, TrainingInput, trained_input
+from training.ridge import with_ridge_head
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors 
     head = build_head(config.head, row, config.age_edges)
     fold_input = trained_input(fold_dir, identity, config)
     network = build_model(config.backbone, head.outputs, image_size=fold_input.size, drop_rate=config.drop_rate)
+    with_ridge_head(network, config, head)
     if fold_input.is_frozen:
         known, path = {} if backbones is None else backbones, fold_input.backbone.weights
         if path not in known:

@@ -20,7 +20,7 @@ from training.launcher_types import Item, Resources, Result, Start
 try:
     import ray
 except ImportError as error:
-    raise UserError(f"--launcher ray: {error}; pip install -r requirements-ray.txt") from None
+    raise UserError(f"--launcher ray: {error}; python scripts/install.py ray") from None
 
 ROOT = Path(__file__).resolve().parents[1]
 LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)

@@ -85,7 +85,7 @@ def ratios_of(rates: Rates, name: str) -> dict[str, Spread]:
 def machine() -> dict[str, object]:
     """The processor, system and versions that the figures depend on."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": models[0] if models else platform.machine(),

@@ -29,7 +29,7 @@ class ProcessUsage:
 def run_command(arguments: Sequence[object]) -> ProcessUsage:
     """Run `python ARGUMENTS` in the project's folder. UserError with its last line if it fails."""
     words = [sys.executable, *map(str, arguments)]
-    with tempfile.TemporaryFile("w+") as printed:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
         began = time.perf_counter()
         with subprocess.Popen(words, cwd=ROOT, stdout=printed, stderr=subprocess.STDOUT) as process:
             try:

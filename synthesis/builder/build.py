@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from core import locks
-from core.cli import OneLineParser, UserError, command_parser, cpu_count, positive_int, progress, run_cli
+from core.cli import OneLineParser, UserError, command_parser, cpu_count, not_negative, positive_int, progress, run_cli
 from core.files import file_sha256, read_json, remove_stale, text_hash, write_csv, write_json
 from core.images import fingerprint
 from core.parallel import run_parallel
@@ -176,8 +176,9 @@ def _report_selection(selection: SelectedPeople, request: Request, *, strict: bo
                   if limit == factor]  # fmt: skip
         print(f"heads turned up to {factor:g} x the limits, since there are few of these: {', '.join(scarce)}")
     have, asked = len(selection.train) + len(selection.evaluation), request.train_people + request.eval_people
-    if not selection.train or not selection.evaluation:
-        raise UserError(f"--faces has {have} usable faces, at least 2 are needed; reasons: {dict(reasons)}")
+    if not selection.train or (request.eval_people and not selection.evaluation):
+        needed = 2 if request.eval_people else 1
+        raise UserError(f"--faces has {have} usable faces, at least {needed} are needed; reasons: {dict(reasons)}")
     if have == asked:
         return
     short = f"--faces has {have} usable faces of the {asked} people asked for"
@@ -268,7 +269,7 @@ def _parser() -> OneLineParser:
                         help="model that predicts the labels where --labels is not given")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
     parser.add_argument("--train-people", type=positive_int, default=2700, help="people to train on, 7 photos each")
-    parser.add_argument("--eval-people", type=positive_int, default=12600, help="people to score, one photo each")
+    parser.add_argument("--eval-people", type=not_negative, default=12600, help="people to score, one photo each")
     parser.add_argument("--strict", action="store_true", help="fail if there are fewer usable faces than people")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument("--drawings", choices=DRAWINGS, default=PLAIN,

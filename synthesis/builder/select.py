@@ -220,7 +220,8 @@ def _split(selection: SelectedPeople, picked: Sequence[Sequence[SelectedPerson]]
     """Divide the people of every group between train and eval in the requested proportion."""
     count = sum(len(group) for group in picked)
     asked = request.train_people + request.eval_people
-    for_train = min(request.train_people, max(1, round(count * request.train_people / asked)), max(count - 1, 0))
+    most = count - 1 if request.eval_people else count
+    for_train = min(request.train_people, max(1, round(count * request.train_people / asked)), max(most, 0))
     in_train = apportion(for_train, [len(group) or 0.0 for group in picked], [len(group) for group in picked])
     for group, train_count in zip(picked, in_train, strict=True):
         selection.train += group[:train_count]

@@ -1,0 +1,89 @@
+"""Networks beside one another on the same image, with one head on the features of all: "A+B" as a backbone.
+
+Each takes the image at the size and with the normalisation of its own pretraining, so its features do not depend on
+what stands beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backbones.face_pair import HiddenLayerHead, resampling
+
+JOIN = "+"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network, the name of its head, the size (H, W) of its images, and their mean and deviation per channel."""
+
+    network: nn.Module
+    head: str
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Own(nn.Module):
+    """A network without its head: images (N, 3, H, W) of 0 to 1 to its features (N, F)."""
+
+    def __init__(self, part: Part, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.num_features = part.network.head_hidden_size
+        part.network.set_submodule(part.head, nn.Identity())
+        self.network = part.network
+        self.resized = part.size != image_size
+        buffers = {"mean": torch.tensor(part.mean).view(3, 1, 1), "std": torch.tensor(part.std).view(3, 1, 1)}
+        if self.resized:
+            buffers["rows"] = _resizing(image_size[0], part.size[0])
+            buffers["columns"] = _resizing(image_size[1], part.size[1]).T.contiguous()
+        for name, tensor in buffers.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.resized:
+            x = torch.matmul(torch.matmul(self.rows, x), self.columns)
+        maps = self.network.forward_features((x - self.mean) / self.std)
+        return self.network.forward_head(maps, pre_logits=True).flatten(1).float()
+
+
+class SideBySide(nn.Module):
+    """Images (N, 3, H, W) of 0 to 1 to logits (N, num_classes). The parts' features stand in the order of the parts."""
+
+    def __init__(
+        self, parts: Sequence[Part], image_size: tuple[int, int], num_classes: int, drop_rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.default_cfg = {"classifier": "head.fc"}
+        self.num_classes = num_classes
+        self.parts = nn.ModuleList(Own(part, image_size) for part in parts)
+        self.num_features = self.head_hidden_size = sum(part.num_features for part in self.parts)
+        self.head = HiddenLayerHead(self.num_features, num_classes, drop_rate)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.head.fc
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Features (N, F) float32 of all parts."""
+        return torch.cat([part(x) for part in self.parts], dim=1)
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits of the features; with `pre_logits` the features themselves."""
+        return features if pre_logits else self.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def parts_of(backbone: str) -> list[str]:
+    """Return the names of the networks: of "A+B" A and B, of "+A" and of "A" A."""
+    return [name for name in backbone.split(JOIN) if name]
+
+
+def _resizing(length: int, to: int) -> Tensor:
+    """Return the matrix (to, length) that resizes an axis linearly; weights reach over all that is shrunk."""
+    return resampling(length, (np.arange(to) + 0.5) * (length / to))

@@ -1,0 +1,47 @@
+"""tools.learning_curve: parts of the people, scores out of fold, the table, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from toy_data import Toy, refusal, table, train_toy
+
+from core.cli import UserError
+from storage.learning_curve import read_curve
+from tools import learning_curve
+
+pytest_plugins = ("toy_fixtures",)
+
+FROZEN = ("--backbone", "test_efficientnet_ln", "--backbone-lr", "0", "--epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def run_dir(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("curve")
+    crop_dir = shutil.copytree(toy.crop_dir, folder / "crops")
+    train_toy(crop_dir, folder / "run", ("gender",), FROZEN)
+    train_toy(crop_dir, folder / "run", ("mask",), ("--backbone", "test_efficientnet_ln", "--epochs", "1"))
+    return folder / "run"
+
+
+def test_a_row_for_each_part_of_the_people(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learning_curve.main(["--run-dir", str(run_dir), "--smallest", "3"])
+    frame = table(run_dir / "learning_curve.csv")
+    assert list(frame["task"]) == ["gender", "gender"]
+    assert list(frame["people"].astype(int)) == [3, 6]
+    assert frame["accuracy_value"].astype(float).between(0, 1).all()
+    assert "gender, out of fold" in capsys.readouterr().out
+    assert list(read_curve(run_dir)["people"]) == [3, 6]
+
+
+def test_a_task_that_is_not_frozen(run_dir: Path) -> None:
+    said = refusal(learning_curve.main, ["--run-dir", str(run_dir), "--task", "mask"])
+    assert "no trained task with a frozen backbone" in said
+
+
+def test_a_damaged_table(run_dir: Path, tmp_path: Path) -> None:
+    text = "task,people,accuracy_value,accuracy_low,accuracy_high,macro_f1_value,macro_f1_low,macro_f1_high\n"
+    (tmp_path / "learning_curve.csv").write_text(text + "age,many,1,1,1,1,1,1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"learning_curve\.csv: .*many"):
+        read_curve(tmp_path)
+    assert read_curve(tmp_path / "other") is None
