@@ -11,6 +11,7 @@ run carry, covers them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -71,9 +72,8 @@ def apply_corrections(crops: Crops, path: Path) -> Crops:
     for key in reversed(KEYS):
         rows_of = frame.groupby(key).indices
         for target, changes in corrections[key].items():
-            for row in rows_of.get(target, ()):
-                for column, value in changes.items():
-                    cells[column][row] = value
+            for row, (column, value) in product(rows_of.get(target, ()), changes.items()):
+                cells[column][row] = value
     frame = frame.assign(**{name: pd.Series(cells[name], frame.index, frame[name].dtype) for name in frame})
     kept = frame.pop(DROP) != "1"
     return replace(crops, frame=frame[kept].reset_index(drop=True), every=crops.whole)
