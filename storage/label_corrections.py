@@ -11,7 +11,6 @@ run carry, covers them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -71,8 +70,9 @@ def apply_corrections(crops: Crops, path: Path) -> Crops:
     cells = {name: frame[name].tolist() for name in frame}
     for key in reversed(KEYS):
         rows_of = frame.groupby(key).indices
-        for target, changes in corrections[key].items():
-            for row, (column, value) in product(rows_of.get(target, ()), changes.items()):
+        changed = ((row, target) for target in corrections[key] for row in rows_of.get(target, ()))
+        for row, target in changed:
+            for column, value in corrections[key][target].items():
                 cells[column][row] = value
     frame = frame.assign(**{name: pd.Series(cells[name], frame.index, frame[name].dtype) for name in frame})
     kept = frame.pop(DROP) != "1"

@@ -177,8 +177,7 @@ def _report_selection(selection: SelectedPeople, request: Request, *, strict: bo
         print(f"heads turned up to {factor:g} x the limits, since there are few of these: {', '.join(scarce)}")
     have, asked = len(selection.train) + len(selection.evaluation), request.train_people + request.eval_people
     if not selection.train or (request.eval_people and not selection.evaluation):
-        needed = 2 if request.eval_people else 1
-        raise UserError(f"--faces has {have} usable faces, at least {needed} are needed; reasons: {dict(reasons)}")
+        raise UserError(f"--faces has {have} usable faces, one a part is needed at least; reasons: {dict(reasons)}")
     if have == asked:
         return
     short = f"--faces has {have} usable faces of the {asked} people asked for"
