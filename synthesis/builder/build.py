@@ -177,16 +177,15 @@ def _report_selection(selection: SelectedPeople, request: Request, *, strict: bo
         print(f"heads turned up to {factor:g} x the limits, since there are few of these: {', '.join(scarce)}")
     have, asked = len(selection.train) + len(selection.evaluation), request.train_people + request.eval_people
     if not selection.train or (request.eval_people and not selection.evaluation):
-        needed = 2 if request.eval_people else 1
-        raise UserError(f"--faces has {have} usable faces, at least {needed} are needed; reasons: {dict(reasons)}")
+        least = 1 + bool(request.eval_people)
+        raise UserError(f"--faces has {have} usable faces, at least {least} are needed; reasons: {dict(reasons)}")
     if have == asked:
         return
     short = f"--faces has {have} usable faces of the {asked} people asked for"
     if strict:
         raise UserError(f"{short}; ask for fewer --train-people and --eval-people, or leave out --strict")
-    print(
-        f"{short}: {len(selection.train)} are used to train on and {len(selection.evaluation)} to score, in proportion"
-    )
+    train, scored = len(selection.train), len(selection.evaluation)
+    print(f"{short}: {train} are used to train on and {scored} to score, in proportion")
 
 
 def plan_people(selection: SelectedPeople, settings: BuildSettings) -> list[PersonPlan]:
