@@ -199,8 +199,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         default=0,
         help="models that predict at once, which share the cores; 0 = up to one a core, or one at a time on a GPU",
     )
-    parser.add_argument("--workers", type=int, default=-1, help="loader processes; -1 = as many as suit the machine")
+    loaders = "loader processes; -1 = as many as suit the machine"
+    parser.add_argument("--workers", type=loader_processes, default=-1, help=loaders)
     return parser.parse_args(argv)
+
+
+def loader_processes(text: str) -> int:
+    """Parse a flag's value: a whole number from -1."""
+    value = int(text)
+    if value < -1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from -1")
+    return value
 
 
 def folds_to_predict(task_dir: Path) -> list[Path]:

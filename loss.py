@@ -150,13 +150,13 @@ def class_weights(how: str, counts: list[int]) -> Tensor | None:
     if how in ("none", "balanced"):
         return balanced_weights(counts) if how == "balanced" else None
     try:
-        weights = [float(number) for number in how.split(",")]
+        weights = torch.tensor([float(number) for number in how.split(",")])
     except ValueError:
-        weights = []
-    if len(weights) != len(counts) or min(weights) <= 0:
+        weights = torch.empty(0)
+    if len(weights) != len(counts) or not (weights.isfinite() & (weights > 0)).all():
         allowed = f"none, balanced, or {len(counts)} numbers above 0 with commas between"
         raise UserError(f"--class-weights {how!r}: allowed is {allowed}")
-    return torch.tensor(weights)
+    return weights
 
 
 def balanced_weights(counts: list[int]) -> Tensor:

@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     results = RunResults(args.run_dir, args.truth)
+    files.remove_stale(args.run_dir)
     image_ids = submission_order(results.run)
     given = {task.name: getattr(args, task.name) for task in combined_tasks() if getattr(args, task.name)}
     refuse_fit_on_other_models(args.decision, args.run_dir, given)

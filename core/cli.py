@@ -36,6 +36,8 @@ _ADVICE = {
     errno.EROFS: "give a folder that can be written to",
     errno.EACCES: "ask for the right to it, or give another folder",
     errno.EPERM: "ask for the right to it, or give another folder",
+    errno.EEXIST: "a file is there; give another folder",
+    errno.ENOTDIR: "part of the path is a file; give another folder",
     errno.EIO: "the disk or its connection fails",
     errno.EMFILE: "raise `ulimit -n`, or give --workers 0",
     errno.ENOMEM: "give a smaller --batch-size, or fewer --jobs or --workers",

@@ -18,9 +18,10 @@ CUBIC_REACH = 2
 """Pixels on either side that cubic interpolation reads."""
 
 
-ABOVE, BELOW, BESIDE = 1 / 14, 5 / 14, 3 / 14
-"""Room of the wide window around that of the face, in heights of the latter: 16, 80 and 48 of 224 pixels, whole blocks
-of a JPEG, so that the face's pixels are those of a crop without surroundings."""
+ABOVE, ADDED = 1 / 14, 6 / 14
+"""Room above the window of the face, and above and below it together, in its heights. The wide window is a square. At
+224 pixels there are 16 above, 80 below and 48 on each side: whole blocks of a JPEG, so that the face's pixels are those
+of a crop without surroundings."""
 GREY = 127
 """Grey level of the surroundings where the photo ends: a mirrored chin would be a second mouth."""
 FACE_WINDOW, WIDE_WINDOW = WINDOWS = ("face", "wide")
@@ -67,8 +68,8 @@ class CropSettings:
         """Pixels above, below and on each side of the face's window."""
         if not self.surroundings:
             return 0, 0, 0
-        above, below, beside = (round(self.size * part) for part in (ABOVE, BELOW, BESIDE))
-        return above, below, max(0, beside + (self.size - self.width) // 2)
+        above, added = round(self.size * ABOVE), 2 * round(self.size * ADDED / 2)
+        return above, added - above, max(0, (self.size + added - self.width) // 2)
 
     @property
     def shape(self) -> tuple[int, int]:

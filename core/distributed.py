@@ -28,6 +28,8 @@ PATIENCE = timedelta(days=1)
 Gradients keep the library's own timeout: during training no rank has a reason to be late.
 """
 
+_NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+
 _host_group: distributed.ProcessGroup | None = None
 """Group of all ranks for what is not on a GPU, with PATIENCE; set inside `joined` alone, like torch's default group."""
 
@@ -56,9 +58,10 @@ def is_first() -> bool:
 def joined() -> Iterator[None]:
     """Join the other processes of torchrun, if it started this one. Only rank 0 prints."""
     global _host_group
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
+    _refuse_other_environment()
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -72,6 +75,17 @@ def joined() -> Iterator[None]:
         finally:
             distributed.destroy_process_group()
             _host_group = None
+
+
+def _refuse_other_environment() -> None:
+    """UserError unless WORLD_SIZE comes from torchrun: clusters set it, too."""
+    wrong = [name for name in _NUMBERS if not os.environ.get(name, "").isdecimal()]
+    wrong += [name for name in ("MASTER_ADDR",) if not os.environ.get(name)]
+    if wrong:
+        raise UserError(
+            f"environment variable WORLD_SIZE is {os.environ['WORLD_SIZE']!r}, but {wrong[0]} is not as torchrun sets "
+            f"it; start train.py with torchrun, or unset WORLD_SIZE"
+        )
 
 
 def wait_for_all() -> None:

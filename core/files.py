@@ -76,9 +76,9 @@ def _rename(aside: Path, path: Path) -> None:
     aside.replace(path)
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left anywhere below `folder`."""
-    for path in folder.rglob(".*.tmp*"):
+def remove_stale(folder: Path, *, below: bool = True) -> None:
+    """Remove the temporary files that killed processes have left in `folder` and, unless told not to, below it."""
+    for path in (folder.rglob if below else folder.glob)(".*.tmp*"):
         name = _ASIDE.fullmatch(path.name)
         # One that another process renames in this moment is gone, and was not stale.
         with suppress(FileNotFoundError):

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.cli import UserError, add_crop_dir, command_parser, run_cli
+from core.files import remove_stale
 from preprocessing.annotation import Marks, choose, no_face_path_of
 from preprocessing.annotation_server import Annotation, AnnotationServer
 from storage import crops
@@ -63,6 +64,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def open_annotation(args: argparse.Namespace) -> Annotation:
     outcomes = choose(args.crop_dir, statuses=args.status, list_path=args.list)
     dataset = open_dataset(args.crop_dir)
+    # The folder may be the project's, or hold anything.
+    remove_stale(args.boxes.parent, below=False)
     return Annotation(dataset, outcomes, Marks(args.boxes, dataset))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from core import files
 from core.alignment import LANDMARK_COUNT
-from core.boxes import Box, scaled
+from core.boxes import Box, scaled, shared_area
 from core.cli import UserError
 from core.images import fingerprint
 from storage import crops
@@ -21,6 +21,8 @@ DECIMALS = 2
 """Digits kept of a box's pixels, so that a box read back equals the one written."""
 MANUAL = "manual"
 """Used in a stamp in place of the hash of detection settings, which a box by hand does not depend on."""
+MOST_TIMES = 8
+"""Longest side of a box in sides of its photo. A detector's boxes reach out of the photo, but not as far."""
 WEAK = "weak"
 """Reason of a fallback that several attempts agree on, none of which reached the threshold."""
 
@@ -94,18 +96,28 @@ def _from_row(path: Path, row: Mapping[str, str]) -> Outcome:
     if status not in crops.STATUSES:
         raise UserError(f"{path}: status {status!r} of {image_id} is none of {', '.join(crops.STATUSES)}")
     number = partial(_number, path, row)
+    box = None if _is_boxless(row) else Box(*(number(edge) for edge in Box._fields))
+    size = int(number("width")), int(number("height"))
+    if box:
+        _refuse_outside(path, image_id, box, size)
     return Outcome(
         image_id,
         row["path"],
         status,
         row["reason"],
-        box=None if _is_boxless(row) else Box(*(number(edge) for edge in Box._fields)),
+        box=box,
         score=number("score") if row["score"] else None,
-        width=int(number("width")),
-        height=int(number("height")),
+        width=size[0],
+        height=size[1],
         stamp=row["fingerprint"],
         landmarks=_landmarks(path, row),
     )
+
+
+def _refuse_outside(path: Path, image_id: str, box: Box, size: tuple[int, int]) -> None:
+    """UserError for a box that no photo of that size has: empty, beside it, or many times as large."""
+    if shared_area(box, Box(0, 0, *size)) <= 0 or max(box.width, box.height) > MOST_TIMES * max(size):
+        raise UserError(f"{path}: box {tuple(box)} of {image_id} does not lie in its photo ({size[0]} x {size[1]})")
 
 
 def _is_boxless(row: Mapping[str, str]) -> bool:

@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = gather(args.run_dir, args.truth)
         page = render(data, translator_for(args.language), mistakes=args.mistakes, heat_maps=heat_maps)
     path = args.run_dir / "report" / "index.html"
+    files.remove_stale(path.parent)
     files.write_text(path, page)
     print(f"{path}: {len(page.encode()) / 1e6:.1f} MB, opens in any browser")
 

@@ -23,7 +23,9 @@ TASK = "mask"
 COUNTED = tuple(state for state in SIGNS if state != NOBODY)
 HELD_SECONDS = 0.5
 """Time that the sign stays when its face is lost, and that a face has to be in view to be counted."""
-DAY, MINUTE = "%Y-%m-%d", "%Y-%m-%d %H:%M"
+LEAST_RATE = 3
+"""Frames a second at which faces can be followed."""
+MINUTE = "%Y-%m-%d %H:%M"
 
 
 def state_of(face: FacePrediction) -> str:
@@ -132,14 +134,14 @@ def watch(clip: Clip, pipeline: Pipeline, counts: MinuteCounts, options: WatchOp
 
     UserError for a camera that ends by itself, once all is counted.
     """
-    clock = [0.0]
+    clock, frames = [0.0], 0
     smoother, sign, show = Smoother(options.smoothing), SignState(), _shower(options.language)
     people = People(lambda state: counts.add(_minute(clip.live, clock[0]), state))
     stopped = True
     try:
         with ended_by_ctrl_c(clip.live):
             for frame in progress(clip.frames(options.at_most), title=clip.name, unit="frame"):
-                clock[0] = frame.seconds
+                clock[0], frames = frame.seconds, frames + 1
                 faces = smoother(pipeline(frame.rgb), frame.seconds)
                 people.update(faces, frame.seconds)
                 if not show(frame.rgb, faces, sign.update(faces, frame.seconds)):
@@ -149,6 +151,9 @@ def watch(clip: Clip, pipeline: Pipeline, counts: MinuteCounts, options: WatchOp
     finally:
         people.end()
         counts.write()
+    if frames < LEAST_RATE * clock[0]:
+        rate = f"{frames / clock[0]:.1f} frames a second"
+        print(f"warning: {rate}; below {LEAST_RATE} a face is lost and counted again", file=sys.stderr)
     if clip.live and not stopped:
         raise UserError(f"{clip.name}: it sends no more frames; what was counted is written")
 

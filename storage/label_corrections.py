@@ -70,10 +70,10 @@ def apply_corrections(crops: Crops, path: Path) -> Crops:
     cells = {name: frame[name].tolist() for name in frame}
     for key in reversed(KEYS):
         rows_of = frame.groupby(key).indices
-        for target, changes in corrections[key].items():
-            for row in rows_of.get(target, ()):
-                for column, value in changes.items():
-                    cells[column][row] = value
+        changed = ((row, target) for target in corrections[key] for row in rows_of.get(target, ()))
+        for row, target in changed:
+            for column, value in corrections[key][target].items():
+                cells[column][row] = value
     frame = frame.assign(**{name: pd.Series(cells[name], frame.index, frame[name].dtype) for name in frame})
     kept = frame.pop(DROP) != "1"
     return replace(crops, frame=frame[kept].reset_index(drop=True), every=crops.whole)

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from bad_files import FOLDS, Bad
 from toy_data import (
     ALL_TASKS,
+    Main,
     Toy,
     ToyRun,
     crop,
@@ -28,6 +31,7 @@ import ensemble
 import inference
 import predict
 import submission
+from core import files
 from core.cli import UserError
 from core.cropping import CropSettings
 from reporting import __main__ as report
@@ -264,3 +268,14 @@ def test_scores_of_another_form(run_copy: ToyRun, oof: object) -> None:
     refusal(predict.main, [photo, "--run-dir", run_copy.run_dir, "--out", run_copy.run_dir / "seen"], *words)
     submission.main(["--run-dir", str(run_copy.run_dir)])
     report.main(["--run-dir", str(run_copy.run_dir), "--no-heat"])
+
+
+@pytest.mark.parametrize("main", [submission.main, report.main])
+def test_half_written_files_of_a_killed_process_are_removed(run_copy: ToyRun, main: Main) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = run_copy.run_dir / "report" / f".{files._HOST}-{dead.pid}-0123abcd.tmp.html"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    main(["--run-dir", str(run_copy.run_dir), *(["--no-heat"] if main is report.main else [])])
+    assert not left.exists()

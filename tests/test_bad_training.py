@@ -45,6 +45,8 @@ class TestTrain:
             (("--profile", "huge"), ("'huge'", "smoke", "quick", "full")),
             (("--tta", "spin"), ("--tta", "'spin'", "none, flip")),
             (("--class-weights", "some"), ("--class-weights", "'some'", "none, balanced")),
+            (("--class-weights", "nan,1,1"), ("--class-weights", "'nan,1,1'", "numbers above 0")),
+            (("--class-weights", "1,1e40,1"), ("--class-weights", "numbers above 0")),
             (("--folds", "1"), ("--folds 1", "2 to 100")),
             (("--folds", "13"), ("12 persons are too few for --folds 13", "--folds 12 or less")),
             (("--fold", "2"), ("--fold 2", "0 to 1")),

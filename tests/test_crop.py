@@ -231,6 +231,21 @@ def test_a_faces_table_with_a_broken_box_is_refused(data: Path) -> None:
         run()
 
 
+@pytest.mark.parametrize(
+    "edges",
+    [
+        {"x1": "-1e9", "y1": "-1e9", "x2": "1e9", "y2": "1e9"},
+        {"x1": "500", "x2": "600"},
+        {"x1": "5", "x2": "5"},
+        {"x1": "50", "x2": "5"},
+    ],
+)
+def test_a_box_that_its_photo_cannot_have_is_refused(data: Path, edges: dict[str, str]) -> None:
+    edit_faces("a.png", **edges)
+    with pytest.raises(UserError, match=r"faces.csv: box .* of a.png does not lie in its photo \(100 x 120\)"):
+        run()
+
+
 def test_crops_are_kept_while_the_data_is_away(data: Path) -> None:
     run()
     data.rename(data.parent / "moved")

@@ -210,6 +210,7 @@ class TestCommand:
 
     def test_no_run_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("serving.loading.STARTER", tmp_path / "none")
         refusal(demo.main, [], "outputs: no trained run in it; run train.py first", untouched=[tmp_path])
 
     def test_gradio_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

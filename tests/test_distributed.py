@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_data import FAST, Toy, ToyRun, table
+from toy_data import FAST, Toy, ToyRun, refusal, table
 
 import ensemble
 import train
@@ -99,6 +99,17 @@ class TestShares:
         (run_copy.run_dir / "age.csv").unlink(missing_ok=True)
         ensemble.main(["--run-dir", str(run_copy.run_dir)])
         assert (run_copy.run_dir / "age.csv").exists()
+
+    @pytest.mark.parametrize(
+        ("size", "wrong"), [("2", "RANK is not as torchrun sets it"), ("x", "'x', but WORLD_SIZE is not")]
+    )
+    def test_the_number_of_processes_in_the_environment_alone_is_refused(
+        self, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, wrong: str
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", size)
+        argv = ["--task", "mask", "--crop-dir", toy.crop_dir, "--run-dir", tmp_path / "run", *FAST]
+        refusal(train.main, argv, wrong, "start train.py with torchrun, or unset WORLD_SIZE")
+        assert not (tmp_path / "run").exists()
 
     def test_a_fold_that_another_rank_writes_is_not_begun_here(self, tmp_path: Path) -> None:
         begin_fold(tmp_path / "age" / "fold0", {}, write=False)

@@ -1,6 +1,7 @@
 """Settings are tried on one step before anything is written; what fails is one line that says what would work."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,14 @@ from toy_data import FAST, Toy, refusal, train_toy
 
 import train
 from core.cli import UserError
+from core.cropping import CropSettings
 from core.tasks import task_named
 from training import dry_step
 from training.config import resolve
 from training.dry_step import refuse_untrainable
 
 pytest_plugins = ("toy_fixtures",)
-SQUARE = {"crop": {"aspect": 1.0}}
+SQUARE = {"crop": asdict(CropSettings())}
 
 
 def tried(backbone: str, task: str = "mask", **settings: object) -> None:

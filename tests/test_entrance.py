@@ -184,11 +184,23 @@ class TestWatch:
         assert path.name == f"counts-{datetime.now():%Y-%m-%d}.csv"
         assert table(path)["not_wear"].tolist() == [1]
 
+    def test_too_few_frames_are_said(self, no_screen: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        clip = Clip("walk", RareFrames([255] * 5), 1.0, 5.0, live=False)
+        watch(clip, self.PIPELINE, MinuteCounts(tmp_path, "walk"), WatchOptions("en"))
+        assert "warning: 1.2 frames a second; below 3 a face is lost" in capsys.readouterr().err
+
     def test_a_camera_that_ends_by_itself(self, no_screen: None, tmp_path: Path) -> None:
         clip = Clip("camera 0", SlowFrames([255] * 9), 10.0, 0.0, live=True)
         with pytest.raises(UserError, match="camera 0: it sends no more frames; what was counted is written"):
             watch(clip, self.PIPELINE, MinuteCounts(tmp_path), WatchOptions("en"))
         assert len(list(tmp_path.iterdir())) == 1
+
+
+class RareFrames(Frames):
+    """Frames one second apart."""
+
+    def get(self, _: int) -> float:
+        return 1000.0 * (self.place - 1)
 
 
 class SlowFrames(Frames):

@@ -147,7 +147,7 @@ class TestFile:
         mask, gender, age = about["tasks"]
         assert (mask["name"], mask["classes"]) == ("mask", ["wear", "incorrect", "not_wear"])
         assert (gender["unit"], age["unit"]) == ("", "years")
-        assert (mask["window"], mask["network_input"]) == ("wide", [32, 33])
+        assert (mask["window"], mask["network_input"]) == ("wide", [32, 32])
         assert (age["window"], age["network_input"]) == ("face", [32, 26])
         assert age["settings"]["age_edges"] == [25, 40]
         assert mask["normalisation"] == {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}

@@ -10,7 +10,6 @@ from toy_data import make_competition, prepare
 
 from core.cli import UserError
 from core.files import read_json, write_json
-from dev.benchmarks import bench_job
 from dev.benchmarks import setup as benchmark_setup
 from dev.gpu_check import __main__ as gpu_check
 from dev.gpu_check import sections
@@ -19,7 +18,7 @@ MEASURED = {
     "step": {"real epoch", "batch on the device"},
     "precision": {"float32", "bfloat16", "float16"},
     "compile": {"plain", "compiled"},
-    "folds": {"1 at once", "2 at once", "4 at once"},
+    "folds": {"1 at once", "2 at once"},
     "inference": {"crop folder", "images in memory"},
 }
 
@@ -29,8 +28,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of results whose photos are there already, and commands that run in this process."""
     out = tmp_path / "out"
     prepare(make_competition(out / "dry" / "photos"), out / "dry" / "crops")
-    for module in (sections, bench_job, benchmark_setup):
+    for module in (sections, benchmark_setup):
         monkeypatch.setattr(module, "run_command", in_this_process)
+    monkeypatch.setattr(sections, "STEPS", 2)
+    monkeypatch.setattr(sections, "AT_ONCE", (1, 2))
     return out
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from toy_data import ToyRun, infer
+from toy_data import ToyRun, infer, refusal
 
 import inference
 from core.tasks import combined_tasks
@@ -61,3 +61,7 @@ def test_two_processes_predict_the_same(run_copy: ToyRun) -> None:
         after = read_table(folder / EVAL, task.classes)
         assert after.image_ids == before[folder].image_ids
         assert after.logits == pytest.approx(before[folder].logits, abs=1e-4)
+
+
+def test_a_number_of_loaders_that_there_cannot_be(toy_run: ToyRun) -> None:
+    refusal(inference.main, ["--run-dir", toy_run.run_dir, "--workers", "-7"], "--workers: -7 is not", "from -1")

@@ -119,7 +119,7 @@ class TestRuns:
     def test_settings_of_a_finished_fold(self, run_copy: ToyRun) -> None:
         path = run_copy.run_dir / "mask" / "fold1" / "config.json"
         rewrite(path, lambda text: text.replace('"tta": "none"', '"tta": "flip"'))
-        words = ("fold1/config.json: damaged, or replaced since the training", "put it back, or train that fold anew")
+        words = ("fold1/config.json: damaged, or replaced since the training", "put it back, or train it anew")
         self.refused(inference.main, run_copy, *words)
         self.refused(ensemble.main, run_copy, *words)
 
@@ -132,7 +132,7 @@ class TestRuns:
     @pytest.mark.parametrize("name", ["oof.csv", "model.safetensors", "config.json"])
     def test_a_finished_fold_without_a_file(self, run_copy: ToyRun, name: str) -> None:
         (run_copy.run_dir / "mask" / "fold1" / name).unlink()
-        words = (f"fold1/{name}: no such file", "put it back, or train that fold anew: train.py --task mask --fold 1")
+        words = (f"fold1/{name}: no such file", "put it back, or train it anew: train.py --task mask --fold 1")
         argv = train_argv(Toy(run_copy.root, run_copy.crop_dir), run_copy.run_dir)
         refusal(train.main, argv, *words, untouched=[run_copy.run_dir])
         step = {"oof.csv": ensemble.main}.get(name, inference.main)

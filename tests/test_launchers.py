@@ -248,3 +248,18 @@ def test_twice_as_much_is_handed_out_as_can_run(
 
     monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
     assert ray_cluster._at_once(resources) == shards
+
+
+@needs_ray
+def test_a_cluster_of_its_own_listens_on_this_machine_with_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from training import ray_cluster
+
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    # Set first, so that what is set below is taken back at the end.
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    del os.environ["RAY_AUTH_TOKEN"]
+    assert ray_cluster._own_cluster()["_node_ip_address"] == "127.0.0.1"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    ray_cluster._own_cluster()
+    assert os.environ["RAY_AUTH_TOKEN"] == "mine"

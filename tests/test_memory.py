@@ -1,5 +1,6 @@
 """A training step that cannot fit the memory is refused before anything is written."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,14 @@ from toy_data import Toy
 
 import train
 from core.cli import UserError
+from core.cropping import CropSettings
 from model import build_model
 from training import memory
 from training.config import Config
 from training.memory import image_bytes, refuse_beyond_memory
 
 pytest_plugins = ("toy_fixtures",)
-SOURCE = {"crop": {"aspect": 0.75}}
+SOURCE = {"crop": asdict(CropSettings(aspect=0.75))}
 
 
 def test_the_estimate_is_what_a_step_keeps() -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,6 @@ def test_help_and_errors_fit_every_console(tmp_path: Path, console: dict[str, st
 @needs_linux
 def test_photos_whose_names_the_locale_cannot_read_are_refused_in_one_line(tmp_path: Path) -> None:
     make_competition(tmp_path / "data", people_count=2, eval_photos=1)
-    (tmp_path / "data" / "eval" / "images").rename(tmp_path / "data" / "eval" / "images_")
     (tmp_path / "data" / "train" / "images" / "사람").mkdir()
     words = ("preprocessing/detect_faces.py", "--data-dir", tmp_path / "data", "--crop-dir", tmp_path / "crops")
     done = run_python(*words, LC_ALL="C", PYTHONCOERCECLOCALE="0")
@@ -124,17 +124,18 @@ class TestMac:
     """--device auto on a Mac."""
 
     @pytest.fixture(autouse=True)
-    def mac(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mac(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-        device._mps_works.cache_clear()
-        monkeypatch.setattr(device, "_mps_works", device._mps_works)
+        tried = device._mps_works
+        tried.cache_clear()
+        yield
+        tried.cache_clear()
 
     def test_a_gpu_that_takes_no_training_step_is_named_and_left(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert device.pick_device("auto") == torch.device("cpu") == device.pick_device("auto")
         (line,) = capsys.readouterr().out.splitlines()
         assert line.startswith("--device auto: the CPU is used, since the Mac's GPU (mps) takes no training step (")
-        device._mps_works.cache_clear()
 
     def test_a_gpu_that_works_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device, "_mps_works", lambda: True)

@@ -187,7 +187,8 @@ class TestPhotos:
         left.parent.mkdir()
         left.write_bytes(b"half")
         run(tmp_path / "a.jpg", run_dir, tmp_path / "out", "--folds", "0")
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "predictions.json"]
+        left = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert left == [".gitignore", "a.jpg", "predictions.json"]
 
     def test_exif_orientation(self, run_dir: Path, tmp_path: Path) -> None:
         rgb, _ = crowd(((160, 120, 140),), 320, 240)

@@ -1,6 +1,7 @@
 """One model of all people after the folds: trained with their settings, resumed, refused, and used for prediction."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from core.cli import UserError
 from core.files import read_json, write_json
 from core.images import read_photo
 from core.tasks import task_named
+from dev.benchmarks import refit as benchmark
 from serving import export
 from serving.onnx_model import load_onnx
 from serving.torch_model import describe_run, load_run
@@ -200,3 +202,11 @@ def test_settings_are_shown(toy: Toy, folds: Path, capsys: pytest.CaptureFixture
     shown = json.loads(capsys.readouterr().out)
     assert shown["gender"]["epochs"] == 2
     assert shown["gender"]["backbone"] == FROZEN[1]
+
+
+def test_it_is_compared_with_the_folds(refitted: Path, toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark.main(["--run-dir", str(refitted), "--device", "cpu"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")][:2] == ["mask, 7 eval photos", "gender, 7 eval photos"]
+    assert re.match(r"  accuracy  folds \d\.\d+ \(.*\), refit \d\.\d+ \(.*\), difference [+-]\d\.\d+ \(", lines[2])
+    assert re.match(r"faces/s: folds [\d.]+, refit [\d.]+ \([\d.]+x\)", lines[-1])

@@ -43,7 +43,7 @@ def _mps_works() -> bool:
         )
         loss.backward()
         return bool(torch.isfinite(loss))
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, NotImplementedError, TypeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         print(f"--device auto: the CPU is used, since the Mac's GPU (mps) takes no training step ({reason})")
         return False

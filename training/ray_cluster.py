@@ -5,6 +5,7 @@ the project and of the data, under the same paths, and have the same packages.
 """
 
 import os
+import secrets
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -83,11 +84,9 @@ def _do_shard(start: Start, folder: str, shard: Sequence[Item]) -> tuple[list[Re
 @contextmanager
 def _cluster(resources: Resources) -> Iterator[None]:
     """Connect to the cluster, or start one on this machine's cores that ends with the work."""
-    where = {"address": resources.address} if resources.address else {"address": "local", "num_cpus": cpu_count()}
-    # No page is served.
-    page = {} if resources.address else {"include_dashboard": False}
+    where = {"address": resources.address} if resources.address else _own_cluster()
     try:
-        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), MAX_PIXELS: str(max_pixels())}}, **where, **page)
+        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), MAX_PIXELS: str(max_pixels())}}, **where)
     except (ConnectionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--ray-address {resources.address!r}: no cluster answers there ({reason})") from None
@@ -96,6 +95,17 @@ def _cluster(resources: Resources) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _own_cluster() -> dict[str, str | int | bool]:
+    """Return what starts a cluster that this machine alone can reach, with a token and without a page."""
+    # Else Ray keeps a token for all clusters in the home folder.
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    return {
+        **{"address": "local", "num_cpus": cpu_count(), "include_dashboard": False},
+        "_node_ip_address": "127.0.0.1",
+    }
 
 
 def _refuse_too_much(resources: Resources) -> None:

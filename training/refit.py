@@ -58,8 +58,8 @@ def usable_refit(run_dir: Path, task: str) -> Path | None:
     folds = finished_folds(run_dir / task)
     if not folds:
         return folder
-    of_folds, of_refit = read_config_of(folds[0], task), read_config_of(folder, task)
-    own = {name: of_refit["settings"].get(name) for name in OWN}
+    of_folds, of_refit = _identity(folds[0], task), _identity(folder, task)
+    own = {name: of_refit["settings"][name] for name in OWN}
     expected = {**of_folds, "fold": of_refit["fold"], "settings": {**of_folds["settings"], **own}}
     difference = first_difference(expected, of_refit)
     if difference:
@@ -84,6 +84,12 @@ def _all_folds(task_dir: Path) -> list[Path]:
 
 def _settings_of(fold_dir: Path, task: str) -> Config:
     return from_dict(read_config_of(fold_dir, task)["settings"])
+
+
+def _identity(fold_dir: Path, task: str) -> dict[str, Any]:
+    """Return config.json with all settings: those that are newer than the file have their defaults."""
+    config = read_config_of(fold_dir, task)
+    return {**config, "settings": from_dict(config["settings"]).learned()}
 
 
 def _refuse_difference(found: Mapping[str, Any], of_folds: Mapping[str, Any], what: str, folds: Sequence[Path]) -> None:

@@ -177,15 +177,15 @@ def _report_selection(selection: SelectedPeople, request: Request, *, strict: bo
         print(f"heads turned up to {factor:g} x the limits, since there are few of these: {', '.join(scarce)}")
     have, asked = len(selection.train) + len(selection.evaluation), request.train_people + request.eval_people
     if not selection.train or (request.eval_people and not selection.evaluation):
-        least = 1 + bool(request.eval_people)
-        raise UserError(f"--faces has {have} usable faces, at least {least} are needed; reasons: {dict(reasons)}")
+        raise UserError(f"--faces has {have} usable faces, one a part is needed at least; reasons: {dict(reasons)}")
     if have == asked:
         return
     short = f"--faces has {have} usable faces of the {asked} people asked for"
     if strict:
         raise UserError(f"{short}; ask for fewer --train-people and --eval-people, or leave out --strict")
-    train, scored = len(selection.train), len(selection.evaluation)
-    print(f"{short}: {train} are used to train on and {scored} to score, in proportion")
+    print(
+        f"{short}: {len(selection.train)} are used to train on and {len(selection.evaluation)} to score, in proportion"
+    )
 
 
 def plan_people(selection: SelectedPeople, settings: BuildSettings) -> list[PersonPlan]:
