@@ -28,7 +28,7 @@ FAST = (
 SMALL = {**PLAIN, "image_size": 32, "epochs": 2, "batch_size": 16}
 NOT_THE_RECIPE = {
     *("backbone", "pretrained", "age_edges", "folds", "fold_seed", "seed", "amp", "channels_last"),
-    *("device", "workers", "tracker"),
+    *("device", "workers", "tracker", "weights_licence"),
 }
 """Settings that baselines share with all rows."""
 WITHOUT_EFFECT = {"focal_gamma", "label_smoothing", "value_sigma", "class_share", "views"}

@@ -12,6 +12,7 @@ from toy_data import FAST, Toy, refusal, train_toy
 import train
 from backbones.side_by_side import SideBySide, parts_of
 from core.cli import UserError
+from core.cropping import CropImages
 from core.files import read_json
 from core.images import read_photo
 from model import OnPixels, build_model, normalisation, pretrained_config
@@ -94,7 +95,8 @@ def test_another_beside_them_recomputes_nothing(
     predictor = load_predictor(tmp_path / "gender" / "fold0", "gender")
     crops = load_crops(crop_dir, "eval")
     found = predict_crops(predictor, crops, PredictOptions("cpu", 0, "flip"))
-    pictures = predict_images(predictor, [read_photo(path) for path in crops.paths], PredictOptions("cpu", 0, "flip"))
+    images = CropImages([read_photo(path) for path in crops.paths], crops.settings)
+    pictures = predict_images(predictor, images, PredictOptions("cpu", 0, "flip"))
     np.testing.assert_allclose(found.logits, pictures.logits, atol=0.05)
 
 
