@@ -113,7 +113,7 @@ class Config:
     augment: str = _setting("standard", "an augmentation of dataset.py: none, flip, standard, strong")
     drawn: int = _setting(
         0,
-        "drawings of masks, and of things that are none, on each training photo of a bare face, to learn from as well",
+        "drawings of masks and other things on each training photo of a bare face, to learn from too",
         low=0,
         high=100,
     )
