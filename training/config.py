@@ -52,9 +52,7 @@ class Config:
         112, "height of the network's input in pixels; the width follows the window's aspect", low=16, high=4096
     )
     window: str = _setting(
-        FACE_WINDOW,
-        "part of the crop that the network is shown: the face, or wide, with chin, neck and surroundings",
-        choices=WINDOWS,
+        FACE_WINDOW, "part of the crop that is shown: the face, or wide, with chin and surroundings", choices=WINDOWS
     )
     head: str = _setting(
         "classes",
@@ -112,10 +110,7 @@ class Config:
     )
     augment: str = _setting("standard", "an augmentation of dataset.py: none, flip, standard, strong")
     drawn: int = _setting(
-        0,
-        "drawings of masks and other things on each training photo of a bare face, to learn from too",
-        low=0,
-        high=100,
+        0, "drawings of masks and other things on each bare training photo, to learn from as well", low=0, high=100
     )
     views: int = _setting(
         2, "frozen backbone: augmented views of each photo that are cached, beside the plain and mirrored one", low=0
