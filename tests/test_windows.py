@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_data import FAST, Toy, infer, table, train_toy
+from toy_data import FAST, Toy, infer, sign, table, train_toy
 
 import train
 from core.alignment import typical_landmarks
@@ -140,6 +140,7 @@ def test_a_run_of_an_earlier_version_works_on_new_crops(earlier_crops: Path, toy
     stored = read_json(config)
     del stored["settings"]["window"]
     write_json(config, stored)
+    sign(config)
     infer(run_dir)
     infer(run_dir, "--crop-dir", str(toy.crop_dir), "--output-dir", str(tmp_path / "new"))
     old, new = (table(folder / "gender" / "fold0" / "eval.csv") for folder in (run_dir, tmp_path / "new"))
