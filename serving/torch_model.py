@@ -113,6 +113,10 @@ def describe_run(run_dir: Path, classifier: RunClassifier) -> str:
     ])  # fmt: skip
 
 
+def _are_temperatures(values: object) -> bool:
+    return isinstance(values, list) and all(type(one) in (int, float) and 0 < one < np.inf for one in values)
+
+
 def averaging_of(run_dir: Path, task: str) -> Averaging:
     """Return the averaging of ensemble.py if it averaged this run alone, else the default."""
     stamp_path = run_dir / f"{task}.json"
@@ -120,6 +124,8 @@ def averaging_of(run_dir: Path, task: str) -> Averaging:
         return Averaging()
     stamp = files.read_json(stamp_path, {"average": str, "made_from": dict})
     temperatures, own = stamp.get("temperatures", [1.0]), (run_dir / task).resolve()
+    if stamp["average"] not in AVERAGES or not _are_temperatures(temperatures):
+        raise UserError(f"{stamp_path}: not what ensemble.py writes; run it again")
     if len(temperatures) != 1 or any(own not in Path(path).resolve().parents for path in stamp["made_from"]):
         return Averaging()
     return Averaging(stamp["average"], temperatures[0])

@@ -121,7 +121,7 @@ class TestRuns:
         rewrite(path, lambda text: text.replace('"tta": "none"', '"tta": "flip"'))
         words = ("fold1/config.json: damaged, or replaced since the training", "put it back, or train it anew")
         self.refused(inference.main, run_copy, *words)
-        self.refused(ensemble.main, run_copy, *words)
+        self.refused(ensemble.main, run_copy, "fold1: trained with tta 'flip', fold0 with 'none'", "must agree")
 
     def test_a_fold_copied_over_another(self, run_copy: ToyRun) -> None:
         shutil.rmtree(run_copy.run_dir / "mask" / "fold1")

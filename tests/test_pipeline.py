@@ -54,7 +54,7 @@ class TestContract:
     def test_crops_lie_in_the_tree_of_the_photos(self, drawn_run: ToyRun) -> None:
         for path in table(drawn_run.crop_dir / "faces.csv")["path"]:
             assert (drawn_run.root / path).is_file()
-            assert cv2.imread(str(drawn_run.crop_dir / path)).shape == (32, 32, 3)
+            assert cv2.imread(str(drawn_run.crop_dir / path)).shape == (46, 46, 3)
 
     def test_folds_csv(self, drawn_run: ToyRun) -> None:
         folds = table(drawn_run.run_dir / "folds.csv")
@@ -113,11 +113,14 @@ class TestNumbers:
         model = timm.create_model("test_efficientnet", num_classes=3)
         model.load_state_dict(load_file(fold_dir / "model.safetensors"))
         model.eval()
-        scale = json.loads((fold_dir / "config.json").read_text())["normalisation"]
+        config = json.loads((fold_dir / "config.json").read_text())
+        scale, window = config["normalisation"], config["settings"]["window"]
         oof = by_id(table(fold_dir / "oof.csv"))
         paths = table(toy_run.crop_dir / "faces.csv").set_index("image_id")["path"]
         for image_id in oof.index[:10]:
-            rgb = cv2.imread(str(toy_run.crop_dir / paths[image_id]))[..., ::-1] / 255.0
+            crop = cv2.imread(str(toy_run.crop_dir / paths[image_id]))[..., ::-1]
+            assert (window, crop.shape) == ("wide", (46, 46, 3))
+            rgb = cv2.resize(crop, (32, 32), interpolation=cv2.INTER_AREA) / 255.0
             image = (rgb - np.array(scale["mean"])) / np.array(scale["std"])
             with torch.inference_mode():
                 logits = model(torch.tensor(image.transpose(2, 0, 1)[None], dtype=torch.float32))[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 from test_resume import TIMES, stop_at
-from toy_data import Toy, refusal, snapshot, table, train_toy
+from toy_data import Toy, refusal, sign, snapshot, table, train_toy
 
 import ensemble
 import inference
@@ -69,7 +69,7 @@ def test_it_has_the_settings_of_the_folds_and_the_epochs_that_they_kept(refitted
         own = {"epochs": epochs, "keep": "last"}
         assert of_refit == of_fold | {"fold": 2, "settings": of_fold["settings"] | own}
         done = read_json(refitted / task / "refit" / "DONE")
-        assert (done["best_epoch"], list(done["sha256"])) == (epochs, ["model.safetensors"])
+        assert (done["best_epoch"], sorted(done["sha256"])) == (epochs, ["config.json", "model.safetensors"])
         assert done["scores"].startswith("those of the folds, out of fold")
         assert {path.name for path in (refitted / task / "refit").iterdir()} == {
             *("config.json", "history.csv", "model.safetensors", "DONE")
@@ -145,6 +145,7 @@ class TestRefusals:
             path = run_copy / "mask" / f"fold{fold}" / "config.json"
             config = read_json(path)
             write_json(path, config | {"settings": config["settings"] | {"lr": 0.7}})
+            sign(path)
         with pytest.raises(UserError, match=r"refit: trained with lr 0\.001, the folds with 0\.7; make it anew"):
             load_run(run_copy)
         assert "mask (2 of 2 folds)" in describe_run(run_copy, load_run(run_copy, folds=()))

@@ -25,7 +25,7 @@ from serving.drawing import COLOURS, annotated
 from serving.faces import COARSE, VIDEO_ATTEMPTS, FaceFinder, Pipeline, without_parts
 from serving.records import describe, face_record, face_rows
 from serving.smoothing import Smoother
-from serving.torch_model import Averaging, describe_run, load_run
+from serving.torch_model import Averaging, averaging_of, describe_run, load_run
 from serving.types import FacePrediction, TaskPrediction
 from storage.run_dir import default_run
 from synthesis.drawn.person import random_person
@@ -338,3 +338,17 @@ class TestSmoothing:
     def test_a_face_that_was_gone_for_long_is_another_one(self) -> None:
         track = partial(Smoother(), [face_at(BOX, (0.8, 0.1, 0.1))])
         assert [track(seconds)[0].track for seconds in (0.0, 0.9, 1.8, 3.0)] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"average": "zzz"}, {"temperatures": ["x"]}, {"temperatures": [0]}, {"temperatures": [float("nan")]},
+     {"temperatures": 3}],
+)  # fmt: skip
+def test_a_record_of_averaging_of_another_form_is_refused(tmp_path: Path, changed: dict) -> None:
+    written = {"average": "logit", "temperatures": [2.0], "made_from": {}}
+    write_json(tmp_path / "age.json", written)
+    assert averaging_of(tmp_path, "age") == Averaging("logit", 2.0)
+    write_json(tmp_path / "age.json", written | changed)
+    with pytest.raises(UserError, match=r"age\.json: not what ensemble\.py writes; run it again"):
+        averaging_of(tmp_path, "age")

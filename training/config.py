@@ -52,9 +52,7 @@ class Config:
         112, "height of the network's input in pixels; the width follows the window's aspect", low=16, high=4096
     )
     window: str = _setting(
-        FACE_WINDOW,
-        "part of the crop that the network is shown: the face, or wide, with chin, neck and surroundings",
-        choices=WINDOWS,
+        FACE_WINDOW, "part of the crop that is shown: the face, or wide, with chin and surroundings", choices=WINDOWS
     )
     head: str = _setting(
         "classes",
@@ -112,10 +110,7 @@ class Config:
     )
     augment: str = _setting("standard", "an augmentation of dataset.py: none, flip, standard, strong")
     drawn: int = _setting(
-        0,
-        "drawings of masks, and of things that are none, on each training photo of a bare face, to learn from as well",
-        low=0,
-        high=100,
+        0, "drawings of masks and other things on each bare training photo, to learn from as well", low=0, high=100
     )
     views: int = _setting(
         2, "frozen backbone: augmented views of each photo that are cached, beside the plain and mirrored one", low=0
@@ -165,9 +160,11 @@ SIDE_BY_SIDE = BACKBONE_SETTINGS["face_pair"]
 """Settings that several networks side by side bring."""
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # Chin and neck tell a mask below the chin from none. Real masks are worn in more ways than in training photos:
-    # hence drawings, and labels that are not quite sure. Small batches: with few people, steps are what is lacking.
+    # hence drawings, and labels that are not quite sure. An epoch shows each class as often; in life masks are worn
+    # wrongly less often. Small batches: with few people, steps are what is lacking.
     "mask": {
-        **{"window": WIDE_WINDOW, "drawn": 9, "loss": "label_smoothing"},
+        **{"window": WIDE_WINDOW, "drawn": 9, "loss": "label_smoothing", "label_smoothing": 0.05},
+        **{"class_weights": "1,0.5,1"},
         **{"epochs": 4, "patience": 2, "batch_size": 16},
     },
     "gender": {"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},

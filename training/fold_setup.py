@@ -166,11 +166,12 @@ def prepare_fold(data: FoldData, config: Config, fold_input: TrainingInput) -> F
     learner = fold_input.learner(model)
     sampler = epoch_sampler(data, config)
     options = {"workers": fold_input.workers(device), "pin_memory": device.type == "cuda"}
+    sets = [
+        fold_input.train_set(fold_input.open(crops, device=config.device), crops.image_ids, of_part)
+        for (crops, _), of_part in zip(parts, targets, strict=True)
+    ]
     train_loader = make_loader(
-        JoinedDataset(
-            fold_input.train_set(fold_input.open(crops, device=config.device), crops.image_ids, of_part)
-            for (crops, _), of_part in zip(parts, targets, strict=True)
-        ),
+        JoinedDataset(sets) if len(sets) > 1 else sets[0],
         batch_size=distributed.share_of_batch(config.batch_size),
         sampler=sampler,
         **options,
