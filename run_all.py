@@ -3,8 +3,8 @@
     bash run_all.sh                                       drawn sample people; their scores mean nothing
     DATA_DIR=/my/data bash run_all.sh                     your photos, in any of the layouts of README.md
     DATA_DIR=/my/data PROFILE=quick RUN=first bash run_all.sh --loss focal
-    run_all.bat --data-dir C:\\my\\data                      on Windows
     python run_all.py                                     the same, where the packages are installed already
+    run_all.bat --data-dir C:\\my\\data                      on Windows
 
 DATA_DIR  folder of photos; only read (default: sample_data, drawn when missing)
 FACES     folder of bare faces with labels.csv (file, gender, race, age): masked people are built from them, and learned

@@ -126,7 +126,8 @@ class TestFolder:
 def frozen_run(run_dir: Path, backbone: str, *, pretrained: bool = True) -> Path:
     """A run with a refit of gender whose head nobody trained, on a frozen backbone."""
     make_run(run_dir, ("gender",), refit=True)
-    settings = {"backbone": backbone, "pretrained": pretrained, "backbone_lr": 0.0, "image_size": 32, "folds": 2}
+    settings = {"backbone": backbone, "pretrained": pretrained, "backbone_lr": 0.0, "ridge_share": 0.0}
+    settings |= {"image_size": 32, "folds": 2}
     for name in ("fold0", "fold1", "refit"):
         folder = run_dir / "gender" / name
         config = replace(resolve("gender", "smoke", settings), keep="last")
