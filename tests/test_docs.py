@@ -16,8 +16,8 @@ SOURCES = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / 
 COMMANDS = sorted(path for path in SOURCES if "run_cli(main)" in path.read_text(encoding="utf-8"))
 SHELL_SCRIPTS = [*ROOT.glob("*.sh"), *(ROOT / "scripts").glob("*.sh")]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-OTHERS_FLAGS = {"--extra-index-url", "--index-url", "--target", "--torch-backend"}
-"""Flags of pip, uv and docker, which a sentence may name."""
+OTHERS_FLAGS = {"--extra-index-url", "--index-url", "--target", "--torch-backend", "--upgrade"}
+"""Flags of pip, uv, docker and scripts.lock, which a sentence may name."""
 
 
 def name_of(path: Path) -> str:

@@ -22,7 +22,7 @@ from training.engine import Trainer
 
 TASK = "mask"
 STEPS = 20
-GPU_SIZE = Size("gpu", people=120, eval_photos=240, rounds=3, passes=1, folds=5, times=())
+GPU_SIZE = Size("gpu", people=120, eval_photos=240, rounds=3, passes=1, folds=5, times=(), requests=0)
 DRY = MappingProxyType({
     **{"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "epochs": 1, "batch_size": 16},
     **{"workers": 0, "device": "cpu", "folds": 2},
