@@ -10,7 +10,7 @@ from core.boxes import area, covered, iou
 from core.cli import UserError, row_named
 from core.cropping import crop_face
 from preprocessing.detectors import Detect, PhotoView, fitted
-from preprocessing.faces_table import rounded
+from preprocessing.faces_table import DECIMALS, rounded
 from preprocessing.find_face import ATTEMPTS, Attempt, Detection, find_face, run_attempt
 from serving.types import DEFAULT_UNSURE_BELOW, BatchPrediction, Classifier, FacePrediction, TaskPrediction
 
@@ -58,7 +58,8 @@ class FaceFinder:
             kept = [last] if last else []
         large = [face for face in kept if min(face.box.width, face.box.height) >= self.least_size]
         large.sort(key=lambda face: -area(face.box))
-        return [replace(face, box=rounded(face.box)) for face in large]
+        # As faces.csv has them, so that crops are those of training to the pixel.
+        return [replace(face, box=rounded(face.box), landmarks=face.landmarks.round(DECIMALS)) for face in large]
 
     def _distinct_attempts(self, photo: np.ndarray) -> list[Attempt]:
         """Return the attempts that see different images: a small photo is the same in all large views."""

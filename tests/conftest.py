@@ -5,6 +5,8 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import core.environment  # noqa: F401  its settings of OpenCV are read when that is loaded
+
 import cv2
 import numpy as np
 import pandas as pd

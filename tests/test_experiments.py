@@ -165,7 +165,7 @@ def test_what_is_in_the_table_is_left_alone(bench: Runner, capsys: pytest.Captur
 
 def test_other_settings_under_a_name_are_refused(bench: Runner) -> None:
     bench("default", "--task", "mask", "--folds", "0")
-    with pytest.raises(UserError, match="trained with loss 'cross_entropy', now 'focal'; give another --run-dir"):
+    with pytest.raises(UserError, match="trained with loss 'label_smoothing', now 'focal'; give another --run-dir"):
         bench("default", "--task", "mask", "--folds", "0", "--set", "loss=focal")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_toys import CROP, GivenFaces, MeanColour, crowd, make_run
+from serving_toys import CROP, FACE_CROP, GivenFaces, MeanColour, crowd, make_run
 from test_export import NO_TORCH
 from toy_data import refusal
 
@@ -287,7 +287,7 @@ class TestRefusals:
                 raise RuntimeError("a failure on purpose")
             return slow(crops)
 
-        classify = type("Fails", (), {"crop": CROP, "__call__": lambda _, crops: fails(crops)})()
+        classify = type("Fails", (), {"crop": FACE_CROP, "__call__": lambda _, crops: fails(crops)})()
         settings = ServiceSettings(("mask",), workers=1)
         with served(Pipeline(GivenFaces((BOX,)), classify), settings) as port:
             first = asked_aside(port, photo())

