@@ -28,12 +28,12 @@ Draw = Callable[[np.ndarray, Sequence[FacePrediction]], np.ndarray]
 
 def bench_stream(setup: Setup) -> Report:
     """Speed of a stream at an entrance, beside the bare model of the mask and a stream that predicts all tasks."""
-    photo = setup.data.of_split("eval")[0]
-    frame = _frame(read_photo(setup.data.root / photo.path))
     run_dir = setup.some_run()
     mask = open_pipeline(ModelOptions(run_dir, tasks=(TASK,)), FaceOptions(), camera=True)
     every = open_pipeline(ModelOptions(run_dir), FaceOptions(), video=True)
-    crops = mask.cut(frame).crops
+    photos = (setup.data.root / photo.path for photo in setup.data.of_split("eval"))
+    frame = next(frame for frame in map(_frame, map(read_photo, photos)) if every.cut(frame).crops)
+    crops = every.cut(frame).crops
     state = SignState()
 
     def sign(rgb: np.ndarray, faces: Sequence[FacePrediction]) -> np.ndarray:
