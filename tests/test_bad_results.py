@@ -64,7 +64,7 @@ class TestInference:
     def test_a_truncated_checkpoint(self, run_copy: ToyRun, keep: int) -> None:
         weights_path = run_copy.run_dir / "age" / "fold1" / "model.safetensors"
         os.truncate(weights_path, keep)
-        self.refused(run_copy, str(weights_path), "damaged", "train that fold anew", flags=["--task", "age"])
+        self.refused(run_copy, str(weights_path), "damaged", "train it anew", flags=["--task", "age"])
 
     def test_a_checkpoint_that_is_gone(self, run_copy: ToyRun) -> None:
         weights_path = run_copy.run_dir / "age" / "fold1" / "model.safetensors"

@@ -281,7 +281,7 @@ class TestDamage:
         content[int(position * len(content))] ^= 1
         path.write_bytes(content)
         argv = ["--run-dir", run_copy.run_dir, "--task", "age", "--device", "cpu", "--workers", "0"]
-        refusal(inference.main, argv, str(path), "damaged", "train that fold anew", untouched=[run_copy.run_dir])
+        refusal(inference.main, argv, str(path), "damaged", "train it anew", untouched=[run_copy.run_dir])
 
     def test_a_state_that_is_rotten(self, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patched:

@@ -21,7 +21,7 @@ from core.cli import UserError
 from core.tasks import task_named
 from dataset import PersonSampler
 from evaluation.metrics import confusion_matrix, macro_f1
-from model import build_model, head_weights
+from model import add_ridge_head, build_model, head_weights
 from storage.run_dir import begin_fold
 from training.device import seed_everything
 from training.predictor import load_predictor
@@ -29,11 +29,11 @@ from training.predictor import load_predictor
 pytest_plugins = ("toy_fixtures",)
 
 ROOT = Path(__file__).resolve().parents[1]
-# Layer instead of batch normalisation, no dropout, no augmentation: a step is then the mean over its photos, whoever
-# handles them.
+# Layer instead of batch normalisation, no dropout, no augmentation, no class weights, which are divided by their sum in
+# the share of each rank: a step is then the mean over its photos, whoever handles them.
 EXACT = (
     *(*FAST, "--backbone", "test_efficientnet_ln", "--drop-rate", "0", "--augment", "none", "--fold", "1"),
-    "--no-amp",
+    *("--class-weights", "none", "--no-amp"),
 )
 
 
@@ -155,7 +155,9 @@ def load_untrained() -> dict[str, torch.Tensor]:
     """Weights before the first step, those that the seed gives; the head's by their names in it as well."""
     seed_everything(0, 1)
     network = build_model("test_efficientnet_ln", 3, image_size=(32, 32))
-    return {**network.state_dict(), **head_weights(network).state_dict()}
+    whole = network.state_dict()
+    add_ridge_head(network, outputs=3, code_size=3, share=0.3)
+    return {**whole, **head_weights(network).state_dict()}
 
 
 def test_every_held_out_photo_is_there_once_and_as_the_saved_weights_say(two_ranks: Path, toy: Toy) -> None:

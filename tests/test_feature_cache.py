@@ -103,7 +103,13 @@ def counted_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureCac
     for number in range(3):
         some = values[2 * number : 2 * number + 2]
         write_rows(tmp_path / f"{number:05}.npy", some, shape=some.shape, dtype=some.dtype)
-    return FeatureCache(tmp_path, "abcde")
+    return FeatureCache([tmp_path], "abcde")
+
+
+def folder_of(store: FeatureCache) -> Path:
+    """Return the only folder of the features of one backbone."""
+    (folder,) = store.folders
+    return folder
 
 
 def features_of(frozen: FrozenBackbone, pictures: np.ndarray) -> np.ndarray:
@@ -197,10 +203,10 @@ class TestViews:
 
 class TestStore:
     def test_file_and_folder(self, store: FeatureCache, crops: Crops) -> None:
-        assert store.folder.parent == crops.crop_dir / "features"
-        assert re.fullmatch(r"train-[0-9a-f]{16}-32x32-[0-9a-f]{16}", store.folder.name)
-        assert [path.name for path in store.folder.iterdir()] == ["00000.npy"]
-        stored = np.load(store.folder / "00000.npy")
+        assert folder_of(store).parent == crops.crop_dir / "features"
+        assert re.fullmatch(r"train-[0-9a-f]{16}-32x32-[0-9a-f]{16}", folder_of(store).name)
+        assert [path.name for path in folder_of(store).iterdir()] == ["00000.npy"]
+        stored = np.load(folder_of(store) / "00000.npy")
         assert (stored.shape, stored.dtype) == ((PHOTOS, 4, WIDTH), np.float16)
 
     @pytest.mark.parametrize("view", range(4))
@@ -227,7 +233,7 @@ class TestStore:
         assert 0 < error < 0.03
 
     def test_views_and_photos_differ(self, store: FeatureCache) -> None:
-        stored = np.load(store.folder / "00000.npy")
+        stored = np.load(folder_of(store) / "00000.npy")
         assert len({view.tobytes() for photo in stored[:, :2] for view in photo}) == PHOTOS * 2
         # By chance some step of none may act.
         assert len({view.tobytes() for photo in stored for view in photo}) > 0.9 * PHOTOS * 4
@@ -237,15 +243,15 @@ class TestStore:
             os.utime(path, ns=(MTIME, MTIME))
         np.random.seed(3)
         again = open_features(own_crops, frozen, TWO, device="cpu")
-        assert again.folder.name != store.folder.name
-        assert np.array_equal(np.load(again.folder / "00000.npy"), np.load(store.folder / "00000.npy"))
+        assert folder_of(again).name != folder_of(store).name
+        assert np.array_equal(np.load(folder_of(again) / "00000.npy"), np.load(folder_of(store) / "00000.npy"))
 
     @pytest.mark.usefixtures("few_photos_a_file")
     def test_many_files_say_what_one_says(self, store: FeatureCache, own_crops: Crops, frozen: FrozenBackbone) -> None:
         many = open_features(own_crops, frozen, TWO, device="cpu")
-        parts = [np.load(path) for path in sorted(many.folder.iterdir())]
+        parts = [np.load(path) for path in sorted(folder_of(many).iterdir())]
         assert [len(part) for part in parts] == [5, 5, 5, 5, 4]
-        assert_close(np.concatenate(parts), np.load(store.folder / "00000.npy"))
+        assert_close(np.concatenate(parts), np.load(folder_of(store) / "00000.npy"))
 
     def test_rows_are_found_by_id_across_files(self, counted_store: FeatureCache) -> None:
         assert counted_store.rows(["d", "a", "e"]) == [3, 0, 4]
@@ -294,7 +300,7 @@ class TestDataset:
 @pytest.mark.usefixtures("few_photos_a_file")
 class TestResume:
     def test_only_what_is_missing_is_computed(self, own_crops: Crops, frozen: FrozenBackbone, made: list[str]) -> None:
-        folder = open_features(own_crops, frozen, TWO, device="cpu").folder
+        folder = folder_of(open_features(own_crops, frozen, TWO, device="cpu"))
         assert made == [f"{number:05}.npy" for number in range(5)]
         for path in folder.iterdir():
             os.utime(path, ns=(MTIME, MTIME))
@@ -344,7 +350,7 @@ class TestFolders:
 
     def open_all(self, crops: Crops, frozen: FrozenBackbone) -> dict[str, Path]:
         looks = {"plain": Views(), "two": TWO, "strong": Views(2, "strong")}
-        return {name: open_features(crops, frozen, each, device="cpu").folder for name, each in looks.items()}
+        return {name: folder_of(open_features(crops, frozen, each, device="cpu")) for name, each in looks.items()}
 
     def test_each_look_has_one_and_they_stay(self, own_crops: Crops, frozen: FrozenBackbone) -> None:
         folders = self.open_all(own_crops, frozen)
@@ -354,12 +360,12 @@ class TestFolders:
 
     def test_changed_crops_make_another_and_remove_the_old(self, own_crops: Crops, frozen: FrozenBackbone) -> None:
         old = self.open_all(own_crops, frozen)
-        held_out = open_features(load_crops(own_crops.crop_dir, "eval"), frozen, Views(), device="cpu").folder
+        held_out = folder_of(open_features(load_crops(own_crops.crop_dir, "eval"), frozen, Views(), device="cpu"))
         write_photo(own_crops.paths[0], 255 - read_photo(own_crops.paths[0]))
         own_crops.frame.loc[0, "content"] = content_of(own_crops.paths[0])
         store = open_features(own_crops, frozen, Views(), device="cpu")
-        assert set((own_crops.crop_dir / "features").iterdir()) == {store.folder, held_out}
-        assert store.folder not in old.values()
+        assert set((own_crops.crop_dir / "features").iterdir()) == {folder_of(store), held_out}
+        assert folder_of(store) not in old.values()
         found = store.views(store.rows(own_crops.image_ids[:1])[0])[:2]
         pictures = np.stack([face_of(own_crops, 0), face_of(own_crops, 0)[:, ::-1]])
         np.testing.assert_allclose(found, features_of(frozen, pictures), rtol=2e-3, atol=2e-3)
@@ -377,27 +383,29 @@ class TestFolders:
         self, change: Callable, store: FeatureCache, crops: Crops, frozen: FrozenBackbone, tmp_path: Path
     ) -> None:
         (shard,) = missing_shards(crops, change(frozen, tmp_path), TWO)
-        assert shard.path.parent.parent == store.folder.parent
-        assert shard.path.parent != store.folder
-        assert store.folder.exists()
+        assert shard.path.parent.parent == folder_of(store).parent
+        assert shard.path.parent != folder_of(store)
+        assert folder_of(store).exists()
 
     def test_the_same_weights_of_another_run_have_the_same(
         self, store: FeatureCache, crops: Crops, tmp_path: Path
     ) -> None:
         same = freeze(tmp_path, config_with(), SHOWN)
         assert missing_shards(crops, same, TWO) == []
-        assert open_features(crops, same, TWO, device="cpu").folder == store.folder
+        assert folder_of(open_features(crops, same, TWO, device="cpu")) == folder_of(store)
 
     def test_another_size_leaves_it_alone(self, own_crops: Crops, tmp_path: Path) -> None:
         folders = [
-            open_features(own_crops, freeze(tmp_path, config_with(), Shown("face", size)), Views(), device="cpu").folder
+            folder_of(
+                open_features(own_crops, freeze(tmp_path, config_with(), Shown("face", size)), Views(), device="cpu")
+            )
             for size in ((32, 32), (24, 32))
         ]
         assert set((own_crops.crop_dir / "features").iterdir()) == set(folders)
         assert [folder.name.split("-")[2] for folder in folders] == ["32x32", "24x32"]
 
     def test_what_a_killed_process_left_is_removed(self, own_crops: Crops, frozen: FrozenBackbone) -> None:
-        folder = open_features(own_crops, frozen, Views(), device="cpu").folder
+        folder = folder_of(open_features(own_crops, frozen, Views(), device="cpu"))
         (folder / "00000.npy").unlink()
         left = folder / ".000000-1-00000000.tmp.npy"
         left.write_bytes(b"half")
@@ -410,7 +418,7 @@ class TestFolders:
 def test_a_damaged_file_is_made_anew(
     own_crops: Crops, frozen: FrozenBackbone, few_photos_a_file: None, fault: str, capsys: pytest.CaptureFixture
 ) -> None:
-    folder = open_features(own_crops, frozen, Views(), device="cpu").folder
+    folder = folder_of(open_features(own_crops, frozen, Views(), device="cpu"))
     path = folder / "00001.npy"
     whole = path.read_bytes()
     contents = {
@@ -431,6 +439,6 @@ def test_a_damaged_file_is_made_anew(
 
 def test_a_file_cut_short_while_in_use_is_named(counted_store: FeatureCache) -> None:
     assert counted_store.views(2).shape == (3, 4)
-    os.truncate(counted_store.folder / "00001.npy", 100)
+    os.truncate(folder_of(counted_store) / "00001.npy", 100)
     with pytest.raises(UserError, match=r"00001\.npy: cut short while it was read"):
         counted_store.views(2)

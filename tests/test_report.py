@@ -236,7 +236,11 @@ class TestTheCurves:
     @pytest.mark.parametrize(
         ("settings", "keeps_last", "same_kind"),
         [
-            ({"keep": "best", "head": "classes", "mixup": 0.0}, False, True),
+            (
+                {"keep": "best", "head": "classes", "mixup": 0.0, "loss": "cross_entropy", "class_weights": "none"},
+                False,
+                True,
+            ),
             ({"keep": "last", "head": "classes", "mixup": 0.4}, True, False),
             ({"keep": "last", "head": "values", "mixup": 0.0}, True, False),
         ],
@@ -285,7 +289,8 @@ class TestTheAudit:
 
 class TestMissingParts:
     def test_one_task_and_nothing_averaged(self, toy: Toy, tmp_path: Path) -> None:
-        train_toy(toy.crop_dir, tmp_path / "run", ("mask",), ("--fold", "0"))
+        flags = ("--fold", "0", "--loss", "cross_entropy", "--class-weights", "none")
+        train_toy(toy.crop_dir, tmp_path / "run", ("mask",), flags)
         page = page_of(tmp_path / "run", "--language", "en")
         assert "Folds not trained yet: 1." in section(page, "training")
         assert "memorising" in section(page, "training")
