@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_faces import drawn_photo
+from drawn_faces import blank, drawn_photo
 from toy_data import Toy, make_competition, prepare
 
 import inference
@@ -242,10 +242,18 @@ class TestShortRuns:
         assert report.facts["replies with predict's labels"] == 1
         assert report.facts["requests"] == 3 + 2 * TINY.requests
 
-    def test_stream(self, toys: Setup) -> None:
+    def test_stream(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a first photo without a face and a second with one, the stream shows the second."""
+        photos = iter((blank(384, 512), drawn_photo(384, 512)[0]))
+        monkeypatch.setattr(bench_stream, "read_photo", lambda _: next(photos))
         report = bench_stream.bench_stream(toys)
         assert set(report.rates) == {bench_stream.ENTRANCE, bench_stream.MODEL, bench_stream.EVERYTHING}
         assert report.facts["faces in the frame"] == 1
+
+    def test_a_stream_without_a_face(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bench_stream, "read_photo", lambda _: blank(384, 512))
+        with pytest.raises(UserError, match="no face is found"):
+            bench_stream.bench_stream(toys)
 
     def test_scaling(self, toys: Setup) -> None:
         of_tasks = {f"{step} {task} x1" for step in ("train", "inference") for task in ("mask", "gender")}

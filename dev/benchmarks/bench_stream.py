@@ -9,6 +9,7 @@ from functools import partial
 import cv2
 import numpy as np
 
+from core.cli import UserError
 from core.images import read_photo
 from dev.benchmarks.measure import Report, in_turn, ratios_of
 from dev.benchmarks.setup import Setup
@@ -19,6 +20,7 @@ from serving.faces import Pipeline
 from serving.sign import with_sign
 from serving.smoothing import Smoother
 from serving.types import FacePrediction
+from storage.layouts import Dataset
 
 ENTRANCE, MODEL, EVERYTHING = "sign, mask alone", "its model, on crops", "boxes, all tasks, every face in both views"
 WIDTH, HEIGHT, FPS = 640, 480, 25
@@ -31,9 +33,7 @@ def bench_stream(setup: Setup) -> Report:
     run_dir = setup.some_run()
     mask = open_pipeline(ModelOptions(run_dir, tasks=(TASK,)), FaceOptions(), camera=True)
     every = open_pipeline(ModelOptions(run_dir), FaceOptions(), video=True)
-    photos = (setup.data.root / photo.path for photo in setup.data.of_split("eval"))
-    frame = next(frame for frame in map(_frame, map(read_photo, photos)) if every.cut(frame).crops)
-    crops = every.cut(frame).crops
+    frame, crops = _frame_with_face(setup.data, mask)
     state = SignState()
 
     def sign(rgb: np.ndarray, faces: Sequence[FacePrediction]) -> np.ndarray:
@@ -47,6 +47,16 @@ def bench_stream(setup: Setup) -> Report:
     }
     rates = in_turn(contenders, setup.size.rounds)
     return Report("frames/s", rates, ratios_of(rates, ENTRANCE), {"faces in the frame": len(crops)})
+
+
+def _frame_with_face(data: Dataset, pipeline: Pipeline) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """Return the frame of the first eval photo that has faces in it, and their crops. UserError if none has."""
+    for photo in data.of_split("eval"):
+        frame = _frame(read_photo(data.root / photo.path))
+        crops = pipeline.cut(frame).crops
+        if crops:
+            return frame, crops
+    raise UserError(f"{data.root}: no face is found in a frame of an eval photo; the stream needs one")
 
 
 def _frame(photo: np.ndarray) -> np.ndarray:
