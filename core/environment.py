@@ -23,7 +23,7 @@ INTERRUPTED = "interrupted: finished work is kept, the same command goes on from
 OFFLINE, MAX_PIXELS = "OFFLINE", "MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 128_000_000
 """Photos of 108 megapixels are read. The largest takes 400 MB, and while it is decoded 1 GB, in each process."""
-NO_TELEMETRY: Mapping[str, str] = MappingProxyType({
+SILENCING: Mapping[str, str] = MappingProxyType({
     # From 1.29 on, onnxruntime uploads usage data and keeps a file of it under HOME.
     "ORT_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -57,7 +57,7 @@ def prepare_environment() -> None:
     a command with one line.
     """
     sys.excepthook = _end_an_import
-    for name, value in NO_TELEMETRY.items():
+    for name, value in SILENCING.items():
         os.environ.setdefault(name, value)
     # Waiting OpenMP threads sleep instead of spinning: a few percent slower on an idle machine, many times faster on
     # one whose cores are shared with loader processes or other programs.

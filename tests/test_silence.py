@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.environment import NO_TELEMETRY
+from core.environment import SILENCING
 
 from toy_data import ALL_TASKS, FAST
 
@@ -57,7 +57,7 @@ def main(tasks, fast):
 if __name__ == "__main__":
     main(sys.argv[1].split(","), sys.argv[2:])
 """
-QUIET = {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "CI", "OFFLINE", *NO_TELEMETRY}
+QUIET = {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "CI", "OFFLINE", *SILENCING}
 """Variables that would keep a library quiet, and so hide that the project does not."""
 LOCAL = re.compile(r"^(localhost|127\.[\d.]+|::1|0\.0\.0\.0|::|None|)$")
 
