@@ -70,7 +70,7 @@ def test_nothing_leaves_the_machine_or_enters_the_home_folder(tmp_path: Path) ->
     (hook / "sitecustomize.py").write_text(HOOK)
     (tmp_path / "commands.py").write_text(COMMANDS)
     environment = {name: value for name, value in os.environ.items() if name not in QUIET}
-    environment |= {"HOME": str(home), "CONNECTIONS": str(tmp_path / "connections.txt"), "OMP_NUM_THREADS": "1"}
+    environment |= {"HOME": str(home), "CONNECTIONS": str(tmp_path / "connections.txt")}
     environment |= {"PYTHONPATH": os.pathsep.join([str(hook), str(ROOT)])}
     # Without --seccomp-bpf strace stops the processes at all of their system calls: an import makes thousands.
     strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmmsg", "-o", str(traced)]
