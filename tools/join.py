@@ -156,7 +156,8 @@ def refuse_places(members: Sequence[Member], *, as_table: bool) -> None:
         if not as_table:
             refuse_same_folder(member)
         elif member.name.lower() in OTHER_LAYOUTS:
-            raise UserError(f"--names {member.name!r}: beside photos.csv, {', '.join(OTHER_LAYOUTS)} show another layout")
+            others = ", ".join(OTHER_LAYOUTS)
+            raise UserError(f"--names {member.name!r}: beside photos.csv, {others} show another layout")
 
 
 def refuse_same_folder(member: Member) -> None:
