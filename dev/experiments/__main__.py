@@ -13,6 +13,7 @@ one.
 
 import argparse
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from core.cli import UserError, add_crop_dir, command_parser, run_cli
@@ -27,20 +28,16 @@ from training.config import PROFILES, add_flags, typed_settings
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    settings, typed = chosen_settings(args.names), typed_settings(args)
+    typed = typed_settings(args)
     shared = ["--profile", args.profile, "--crop-dir", args.crop_dir.resolve()]
     shared += ["--fold", *args.fold] if args.fold else []
-    for seed in args.seeds:
-        for setting in settings:
-            run_dir = run_of(args.run_dir, setting, seed).resolve()
-            print(f"{run_dir.name}:", flush=True)
-            for task in args.task:
-                where = ["--task", task, "--run-dir", run_dir]
-                run_command(
-                    ["train.py", *where, *shared, *as_flags(settings_of(setting, task, typed, seed))], shown=True
-                )
-                if args.final:
-                    run_command(["inference.py", *where], shown=True)
+    for seed, setting, task in product(args.seeds, chosen_settings(args.names), args.task):
+        run_dir = run_of(args.run_dir, setting, seed).resolve()
+        print(f"{run_dir.name}, {task}:", flush=True)
+        where = ["--task", task, "--run-dir", run_dir]
+        run_command(["train.py", *where, *shared, *as_flags(settings_of(setting, task, typed, seed))], shown=True)
+        if args.final:
+            run_command(["inference.py", *where], shown=True)
     for part in (OUT_OF_FOLD, EVAL_PHOTOS) if args.final else (OUT_OF_FOLD,):
         print(markdown(args.run_dir, part, baseline=args.baseline, measure=args.measure))
 
