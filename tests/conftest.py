@@ -36,6 +36,7 @@ def one_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.jobs.cpu_count", lambda: 1)
         patch.setattr("inference.cpu_count", lambda: 1)
+        patch.setattr("synthesis.draw_crops.cpu_count", lambda: 1)
         patch.setattr("training.jobs.jobs_at_once", lambda configs: 1)
         # Exact, and the same on every machine.
         patch.setattr("training.device.cpu_has_bfloat16", lambda: False)
