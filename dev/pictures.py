@@ -9,8 +9,6 @@ Needs the packages of the tests and Chromium.
 import argparse
 import csv
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from core.cli import UserError, command_parser, run_cli
 from core.contact_sheet import photo_grid
 from core.images import read_photo, write_photo
 from core.tasks import decode
+from dev.command import ROOT, run_command
 from dev.everyday_picture import everyday_sheet
 from preprocessing.annotation import Marks, choose
 from preprocessing.annotation_server import Annotation, AnnotationServer
@@ -34,7 +33,6 @@ from serving.page import build_page, gradio_package, serve
 from serving.sign import with_sign
 from storage.layouts import scan
 
-ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 WORK = ROOT / "outputs" / "pictures"
 PEOPLE, CROPS, RUN, FACES, GROUP = (WORK / name for name in ("people", "crops", "sample", "faces", "group.jpg"))
@@ -81,10 +79,7 @@ def prepare() -> None:
 
 
 def command(*words: object) -> None:
-    """Run a command of the project. UserError if it fails."""
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, check=False)
-    if done.returncode:
-        raise UserError(f"{' '.join(map(str, words))}: exit code {done.returncode}")
+    run_command(words, shown=True)
 
 
 def sample_people() -> None:

@@ -18,7 +18,7 @@ from core.cli import UserError, command_parser, run_cli
 from core.files import write_json
 from training.config import PROFILES, add_flags, typed_settings
 
-BENCHMARKS = ("loader", "step", "job", "detect", "inference", "export", "scaling", "build", "service", "stream")
+BENCHMARKS = ("loader", "step", "job", "detect", "inference", "export", "service", "stream")
 """Each is the function bench_NAME of dev/benchmarks/bench_NAME.py."""
 
 
