@@ -55,6 +55,10 @@ class Locked:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     known = read_groups(ROOT)
+    if args.run is None and not args.groups:
+        fail(f"no group is named; the groups are {', '.join(known)}")
+    if args.run is not None and len(args.run) < 2:
+        fail("--run needs a group and a command, such as --run train run_all.py")
     for group in args.groups if args.run is None else args.run[:1]:
         if group not in known:
             fail(f"the group {group!r} is unknown; the groups are {', '.join(known)}")
