@@ -28,7 +28,7 @@ from core import files
 from core.cli import UserError, command_parser, counted, name_some, positive_int, progress, run_cli
 from core.images import UnreadablePhoto, read_photo, write_photo
 from core.languages import CHOICES
-from core.locks import keep_out_of_git
+from core.locks import holding, keep_out_of_git
 from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.drawing import annotated
 from serving.entrance import TASK, MinuteCounts, WatchOptions, watch
@@ -79,6 +79,7 @@ class ClipOptions:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     clip = clip_of(args.sources)
+    refuse_unused(args, is_photos=clip is None)
     if args.sign:
         watch_entrance(clip, args)
         return
@@ -119,6 +120,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     sign = "camera or video: show a sign about the mask in this language, write counts by minute, and nothing else"
     parser.add_argument("--sign", choices=CHOICES, help=sign)
     return parser.parse_args(argv)
+
+
+def refuse_unused(args: argparse.Namespace, *, is_photos: bool) -> None:
+    """UserError for a flag that would change nothing."""
+    if args.sign:
+        other_tasks = {*args.tasks} - {TASK}
+        unused, why = {"--format": args.format, "--show": args.show, "--tasks": other_tasks}, f"--sign {args.sign}"
+    else:
+        unused, why = ({"--frames": args.frames, "--show": args.show} if is_photos else {}), "photos"
+    given = [name for name, value in unused.items() if value]
+    if given:
+        raise UserError(f"{' and '.join(given)}: not used for {why}; leave it out")
 
 
 def seconds(text: str) -> float:
@@ -189,9 +202,9 @@ def watch_entrance(source: Path | Camera | None, args: argparse.Namespace) -> No
     # The table of a camera is continued, that of a video is made anew.
     prepare(args.out, [] if isinstance(source, Camera) else [counts.path_of("")], args.overwrite)
     models, faces = pipeline_options(args)
-    with open_clip(source) as clip:
+    # Another process would write its counts in place of these.
+    with holding(args.out, "--out"), open_clip(source) as clip:
         pipeline = open_pipeline(replace(models, tasks=(TASK,)), faces, camera=True)
-        keep_out_of_git(args.out)
         watch(clip, pipeline, counts, WatchOptions(args.sign, args.smoothing, args.frames))
     states = ", ".join(f"{number} {state}" for state, number in counts.total.items())
     print(f"{counted(counts.total.total(), 'face')}{f' ({states})' if states else ''}: {args.out}/counts-*.csv")

@@ -245,14 +245,17 @@ class TestRefusals:
         refusal(predict.main, [*argv, run_dir, "--unsure-below", "2"], "2 is not a number from 0 to 1")
         refusal(
             predict.main,
-            [*argv, run_dir, "--onnx", "x", "--folds", "0"],
+            [*argv[:-1], "--onnx", "x", "--folds", "0"],
             "--folds 0: an exported model has its models in it",
         )
         refusal(
             predict.main,
-            [*argv, run_dir, "--onnx", tmp_path],
+            [*argv[:-1], "--onnx", tmp_path],
             "no .onnx file in it; run `python -m serving.export` first",
         )
+        refusal(predict.main, [*argv, run_dir, "--frames", "3", "--show"], "--frames and --show: not used for photos")
+        sign = ["0", *argv[1:], run_dir, "--sign", "en", "--format", "csv", "--tasks", "mask,age"]
+        refusal(predict.main, sign, "--format and --tasks: not used for --sign en; leave it out")
         assert not (tmp_path / "out").exists()
 
 
