@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -51,10 +50,7 @@ def write_model(folder: Path, run: RunClassifier, origin: Origin) -> dict[str, s
             raise UserError(f"run folder {origin.run_dir}: no refit of {task}; run train.py --refit first")
     if folder.exists():
         raise UserError(f"--out {folder}: there already; give another folder, or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as made:
-        place = Path(made) / "model"
-        place.mkdir()
+    with files.new_folder(folder) as place:
         precision = {task: _write_task(place, task, run, origin.sample) for task in run.models}
         backbones = _write_backbones(place, run)
         about = _about(run, origin, backbones) | {"precision": precision}
@@ -66,7 +62,6 @@ def write_model(folder: Path, run: RunClassifier, origin: Origin) -> dict[str, s
         files.write_json(place / MODEL_FILE, about)
         card = Card(about, _scores(origin.run_dir), _backbones_of(run), origin.real)
         files.write_text(place / CARD, card_text(card))
-        place.rename(folder)
     return precision
 
 
