@@ -93,8 +93,13 @@ def test_facts_called_as_columns_of_the_table_stay(crops: Crops) -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("path", "../precious.jpg"), ("path", "drawings/../../precious.jpg"), ("path", "/precious.jpg")]
-    + [("number", "many"), ("mask", "hat")],
+    [
+        ("path", "../precious.jpg"),
+        ("path", "drawings/../../precious.jpg"),
+        ("path", "/precious.jpg"),
+        ("number", "many"),
+        ("mask", "hat"),
+    ],
 )
 def test_a_row_that_is_no_drawing_is_refused_and_nothing_removed(crops: Crops, column: str, value: str) -> None:
     draw_missing(crops, 1)

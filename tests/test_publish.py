@@ -248,7 +248,9 @@ class TestRefusals:
                 r"mask: average 'x', temperature 1.0; allowed are logit",
             ),
             (
-                lambda about: about | {"averaging": dict.fromkeys(TASKS, {"average": "logit", "temperature": np.inf})},
+                lambda about: (
+                    about | {"averaging": dict.fromkeys(TASKS, ODD | {"average": "logit", "temperature": np.inf})}
+                ),
                 r"mask: average 'logit', temperature inf; allowed are logit",
             ),
             (lambda about: about | {"tasks": [1]}, r"tasks \[1\], expected names of tasks"),

@@ -79,8 +79,11 @@ def test_an_unknown_group_is_refused_with_the_known(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(
     ("argv", "said"),
-    [([], "no group is named; the groups are predict"), (["--run"], "--run needs a group and a command")]
-    + [(["--run", "train"], "--run needs a group and a command")],
+    [
+        ([], "no group is named; the groups are predict"),
+        (["--run"], "--run needs a group and a command"),
+        (["--run", "train"], "--run needs a group and a command"),
+    ],
 )
 def test_a_call_without_a_group_or_a_command_is_refused(
     argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
