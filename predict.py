@@ -25,7 +25,7 @@ import core.environment  # noqa: F401  explains a missing package
 import pandas as pd
 
 from core import files
-from core.cli import UserError, command_parser, counted, name_some, positive_int, progress, run_cli
+from core.cli import UserError, command_parser, counted, name_some, positive_int, printable, progress, run_cli
 from core.images import UnreadablePhoto, read_photo, write_photo
 from core.languages import CHOICES
 from core.locks import holding, keep_out_of_git
@@ -164,7 +164,8 @@ def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> R
         faces = pipeline(rgb)
         write_photo(target, annotated(rgb, faces))
         results.add(photo_facts(target.relative_to(out_dir).as_posix(), rgb), faces)
-        print(f"{path}: {'; '.join(map(describe, faces)) or 'no face found'}")
+        # An exported model of a stranger may have any text as a label.
+        print(printable(f"{path}: {'; '.join(map(describe, faces)) or 'no face found'}"))
     if photos.foreign:
         print(f"{len(photos.foreign)} files are no photos and are left out: {name_some(photos.foreign)}")
     return results

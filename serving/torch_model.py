@@ -145,7 +145,7 @@ def _load_models(task_dir: Path, folds: Sequence[int] | None, backbones: Backbon
     if lacking or not finished:
         trained = ", ".join(map(str, finished)) or "none"
         raise UserError(f"{task_dir}: fold {lacking[0] if lacking else 0} is not trained; trained are: {trained}")
-    return tuple(load_predictor(finished[fold], task_dir.name, backbones) for fold in folds or finished)
+    return tuple(load_predictor(finished[fold], task_dir.name, backbones) for fold in dict.fromkeys(folds or finished))
 
 
 def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:

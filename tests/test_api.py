@@ -121,6 +121,7 @@ class TestSources:
 
     def test_tasks_folds_and_what_is_unsure(self, run_dir: Path, photo: Path) -> None:
         model = load_model(str(run_dir), tasks=["mask"], folds=(), unsure_below=1.0)
+        assert "mask (1 of 2 folds)" in load_model(run_dir, folds=[0, 0]).about
         assert model.tasks == ("mask",)
         assert "mask (2 of 2 folds)" in model.about
         assert all(face.unsure for face in model(photo))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from drawn_faces import drawn_photo
-from toy_data import ToyRun, edit_csv, table, train_toy
+from toy_data import FAST, ToyRun, edit_csv, refusal, table, train_toy
 
+import train
 from core.alignment import typical_landmarks
 from core.cli import UserError
 from core.cropping import GREY, CropSettings, crop_face
@@ -184,6 +185,16 @@ def test_training_learns_from_drawings_and_scores_photos_alone(drawn_run: ToyRun
     config = read_json(run_dir / "mask" / "fold0" / "config.json")
     assert config["settings"]["drawn"] == 3 and config["drawings_hash"]
     assert set(read_drawings(crop_dir)["of"]) <= set(photos)
+
+
+def test_settings_that_cannot_be_trained_are_refused_before_anything_is_drawn(
+    drawn_run: ToyRun, tmp_path: Path
+) -> None:
+    crop_dir = shutil.copytree(drawn_run.crop_dir, tmp_path / "crops")
+    shutil.rmtree(crop_dir / "drawings", ignore_errors=True)
+    argv = ["--task", "mask", "--crop-dir", crop_dir, "--run-dir", tmp_path / "run", *FAST, "--drawn", "3"]
+    flags = ["--backbone", "dla34", "--image-size", "100"]
+    refusal(train.main, [*argv, *flags], "dla34", "--image-size 128", untouched=[crop_dir])
 
 
 def test_joined_datasets_number_their_items_through() -> None:

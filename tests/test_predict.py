@@ -112,6 +112,13 @@ class TestPhotos:
         assert "2 faces in 1 photo:" in printed
         assert (tmp_path / "out" / ".gitignore").read_text() == "*\n"
 
+    def test_names_do_nothing_to_a_terminal(
+        self, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_photo(tmp_path / "a\x1b[31m.png", crowd(TWO)[0])
+        run(tmp_path / "a\x1b[31m.png", run_dir, tmp_path / "out", "--folds", "0")
+        assert r"a\x1b[31m.png: " in capsys.readouterr().out
+
     def test_a_folder_with_unreadable_and_faceless_photos(self, run_dir: Path, tmp_path: Path) -> None:
         photos, out = tmp_path / "photos", tmp_path / "photos" / "out"
         write_photo(photos / "deep" / "a.JPG", crowd(TWO)[0])
