@@ -38,7 +38,7 @@ from pathlib import Path
 from training import checkpoints
 from training.config import resolve
 from storage.crops import load_crops
-from storage.folds import load_or_make_folds
+from storage.folds import plan_folds, write_folds
 from core.tasks import task_named
 from storage.run_dir import fold_dir_of
 from training.fold import train_fold
@@ -74,7 +74,8 @@ def jobs(crops, run_dir):
     for name in ("mask", "gender"):
         config = resolve(name, "smoke", SETTINGS)
         split = {"folds": config.folds, "seed": config.fold_seed, "age_edges": config.age_edges}
-        fold_of = load_or_make_folds(run_dir, crops, **split)
+        fold_of = plan_folds(run_dir, crops, **split)
+        write_folds(run_dir, fold_of)
         labels = crops.labels(task_named(name), config.age_edges)
         for fold in range(2):
             yield run_dir, FoldData(task_named(name), fold, crops, labels, fold_of), config
