@@ -38,8 +38,7 @@ from serving.sign import require_font
 from serving.smoothing import Smoother
 from serving.sources import PhotoSources, clip_of, photos_of
 from serving.types import FacePrediction
-from serving.video import Camera, ended_by_ctrl_c, new_video, open_clip
-from serving.window import shown
+from serving.video import Camera, ended_by_ctrl_c, new_video, open_clip, shown
 
 TABLE = "predictions"
 

@@ -30,23 +30,16 @@ VIEW_LANDMARKS = np.array([
 FaceRecognizerSF, which are ArcFace's (Deng et al. 2019, arXiv:1801.07698)."""
 HIDDEN = 256
 
+_CONFIG = {
+    "input_size": (3, SIZE, SIZE),
+    "fixed_input_size": True,
+    "mean": face_resnet.MEAN,
+    "std": face_resnet.STD,
+    "classifier": "head.fc",
+}
 default_cfgs = generate_default_cfgs({
-    "face_pair": {
-        "input_size": (3, SIZE, SIZE),
-        "fixed_input_size": True,
-        "mean": face_resnet.MEAN,
-        "std": face_resnet.STD,
-        "first_conv": ("resnet.stem", "sface.conv_1.conv"),
-        "classifier": "head.fc",
-    },
-    "sface_alone": {
-        "input_size": (3, SIZE, SIZE),
-        "fixed_input_size": True,
-        "mean": face_resnet.MEAN,
-        "std": face_resnet.STD,
-        "first_conv": "sface.conv_1.conv",
-        "classifier": "head.fc",
-    },
+    "face_pair": {**_CONFIG, "first_conv": ("resnet.stem", "sface.conv_1.conv")},
+    "sface_alone": {**_CONFIG, "first_conv": "sface.conv_1.conv"},
 })  # fmt: skip
 
 
@@ -104,8 +97,31 @@ class HiddenLayerHead(nn.Module):
         return self.fc(self.drop(hidden))
 
 
-class FacePair(nn.Module):
-    """Images (N, 3, H, W) of `img_size` (H, W) to logits (N, num_classes), by way of 5120 features."""
+class OnFeatures(nn.Module):
+    """A network whose `head`, a HiddenLayerHead, takes what `forward_features` returns, (N, num_features) float32."""
+
+    def add_head(self, num_features: int, num_classes: int, drop_rate: float) -> None:
+        self.num_classes = num_classes
+        self.num_features = self.head_hidden_size = num_features
+        self.head = HiddenLayerHead(num_features, num_classes, drop_rate)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.head.fc
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits of the features; with `pre_logits` the features themselves."""
+        return features if pre_logits else self.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+class FacePair(OnFeatures):
+    """Images (N, 3, H, W) of `img_size` (H, W) to logits (N, num_classes), by way of 5120 features.
+
+    Without the ResNet (`with_resnet`) it is SFace alone, with 4096 features.
+    """
 
     def __init__(
         self,
@@ -113,67 +129,22 @@ class FacePair(nn.Module):
         in_chans: int = 3,
         drop_rate: float = 0.0,
         img_size: tuple[int, int] = (SIZE, SIZE),
+        *,
+        with_resnet: bool = True,
     ) -> None:
         super().__init__()
         if in_chans != 3:
             raise ValueError(f"face_pair: in_chans {in_chans}, must be 3 (RGB)")
-        self.num_classes = num_classes
-        self.resnet = face_resnet.FaceResNet(num_classes=0)
+        self.resnet = face_resnet.FaceResNet(num_classes=0) if with_resnet else None
         self.view = SFaceView(img_size)
         self.sface = sface.SFace()
-        self.num_features = self.head_hidden_size = 4 * (self.resnet.num_features + sface.NUM_FEATURES)
-        self.head = HiddenLayerHead(self.num_features, num_classes, drop_rate)
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer."""
-        return self.head.fc
+        channels = sface.NUM_FEATURES + (self.resnet.num_features if with_resnet else 0)
+        self.add_head(4 * channels, num_classes, drop_rate)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Features (N, 5120) float32: of the ResNet 4 × 256, then of SFace 4 × 1024."""
-        maps = self.resnet.forward_features(x), self.sface(self.view(x))
-        return torch.cat([quadrants(each) for each in maps], dim=1).float()
-
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return logits of the features; with `pre_logits` the features themselves."""
-        return features if pre_logits else self.head(features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-
-class SFaceAlone(nn.Module):
-    """Images (N, 3, H, W) of `img_size` (H, W) to logits (N, num_classes), by way of 4096 features of SFace."""
-
-    def __init__(
-        self,
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        drop_rate: float = 0.0,
-        img_size: tuple[int, int] = (SIZE, SIZE),
-    ) -> None:
-        super().__init__()
-        if in_chans != 3:
-            raise ValueError(f"sface_alone: in_chans {in_chans}, must be 3 (RGB)")
-        self.num_classes = num_classes
-        self.view = SFaceView(img_size)
-        self.sface = sface.SFace()
-        self.num_features = self.head_hidden_size = 4 * sface.NUM_FEATURES
-        self.head = HiddenLayerHead(self.num_features, num_classes, drop_rate)
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer."""
-        return self.head.fc
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Features (N, 4096) float32."""
-        return quadrants(self.sface(self.view(x))).float()
-
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return logits of the features; with `pre_logits` the features themselves."""
-        return features if pre_logits else self.head(features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+        """Features (N, F) float32: of the ResNet 4 × 256, then of SFace 4 × 1024."""
+        maps = [self.resnet.forward_features(x)] if self.resnet else []
+        return torch.cat([quadrants(each) for each in (*maps, self.sface(self.view(x)))], dim=1).float()
 
 
 @register_model
@@ -183,9 +154,9 @@ def face_pair(pretrained: bool = False, **options: Any) -> FacePair:
 
 
 @register_model
-def sface_alone(pretrained: bool = False, **options: Any) -> SFaceAlone:
+def sface_alone(pretrained: bool = False, **options: Any) -> FacePair:
     """Return SFace with random weights; `model.build_model` loads the packaged ones."""
-    return build_model_with_cfg(SFaceAlone, "sface_alone", pretrained, **options)
+    return build_model_with_cfg(FacePair, "sface_alone", pretrained, with_resnet=False, **options)
 
 
 def quadrants(maps: Tensor) -> Tensor:

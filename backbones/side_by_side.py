@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backbones.face_pair import HiddenLayerHead, resampling
+from backbones.face_pair import OnFeatures, resampling
 
 JOIN = "+"
 
@@ -50,7 +50,7 @@ class Own(nn.Module):
         return self.network.forward_head(maps, pre_logits=True).flatten(1).float()
 
 
-class SideBySide(nn.Module):
+class SideBySide(OnFeatures):
     """Images (N, 3, H, W) of 0 to 1 to logits (N, num_classes). The parts' features stand in the order of the parts."""
 
     def __init__(
@@ -58,25 +58,12 @@ class SideBySide(nn.Module):
     ) -> None:
         super().__init__()
         self.default_cfg = {"classifier": "head.fc"}
-        self.num_classes = num_classes
         self.parts = nn.ModuleList(Own(part, image_size) for part in parts)
-        self.num_features = self.head_hidden_size = sum(part.num_features for part in self.parts)
-        self.head = HiddenLayerHead(self.num_features, num_classes, drop_rate)
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer."""
-        return self.head.fc
+        self.add_head(sum(part.num_features for part in self.parts), num_classes, drop_rate)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Features (N, F) float32 of all parts."""
         return torch.cat([part(x) for part in self.parts], dim=1)
-
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return logits of the features; with `pre_logits` the features themselves."""
-        return features if pre_logits else self.head(features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 def parts_of(backbone: str) -> list[str]:

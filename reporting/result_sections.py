@@ -1,7 +1,6 @@
 """Template values of the sections about scores, groups, mistakes and probabilities."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +8,9 @@ import numpy as np
 from core.cropping import CropImages
 from core.images import read_photo
 from core.tasks import combined_class_count, combined_class_name, task_named
-from evaluation.calibration import expected_calibration_error, reliability
+from evaluation.calibration import expected_accuracy, expected_calibration_error, mean_confidence, reliability
 from evaluation.combined_class import COMBINED, combine_labels
-from evaluation.metrics import confusion_matrix
+from evaluation.metrics import confusion_matrix, count_errors
 from evaluation.predictions import TaskPredictions, worst_mistakes
 from evaluation.scores import FEWEST_PEOPLE, Labels, known_values, majority, score, score_groups, value_errors, weakest
 from reporting.figures import density_chart, embed, reliability_chart, thumbnail
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 Context = dict[str, Any]
 MOST_SUSPECTS = 24
 LEAST_SURE = 8
+UNLIKE = 0.05  # an expected loss of accuracy above this is pointed out
 CALIBRATION_BINS = 10
-NEAR_YEARS = 5  # errors up to this count as near
 YEARS_STEP = 5  # years per square of the density chart
 DECADE = 10
 
@@ -157,7 +156,7 @@ def _reliability(predictions: TaskPredictions) -> Context:
         "task": name,
         "chart": reliability_chart(*columns, label=f"{name} calibration"),
         "ece": expected_calibration_error(predictions.probs, labels, CALIBRATION_BINS),
-        "confidence": float(predictions.probs.max(axis=1).mean()),
+        "confidence": mean_confidence(predictions.probs),
         "accuracy": float((predictions.probs.argmax(axis=1) == predictions.truth).mean()),
     }
 
@@ -196,8 +195,20 @@ def _years(data: RunData, split: Split, name: str) -> Context | None:
 
 
 def unsure_section(data: RunData) -> Context:
-    """Return how often each class was predicted on the eval photos, and the photos of lowest confidence."""
-    return {"tasks": [_unsure(data.eval, predictions) for predictions in data.eval.answers.values()]}
+    """Return how often each class was predicted on the eval photos, how likely, and the photos of lowest confidence."""
+    return {"tasks": [_unsure(data.eval, predictions) | {"shift": _shift(data.oof.scored.get(name), predictions)}
+                      for name, predictions in data.eval.answers.items()]}  # fmt: skip
+
+
+def _shift(known: TaskPredictions | None, predictions: TaskPredictions) -> Context | None:
+    """Compare the confidence on the eval photos with that on the training photos, out of fold; None without these."""
+    if known is None:
+        return None
+    accuracy = float((known.predicted == known.truth).mean())
+    before, now = mean_confidence(known.probs), mean_confidence(predictions.probs)
+    expected = expected_accuracy(accuracy, before, now)
+    return {"accuracy": accuracy, "before": before, "now": now, "expected": expected,
+            "unlike": accuracy - expected > UNLIKE}  # fmt: skip
 
 
 def _unsure(split: Split, predictions: TaskPredictions) -> Context:
@@ -277,19 +288,3 @@ def suspects_section(data: RunData) -> Context:
 def least_sure(predictions: TaskPredictions, count: int) -> list[int]:
     """Return the rows of the predictions of lowest confidence, the lowest first."""
     return np.argsort(predictions.probs.max(axis=1), kind="stable")[:count].tolist()
-
-
-@dataclass(frozen=True)
-class ValueErrors:
-    """Errors of expected values: mean absolute error, fraction within NEAR_YEARS, and mean signed error."""
-
-    photos: int
-    mean_absolute: float
-    near: float
-    bias: float
-
-
-def count_errors(true: np.ndarray, expected: np.ndarray) -> ValueErrors:
-    """Compare true and expected values, both (N,) float."""
-    signed, size = expected - true, np.abs(expected - true)
-    return ValueErrors(len(signed), float(size.mean()), float((size <= NEAR_YEARS).mean()), float(signed.mean()))

@@ -17,8 +17,7 @@ from serving.faces import Pipeline
 from serving.sign import NOBODY, SIGNS, UNSURE, with_sign, words_of
 from serving.smoothing import FORGET_SECONDS, Smoother
 from serving.types import FacePrediction
-from serving.video import Clip, ended_by_ctrl_c
-from serving.window import has_screen, shown
+from serving.video import Clip, ended_by_ctrl_c, has_screen, shown
 
 TASK = "mask"
 COUNTED = tuple(state for state in SIGNS if state != NOBODY)

@@ -1,6 +1,7 @@
-"""Read frames of a video file or a camera, and write a video frame by frame."""
+"""Read frames of a video file or a camera, write a video frame by frame, and show frames in a window."""
 
 import math
+import os
 import socket
 import sys
 import threading
@@ -21,6 +22,7 @@ from core.cli import UserError
 from core.files import replacing
 from core.images import allowed_pixels
 
+WINDOW = "Ctrl-C or q to stop"
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 USUAL_FPS = 25.0
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -261,3 +263,21 @@ def new_video(path: Path, fps: float) -> Iterator[VideoFile]:
             yield video
         finally:
             video.close()
+
+
+def has_screen() -> bool:
+    """Return whether a window can be opened. Asked first: OpenCV's Qt ends the process where there is no screen."""
+    drawn_elsewhere = os.name == "nt" or sys.platform == "darwin"
+    return drawn_elsewhere or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def shown(picture: np.ndarray) -> bool:
+    """Show (H, W, 3) uint8 RGB; return False once q is pressed. UserError if no window can be opened."""
+    if not has_screen():
+        raise UserError("--show: no window can be opened here (there is no screen); leave it out")
+    try:
+        cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL)
+        cv2.imshow(WINDOW, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        return cv2.waitKey(1) != ord("q")
+    except cv2.error as error:
+        raise UserError(f"--show: no window can be opened here ({error.err}); leave it out") from None

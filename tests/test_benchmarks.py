@@ -18,30 +18,26 @@ from core.cli import UserError
 from core.images import write_photo
 from dev.benchmarks import __main__ as run
 from dev.benchmarks import (
-    bench_build,
     bench_detect,
     bench_export,
     bench_inference,
     bench_job,
     bench_loader,
-    bench_scaling,
     bench_service,
     bench_step,
     bench_stream,
     measure,
     setup,
 )
-from dev.benchmarks.baselines import OpenCVReader, OriginalRecipe, PhotoFiles, PillowReader, Reader
+from dev.benchmarks.baselines import OriginalRecipe, PhotoFiles
 from dev.benchmarks.measure import Report, Spread, in_turn, ratio, ratios_of, spread
-from dev.benchmarks.process_usage import ProcessUsage, run_command
-from dev.benchmarks.setup import QUICK, Setup, Size, multiplied
+from dev.benchmarks.setup import QUICK, Setup, Size
+from dev.command import Finished, run_command
 from preprocessing import crop_faces, detect_faces
 from serving import export
-from storage.layouts import scan
-from synthesis.builder import build
 from synthesis.drawn import sample
 
-TINY = Size("tiny", people=6, eval_photos=3, rounds=1, passes=1, folds=2, times=(1,), requests=4)
+TINY = Size("tiny", people=6, eval_photos=3, rounds=1, passes=1, folds=2, requests=4)
 SETTINGS = {
     **{"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "epochs": 1, "batch_size": 16},
     **{"workers": 0, "device": "cpu", "folds": 2},
@@ -53,22 +49,21 @@ COMMANDS = {
     "train.py": train.main,
     "inference.py": inference.main,
     "serving.export": export.main,
-    "synthesis.builder.build": build.main,
 }
 
 
-def in_this_process(words: Sequence[object]) -> ProcessUsage:
-    """Run a command as `run_command` does, but in this process, so that its memory is not known."""
+def in_this_process(words: Sequence[object]) -> Finished:
+    """Run a command as `run_command` does, but in this process."""
     command, *flags = [str(word) for word in words if word != "-m"]
     one_process = {"train.py": ["--jobs", "1"], "inference.py": [], "serving.export": []}
     with redirect_stdout(StringIO()) as printed:
         COMMANDS[command]([*flags, *one_process.get(command, ["--workers", "1"])])
-    return ProcessUsage(1.0, None, printed.getvalue())
+    return Finished(1.0, printed.getvalue())
 
 
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bench_build, bench_export, bench_service, bench_job, bench_scaling, setup):
+    for module in (bench_export, bench_service, bench_job, setup):
         monkeypatch.setattr(module, "run_command", in_this_process)
 
 
@@ -138,45 +133,14 @@ class TestMeasuring:
         json.dumps(found)
 
 
-class TestProcessUsage:
-    """A command, its output, its memory, its failure."""
-
-    @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not tell memory")
-    def test_memory_of_a_command_and_its_child(self) -> None:
-        hold = "held = bytearray(60_000_000); import time; time.sleep(.4)"
-        child = (
-            f"import subprocess, sys; held = bytearray(50_000_000); subprocess.run([sys.executable, '-c', {hold!r}])"
-        )
-        usage = run_command(["-c", f"{child}; print('done')"])
-        assert 100 < usage.peak_mb < 200
-        assert usage.output == "done\n"
-        assert usage.seconds > 0.4
-
-    def test_a_command_that_fails_is_named_with_its_last_line(self) -> None:
-        with pytest.raises(UserError, match="exit code 3: no such thing"):
-            run_command(["-c", "import sys; print('one'); print('no such thing'); sys.exit(3)"])
+def test_a_command_that_fails_is_named_with_its_last_line() -> None:
+    with pytest.raises(UserError, match="exit code 3: no such thing"):
+        run_command(["-c", "import sys; print('one'); print('no such thing'); sys.exit(3)"])
 
 
-def test_multiplied_photos_are_links_and_other_people_with_the_same_facts(small_toy: Toy, tmp_path: Path) -> None:
-    data = scan(small_toy.root)
-    many = scan(multiplied(data, tmp_path / "many", 2))
-    assert len(many.photos) == 2 * len(data.photos)
-    assert len({photo.person for photo in many.of_split("train")}) == 2 * 6
-    facts = [
-        sorted((photo.facts["gender"], photo.facts["age"]) for photo in one.of_split("train")) for one in (data, many)
-    ]
-    assert sorted(facts[0] * 2) == facts[1]
-    assert {(many.root / photo.path).stat().st_nlink for photo in many.photos} == {3}
-
-
-@pytest.mark.parametrize(
-    "read",
-    [PillowReader((24, 20), "test_efficientnet", flip=True), OpenCVReader((24, 20), "test_efficientnet")],
-    ids=["pillow", "opencv"],
-)
-def test_a_baseline_reads_normalised_pixels(read: Reader, toys: Setup) -> None:
+def test_the_baseline_reads_normalised_pixels(toys: Setup) -> None:
     paths = [toys.data_dir / photo.path for photo in toys.data.of_split("train")]
-    image, label = PhotoFiles(paths, [2] * len(paths), read)[0]
+    image, label = PhotoFiles((paths, [2] * len(paths)), (24, 20), "test_efficientnet", flip=True)[0]
     assert (image.shape, image.dtype, label) == ((3, 24, 20), torch.float32, 2)
     assert -3 <= image.min() < 0 < image.max() <= 3
 
@@ -198,7 +162,7 @@ class TestShortRuns:
 
     def test_loader(self, toys: Setup) -> None:
         report = bench_loader.bench_loader(toys)
-        others = {"ours, usual augmentation", "pillow_torchvision", "opencv_albumentations"}
+        others = {"ours, usual augmentation", "Pillow and torchvision"}
         assert set(report.ratios) == {f"ours / {other}" for other in others}
 
     def test_step(self, toys: Setup) -> None:
@@ -229,7 +193,7 @@ class TestShortRuns:
         assert report.facts["ONNX, same label as torch"] == 1
 
     def test_export_says_why_it_is_skipped(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(_: Sequence[object]) -> ProcessUsage:
+        def refuse(_: Sequence[object]) -> Finished:
             raise UserError("onnx is missing")
 
         monkeypatch.setattr(bench_export, "run_command", refuse)
@@ -240,7 +204,7 @@ class TestShortRuns:
         report = bench_service.bench_service(toys)
         assert set(report.rates) == {bench_service.SERVICE, bench_service.ALONE}
         assert report.facts["replies with predict's labels"] == 1
-        assert report.facts["requests"] == 3 + 2 * TINY.requests
+        assert report.facts["requests"] == 3 * TINY.requests
 
     def test_stream(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of a first photo without a face and a second with one, the stream shows the second."""
@@ -254,21 +218,6 @@ class TestShortRuns:
         monkeypatch.setattr(bench_stream, "read_photo", lambda _: blank(384, 512))
         with pytest.raises(UserError, match="no face is found"):
             bench_stream.bench_stream(toys)
-
-    def test_scaling(self, toys: Setup) -> None:
-        of_tasks = {f"{step} {task} x1" for step in ("train", "inference") for task in ("mask", "gender")}
-        assert set(bench_scaling.bench_scaling(toys).rates) == {"detect_faces x1", "crop_faces x1", *of_tasks}
-
-    def test_build(self, toys: Setup) -> None:
-        assert bench_build.bench_build(replace(toys, size=replace(TINY, people=2))).facts["photos"] == 15
-
-
-def test_growth_is_one_where_time_is_linear() -> None:
-    sizes = {times: ProcessUsage(10 + times, 100.0 + times, "") for times in (1, 4, 16)}
-    assert bench_scaling.growth("train", sizes) == {
-        "train, time of a further photo": Spread(1, 1, 1),
-        "train, memory x16 / x1": spread([116 / 101]),
-    }
 
 
 def test_the_command_writes_what_it_found(

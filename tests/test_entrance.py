@@ -61,7 +61,7 @@ class Frames:
 @pytest.fixture
 def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.entrance.has_screen", lambda: False)
-    monkeypatch.setattr("serving.window.has_screen", lambda: False)
+    monkeypatch.setattr("serving.video.has_screen", lambda: False)
 
 
 class TestSign:

@@ -185,11 +185,23 @@ def test_eval_photos_are_those_of_one_data_set(tmp_path: Path, built: Path, mine
     assert not (tmp_path / "none" / "images" / "eval").exists()
 
 
-def test_eval_photos_whose_names_say_nothing_are_refused(tmp_path: Path, built: Path, out: Path) -> None:
+def test_eval_photos_whose_names_say_nothing_are_joined_in_a_table(tmp_path: Path, built: Path, out: Path) -> None:
     listed = make_competition(tmp_path / "listed")
-    refusal(join.main, [built, listed, "--out", out], str(listed), "competition layout", "--no-eval")
-    run(built, listed, "--out", out, "--no-eval")
-    assert len(scan(out).photos) == 28
+    run(built, listed, "--out", out, "--names", "made", "given")
+    joined = scan(out)
+    assert joined.layout == "table" and len(joined.of_split("train")) == 28
+    assert sorted(photo.path for photo in joined.of_split("eval")) == sorted(
+        f"given/{photo.path}" for photo in scan(listed).of_split("eval")
+    )
+    run(built, listed, "--out", tmp_path / "train_alone", "--no-eval")
+    assert scan(tmp_path / "train_alone").layout == "remade"
+
+
+def test_each_manifest_is_read_once(built: Path, mine: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr("tools.joined_sets.read_sources", lambda root: read.append(root) or {})
+    run(built, mine, "--out", out)
+    assert read == [built, mine]
 
 
 def test_a_second_run_adds_nothing_and_says_so(

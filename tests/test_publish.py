@@ -22,7 +22,7 @@ from core.cli import UserError
 from core.files import read_json, write_json
 from core.images import write_photo
 from model import head_weights
-from serving import hub, publish, write_model
+from serving import hub, publish, write_model_folder
 from serving.agreement import agreements
 from serving.loading import ModelOptions, load
 from serving.model_folder import MODEL_FILE, load_model_folder, read_model
@@ -79,7 +79,7 @@ class TestFolder:
     def test_half_precision_where_no_label_changes(
         self, same: bool, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(write_model, "_labels_are_same", lambda *_: same)
+        monkeypatch.setattr(write_model_folder, "_labels_are_same", lambda *_: same)
         publish.main(["--run-dir", str(run_dir), "--out", str(tmp_path / "m"), "--task", "mask", "--crops", "2"])
         stored = load_file(tmp_path / "m/mask/refit/model.safetensors")
         kinds = {str(tensor.dtype) for tensor in stored.values() if tensor.is_floating_point()}
@@ -154,7 +154,7 @@ def frozen_run(run_dir: Path, backbone: str, *, pretrained: bool = True) -> Path
 def sign(folder: Path, **entries: object) -> None:
     """Write the hashes of the files as they are now, and other entries, into model.json."""
     about = read_json(folder / MODEL_FILE)
-    hashes = {name: write_model.files.file_sha256(folder / name) for name in about["files"]}
+    hashes = {name: write_model_folder.files.file_sha256(folder / name) for name in about["files"]}
     write_json(folder / MODEL_FILE, about | {"files": hashes} | entries)
 
 

@@ -49,7 +49,6 @@ from storage.photo_table import TABLE_NAMES
 from storage.sources import JOIN_RECORD, write_sources
 from synthesis.layout import already_made, refuse_other
 from tools.joined_sets import (
-    REMADE,
     JoinedPhoto,
     Member,
     has_place,
@@ -77,13 +76,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_nested(args.roots, out)
     members = read_members(args.roots, args.names)
     evaluation = None if args.no_eval else choose_eval(members, args.eval)
-    joined = joined_photos(members, evaluation)
-    table = table_of(joined) if makes_table(members) else None
+    as_table = makes_table(members, evaluation)
+    refuse_places(members, as_table=as_table)
+    joined = joined_photos(members, evaluation, as_table=as_table)
+    table = table_of(joined) if as_table else None
     record = record_of(members, evaluation, table, copies=args.copy)
     if already_made(out, JOIN_RECORD, record, kind="joined data set"):
         print(f"{out}: already joined from these data sets, nothing to do")
         return
-    say_left_out(members, evaluation)
+    say_left_out(members, evaluation, as_table=as_table)
     photos, sources = files_of(joined), joined_sources(joined)
     shared = refuse_shared(joined, sources, allowed=args.allow_shared)
     with unfinished_folder(out, record | ({"shared": shared} if shared else {})) as unfinished:
@@ -146,13 +147,17 @@ def read_members(roots: Sequence[Path], names: Sequence[str] | None) -> list[Mem
     for member in members:
         if not member.train:
             raise UserError(f"data set {member.root}: {member.dataset.layout} layout, no people to train on")
-    if makes_table(members):
-        for name in (name for name in names if name.lower() in OTHER_LAYOUTS):
-            raise UserError(f"--names {name!r}: beside photos.csv, {', '.join(OTHER_LAYOUTS)} show another layout")
-        return members
-    for member in members:
-        refuse_same_folder(member)
     return members
+
+
+def refuse_places(members: Sequence[Member], *, as_table: bool) -> None:
+    """UserError for a folder of a data set that would show another layout, or be that of two people."""
+    for member in members:
+        if not as_table:
+            refuse_same_folder(member)
+        elif member.name.lower() in OTHER_LAYOUTS:
+            others = ", ".join(OTHER_LAYOUTS)
+            raise UserError(f"--names {member.name!r}: beside photos.csv, {others} show another layout")
 
 
 def refuse_same_folder(member: Member) -> None:
@@ -178,11 +183,6 @@ def choose_eval(members: Sequence[Member], asked: Path | None) -> Member | None:
         return None
     if chosen[0] not in having:
         raise UserError(f"--eval {asked}: no eval photos in it")
-    if chosen[0].dataset.layout != REMADE.name and not makes_table(members):
-        raise UserError(
-            f"eval photos of {chosen[0].root}: {chosen[0].dataset.layout} layout, whose names lack the labels that the "
-            f"{REMADE.name} layout has there; give another --eval, or --no-eval"
-        )
     return chosen[0]
 
 
@@ -201,14 +201,14 @@ def record_of(
     }
 
 
-def say_left_out(members: Sequence[Member], evaluation: Member | None) -> None:
+def say_left_out(members: Sequence[Member], evaluation: Member | None, *, as_table: bool) -> None:
     """Name the facts that the joined data set has no place for, and count the eval photos that are not taken."""
     for member in members:
         further = sorted({fact for photo in member.train for fact in photo.facts} - NAMED_FACTS)
-        if makes_table(members):
+        if as_table:
             further = [fact for fact in further if not has_place(fact)]
         if further:
-            why = "columns that mean something else" if makes_table(members) else "folder names cannot say it"
+            why = "columns that mean something else" if as_table else "folder names cannot say it"
             print(f"{member.root}: left out from train.csv, since {why}: {', '.join(further)}")
         others = len(member.dataset.of_split("eval"))
         if others and member is not evaluation:

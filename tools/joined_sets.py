@@ -1,4 +1,4 @@
-"""The photos of several data sets as those of one, in the remade layout, or as a table where one of them is a table."""
+"""The photos of several data sets as those of one, in the remade layout or as a table."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,16 +60,18 @@ def folder_name(prefix: str, person: str, facts: Mapping[str, str]) -> str:
     return f"{prefix}{person}_{facts['gender']}_{race}_{int(facts['age'])}"
 
 
-def makes_table(members: Sequence[Member]) -> bool:
-    return any(member.dataset.layout == TABLE for member in members)
+def makes_table(members: Sequence[Member], evaluation: Member | None) -> bool:
+    """Return True if the joined data set has a table: one of them has, or the eval photos' names say no labels."""
+    named = evaluation is None or evaluation.dataset.layout == REMADE.name
+    return not named or any(member.dataset.layout == TABLE for member in members)
 
 
-def joined_photos(members: Sequence[Member], evaluation: Member | None) -> list[JoinedPhoto]:
+def joined_photos(members: Sequence[Member], evaluation: Member | None, *, as_table: bool) -> list[JoinedPhoto]:
     """Return the training photos of all members and the eval photos of one, as they are in the joined data set."""
-    place = _in_table if makes_table(members) else _in_remade
+    place = _in_table if as_table else _in_remade
     chosen = [(member, photo) for member in members for photo in member.train]
     chosen += [(evaluation, photo) for photo in evaluation.dataset.of_split("eval")] if evaluation else []
-    labels = eval_facts(evaluation.dataset) if evaluation and makes_table(members) else {}
+    labels = eval_facts(evaluation.dataset) if evaluation and as_table else {}
     return [JoinedPhoto(member, photo, place(member, photo, labels)) for member, photo in chosen]
 
 
@@ -112,7 +114,8 @@ def table_of(joined: Sequence[JoinedPhoto]) -> pd.DataFrame:
 
 def joined_sources(joined: Sequence[JoinedPhoto]) -> dict[str, SourceFace]:
     """Return the source faces that the manifests of the members name, by path in the joined data set."""
-    known = {each.member.name: read_sources(each.member.root) for each in joined}
+    roots = {each.member.name: each.member.root for each in joined}
+    known = {name: read_sources(root) for name, root in roots.items()}
     return {
         each.photo.path: known[each.member.name][each.before.path]
         for each in joined

@@ -14,11 +14,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.cli import UserError, command_parser, run_cli
+from core.cli import command_parser, run_cli
 from core.files import write_json
+from dev.command import refuse_unknown
 from training.config import PROFILES, add_flags, typed_settings
 
-BENCHMARKS = ("loader", "step", "job", "detect", "inference", "export", "scaling", "build", "service", "stream")
+BENCHMARKS = ("loader", "step", "job", "detect", "inference", "export", "service", "stream")
 """Each is the function bench_NAME of dev/benchmarks/bench_NAME.py."""
 
 
@@ -56,9 +57,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", choices=list(PROFILES), default="quick", help="settings of training")
     add_flags(parser)
     args = parser.parse_args(argv)
-    for name in args.names:
-        if name not in BENCHMARKS:
-            raise UserError(f"benchmark {name!r} is unknown; the benchmarks are {', '.join(BENCHMARKS)}")
+    refuse_unknown(args.names, BENCHMARKS, "benchmark")
     return args
 
 

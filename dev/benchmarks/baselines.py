@@ -1,18 +1,14 @@
-"""Baselines to compare with: loaders that read photos anew in every epoch, and the original competition recipe.
+"""Baselines to compare with: a loader that reads photos anew in every epoch, and the original competition recipe.
 
 The recipe: Pillow and torchvision from JPEG, AdamW with a constant 1e-3, batches of 64, every photo in every epoch,
 patience 5 on accuracy; focal loss for the mask and, weighted .1, .1, .8, for age, cross-entropy for gender.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import albumentations as A
-import cv2
-import numpy as np
 import torch
-from albumentations.pytorch import ToTensorV2
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -23,8 +19,6 @@ from model import build_model, normalisation
 
 Photos = tuple[list[Path], list[int]]
 """Files and their labels."""
-Reader = Callable[[Path], Tensor]
-"""Returns the photo in a file as (3, H, W) float32, normalised."""
 PixelBox = tuple[int, int, int, int]
 BATCH, LR, PATIENCE = 64, 1e-3, 5
 LOSSES: dict[str, tuple[str, tuple[float, ...] | None]] = {
@@ -36,44 +30,30 @@ LOSSES: dict[str, tuple[str, tuple[float, ...] | None]] = {
 
 
 class PhotoFiles(Dataset):
-    """(image (3, H, W) float32, label), read from the file each time."""
+    """(image (3, H, W) float32 normalised, label), read with Pillow and torchvision from the file each time.
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[int], read: Reader) -> None:
-        self.paths, self.labels, self.read = paths, labels, read
+    `size` is (H, W); `box` the part of the photo to read, x1, y1, x2, y2 in pixels.
+    """
+
+    def __init__(
+        self,
+        photos: Photos,
+        size: tuple[int, int],
+        backbone: str,
+        *,
+        flip: bool = False,
+        box: PixelBox | None = None,
+    ) -> None:
+        (self.paths, self.labels), self.box = photos, box
+        flips = [T.RandomHorizontalFlip()] if flip else []
+        self.transform = T.Compose([T.Resize(size), *flips, T.ToTensor(), T.Normalize(*normalisation(backbone))])
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.read(self.paths[index]), self.labels[index]
-
-
-class PillowReader:
-    """Pillow and torchvision. `size` is (H, W); `box` the part of the photo to read, x1, y1, x2, y2 in pixels."""
-
-    def __init__(
-        self, size: tuple[int, int], backbone: str, *, flip: bool = False, box: PixelBox | None = None
-    ) -> None:
-        self.box = box
-        flips = [T.RandomHorizontalFlip()] if flip else []
-        self.transform = T.Compose([T.Resize(size), *flips, T.ToTensor(), T.Normalize(*normalisation(backbone))])
-
-    def __call__(self, path: Path) -> Tensor:
-        with Image.open(path) as photo:
-            return self.transform(photo.convert("RGB").crop(self.box))
-
-
-class OpenCVReader:
-    """OpenCV and albumentations. `size` is (H, W)."""
-
-    def __init__(self, size: tuple[int, int], backbone: str) -> None:
-        resize = A.Resize(*size, interpolation=cv2.INTER_AREA)
-        steps = [resize, A.HorizontalFlip(), A.Normalize(*normalisation(backbone)), ToTensorV2()]
-        self.transform = A.Compose(steps)
-
-    def __call__(self, path: Path) -> Tensor:
-        bgr = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
-        return self.transform(image=cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))["image"]
+        with Image.open(self.paths[index]) as photo:
+            return self.transform(photo.convert("RGB").crop(self.box)), self.labels[index]
 
 
 @dataclass(frozen=True)
@@ -127,7 +107,7 @@ class OriginalRecipe:
     def _batches(
         self, paths: Sequence[Path], labels: Sequence[int], *, shuffle: bool
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        photos = PhotoFiles(paths, labels, PillowReader(self.size, self.backbone, box=self.box))
+        photos = PhotoFiles((paths, labels), self.size, self.backbone, box=self.box)
         # A batch of one photo has no batch statistics.
         single = shuffle and len(photos) % BATCH == 1
         for images, target in DataLoader(photos, BATCH, shuffle, drop_last=single, num_workers=self.workers):

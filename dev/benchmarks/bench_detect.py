@@ -31,12 +31,12 @@ def bench_detect(setup: Setup) -> Report:
         return len(photos)
 
     rates = in_turn({OURS: ours, FULL: full_size}, setup.size.rounds)
-    pairs = [(mine, other) for mine, other in zip(boxes[OURS], boxes[FULL], strict=True) if other]
-    same = [bool(mine) and iou(mine, other) >= SAME_PLACE_IOU for mine, other in pairs]
+    pairs = list(zip(boxes[OURS], boxes[FULL], strict=True))
+    same = [bool(mine) and iou(mine, other) >= SAME_PLACE_IOU for mine, other in pairs if other]
     facts = {
         "photos": len(photos),
-        "faces found at full size": len(pairs),
-        "faces found by ours": len([box for box in boxes[OURS] if box]),
+        "faces found at full size": len(same),
+        "faces found by ours": sum(bool(mine) for mine, _ in pairs),
         "fraction of those at full size": sum(same) / len(same) if same else None,
     }
     return Report("photos/s", rates, ratios_of(rates, OURS), facts)

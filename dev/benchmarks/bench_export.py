@@ -12,8 +12,8 @@ import numpy as np
 
 from core.cli import UserError, cpu_count
 from dev.benchmarks.measure import Report, in_turn, ratio
-from dev.benchmarks.process_usage import run_command
-from dev.benchmarks.setup import Setup
+from dev.benchmarks.setup import Setup, images_for
+from dev.command import run_command
 from serving.agreement import Classify, agreements
 from serving.onnx_model import INT8_SUFFIX, load_exported
 from serving.torch_model import load_run
@@ -28,7 +28,7 @@ WAYS = {"all at once": CROPS, "one by one": 1}
 def bench_export(setup: Setup) -> Report:
     """Speed of the files that `serving.export` writes beside torch; a file that it does not write is skipped."""
     run_dir = setup.some_run()
-    crops = setup.eval_images(load_run(run_dir, device="cpu"))[:CROPS]
+    crops = images_for(load_run(run_dir, device="cpu"), setup.eval_crops)[:CROPS]
     with tempfile.TemporaryDirectory(dir=setup.work_dir) as folder:
         try:
             printed = run_command(["-m", "serving.export", "--run-dir", run_dir, "--out", folder, "--int8"]).output

@@ -3,7 +3,7 @@
 import shutil
 
 from dev.benchmarks.measure import Report, in_turn, ratios_of
-from dev.benchmarks.setup import Setup
+from dev.benchmarks.setup import Setup, images_for
 from serving.torch_model import load_run
 from training.device import prepare_process
 from training.feature_cache import FOLDER as FEATURES
@@ -18,7 +18,7 @@ def bench_inference(setup: Setup) -> Report:
     device, workers = str(setup.device), setup.typed.get("workers", -1)
     trained = load_run(setup.some_run(), device=device)
     predictors = [predictor for of_task in trained.models.values() for predictor in of_task]
-    images = setup.eval_images(trained)
+    images = images_for(trained, setup.eval_crops)
 
     def from_folder() -> int:
         shutil.rmtree(setup.crop_dir / FEATURES, ignore_errors=True)

@@ -16,8 +16,8 @@ import numpy as np
 from core.tasks import combined_tasks
 from dev.benchmarks.baselines import OriginalRecipe
 from dev.benchmarks.measure import Report, ratios_of
-from dev.benchmarks.process_usage import run_command
 from dev.benchmarks.setup import Setup
+from dev.command import run_command
 from evaluation.combined_class import COMBINED
 from evaluation.logits import OUT_OF_FOLD, LogitTable, make_table
 from evaluation.results import read_fold_tables
@@ -62,7 +62,7 @@ def _ours(setup: Setup, folds: Sequence[FoldData], folder: Path) -> LogitTable:
     """Train and predict with the commands; return the out-of-fold logits."""
     task, run_dir = folds[0].task, folder / "run"
     where = ["--task", task.name, "--run-dir", run_dir]
-    run_command(["train.py", *where, "--crop-dir", setup.crop_dir, *setup.train_flags(), "--folds", len(folds)])
+    run_command(["train.py", *where, "--crop-dir", setup.crop_dir, *setup.train_flags(folds=len(folds))])
     run_command(["inference.py", *where, "--device", setup.device])
     return read_fold_tables(run_dir, task, OUT_OF_FOLD).logits
 

@@ -1,6 +1,6 @@
 """Loader: photos a second that reach the device as normalised batches.
 
-Ours reads the crop cache that earlier steps have left, as training does; the baselines read the photos.
+Ours reads the crop cache that earlier steps have left, as training does; the baseline reads the photos.
 """
 
 import tempfile
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from core.cli import cpu_count
-from dev.benchmarks.baselines import OpenCVReader, PhotoFiles, PillowReader, Reader
+from dev.benchmarks.baselines import PhotoFiles
 from dev.benchmarks.measure import Report, in_turn, ratios_of
 from dev.benchmarks.setup import Setup
 from training.device import pick_workers, prepare_process, to_device
@@ -23,7 +23,7 @@ TASK, OURS = "mask", "ours"
 
 
 def bench_loader(setup: Setup) -> Report:
-    """Photos a second of our loader, with the flip of the baselines and with its usual augmentation, and of theirs."""
+    """Photos a second of our loader, with mirror images alone and with its usual augmentation, and of the baseline."""
     prepare_process(cpu_count())
     config = setup.config(TASK)
     size = setup.fold_data(TASK, config).input_for(config).size
@@ -33,8 +33,7 @@ def bench_loader(setup: Setup) -> Report:
         epochs = {
             OURS: partial(_our_epoch, flip),
             "ours, usual augmentation": partial(_our_epoch, usual),
-            "pillow_torchvision": _baseline(setup, PillowReader(size, config.backbone, flip=True)),
-            "opencv_albumentations": _baseline(setup, OpenCVReader(size, config.backbone)),
+            "Pillow and torchvision": _baseline(setup, size),
         }
         rates = in_turn({name: partial(_load, setup, epoch) for name, epoch in epochs.items()}, setup.size.rounds)
     return Report("photos/s", rates, ratios_of(rates, OURS), {"input": "{} x {}".format(*size)})
@@ -47,12 +46,12 @@ def _our_epoch(training: FoldTraining) -> Iterator[Tensor]:
         yield (pixels - training.model.mean) / training.model.std
 
 
-def _baseline(setup: Setup, read: Reader) -> Callable[[], Iterator[Tensor]]:
+def _baseline(setup: Setup, size: tuple[int, int]) -> Callable[[], Iterator[Tensor]]:
     """Epochs over the photo files. The loader, and so its processes, are the same for all of them."""
     paths = [setup.data_dir / photo.path for photo in setup.data.of_split("train")]
     config = setup.config(TASK)
     loader = DataLoader(
-        PhotoFiles(paths, [0] * len(paths), read),
+        PhotoFiles((paths, [0] * len(paths)), size, config.backbone, flip=True),
         batch_size=config.batch_size,
         shuffle=True,
         num_workers=pick_workers(config.workers, setup.device),

@@ -14,15 +14,14 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from core.cli import UserError
 from core.images import decode_photo
 from dev.benchmarks.measure import Report, in_turn, ratios_of
-from dev.benchmarks.process_usage import ROOT, run_command
 from dev.benchmarks.setup import Setup
+from dev.command import ROOT, run_command
 from serving.cli import FaceOptions, ModelOptions, open_pipeline
 from serving.faces import Pipeline
 from serving.records import face_record
@@ -31,55 +30,41 @@ SERVICE, ALONE = "service", "its pipeline, photo by photo"
 CLIENTS, PHOTOS = 4, 64
 
 
-@dataclass(frozen=True)
-class Reply:
-    """Reply to the photo of a row: seconds it took, and the faces in it."""
-
-    row: int
-    seconds: float
-    faces: list[dict]
-
-
 def bench_service(setup: Setup) -> Report:
     """Load the service in rounds, beside the same pipeline called in this process on all cores."""
     photos = [(setup.data.root / photo.path).read_bytes() for photo in setup.data.of_split("eval")[:PHOTOS]]
-    requests = setup.size.requests // setup.size.rounds
-    replies: list[Reply] = []
+    replies: list[tuple[float, bool]] = []
     with tempfile.TemporaryDirectory(dir=setup.work_dir) as folder:
         run_command(["-m", "serving.export", "--run-dir", setup.some_run(), "--out", folder])
         pipeline = open_pipeline(ModelOptions(onnx=Path(folder)), FaceOptions())
-        expected = [[face_record(face) for face in pipeline(decode_photo(data))] for data in photos]
+        expected = [_labels([face_record(face) for face in pipeline(decode_photo(data))]) for data in photos]
         with _service(folder) as port:
-            _load(port, photos, len(photos), replies)
+            requests = setup.size.requests // setup.size.rounds
+
+            def load() -> int:
+                """Send requests with all clients at once."""
+                with ThreadPoolExecutor(CLIENTS) as clients:
+                    of_client = partial(_ask, port, photos, expected)
+                    for done in clients.map(of_client, (range(one, requests, CLIENTS) for one in range(CLIENTS))):
+                        replies.extend(done)
+                return requests
+
+            load()
             before = _memory_mb(port)
-            contenders = {
-                SERVICE: partial(_load, port, photos, requests, replies),
-                ALONE: partial(_predict, pipeline, photos, max(1, requests // 10)),
-            }
-            rates = in_turn(contenders, setup.size.rounds)
+            alone = partial(_predict, pipeline, photos, max(1, requests // 10))
+            rates = in_turn({SERVICE: load, ALONE: alone}, setup.size.rounds)
             after = _memory_mb(port)
-    percentiles = statistics.quantiles((reply.seconds for reply in replies[len(photos) :]), n=100)
+    percentiles = statistics.quantiles((seconds for seconds, _ in replies[requests:]), n=100)
     facts: dict[str, object] = {
         "clients": CLIENTS,
         "requests": len(replies),
         "seconds of a request, median": percentiles[49],
         "seconds of a request, 99th percentile": percentiles[98],
-        "replies with predict's labels": _mean(
-            _labels(reply.faces) == _labels(expected[reply.row]) for reply in replies
-        ),
-        "replies equal to predict's": _mean(reply.faces == expected[reply.row] for reply in replies),
+        "replies with predict's labels": statistics.mean(float(same) for _, same in replies),
         "MB of memory after the first requests": before,
         "MB of memory at the end": after,
     }
     return Report("photos/s", rates, ratios_of(rates, SERVICE), facts)
-
-
-def _mean(equal: Iterator[bool]) -> float:
-    return statistics.mean(map(float, equal))
-
-
-def _labels(faces: Sequence[dict]) -> list[list[str]]:
-    return [[answer["label"] for answer in face["answers"].values()] for face in faces]
 
 
 @contextmanager
@@ -96,35 +81,28 @@ def _service(onnx: str) -> Iterator[int]:
             process.terminate()
 
 
-def _load(port: int, photos: Sequence[bytes], count: int, replies: list[Reply]) -> int:
-    """Send `count` requests with all clients at once, and add their replies."""
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        parts = clients.map(lambda first: _ask(port, photos, range(first, count, CLIENTS)), range(CLIENTS))
-        replies += [reply for part in parts for reply in part]
-    return count
-
-
-def _ask(port: int, photos: Sequence[bytes], numbers: Sequence[int]) -> list[Reply]:
+def _ask(port: int, photos: Sequence[bytes], expected: Sequence[list], numbers: Sequence[int]) -> list[tuple]:
+    """Return for each request the seconds it took, and whether the reply had the expected labels."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     replies = []
-    for number in numbers:
-        row = number % len(photos)
+    for row in (number % len(photos) for number in numbers):
         began = time.perf_counter()
         connection.request("POST", "/predict", photos[row])
-        response = connection.getresponse()
-        body = json.loads(response.read())
-        if response.status != http.HTTPStatus.OK:
-            raise UserError(f"the service replied {response.status}: {body}")
-        replies.append(Reply(row, time.perf_counter() - began, body["pictures"][0]["faces"]))
-    connection.close()
+        body = json.loads(connection.getresponse().read())
+        if "pictures" not in body:
+            raise UserError(f"the service replied {body}")
+        replies.append((time.perf_counter() - began, _labels(body["pictures"][0]["faces"]) == expected[row]))
     return replies
+
+
+def _labels(faces: Sequence[dict]) -> list[list[str]]:
+    return [[answer["label"] for answer in face["answers"].values()] for face in faces]
 
 
 def _memory_mb(port: int) -> float:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("GET", "/metrics")
     found = re.search(r"^predict_resident_memory_bytes (\d+)$", connection.getresponse().read().decode(), re.MULTILINE)
-    connection.close()
     return int(found[1]) / 1e6 if found else float("nan")
 
 

@@ -9,18 +9,14 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from core.cli import UserError, add_run_dir, command_parser, cpu_count, run_cli
-from core.cropping import FACE_WINDOW, WIDE_WINDOW
-from core.images import read_photo
 from core.tasks import UNKNOWN, task_named
 from evaluation.logits import EVAL_PHOTOS
 from evaluation.metrics import accuracy, format_difference, format_estimate, macro_f1, paired_difference, scores
 from evaluation.results import RunResults
 from serving.agreement import seconds_each
-from serving.types import BatchPrediction, Classifier
-from storage.crops import Crops, load_crops
+from serving.types import BatchPrediction
+from storage.crops import load_crops
 from storage.run_dir import REFIT, is_done, trained_tasks
 
 TIMED_CROPS = 16
@@ -32,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = [task for task in trained_tasks(args.run_dir) if is_done(args.run_dir / task / REFIT)]
     if not tasks:
         raise UserError(f"run folder {args.run_dir}: no refit in it; run train.py --refit first")
+    from dev.benchmarks.setup import images_for
     from serving.torch_model import load_run
     from training.device import prepare_process
 
@@ -56,12 +53,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add_run_dir(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
     return parser.parse_args(argv)
-
-
-def images_for(classify: Classifier, crops: Crops) -> list[np.ndarray]:
-    """Return crops (h, w, 3) uint8 as a classifier takes them."""
-    window = WIDE_WINDOW if classify.crop.surroundings else FACE_WINDOW
-    return [crops.settings.cut(read_photo(path), window) for path in crops.paths]
 
 
 def lines_of(

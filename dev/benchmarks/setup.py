@@ -1,6 +1,5 @@
 """Photos, crops, settings and runs that the benchmarks work on."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,21 +14,27 @@ from core.cropping import FACE_WINDOW, WIDE_WINDOW
 from core.files import text_hash
 from core.images import read_photo
 from core.tasks import task_named
-from dev.benchmarks.process_usage import run_command
+from dev.command import as_flags, run_command
 from serving.types import Classifier
 from storage.crops import Crops, load_crops
 from storage.folds import make_folds, person_strata
-from storage.layouts import Dataset, Photo, scan
+from storage.layouts import Dataset, scan
 from training.config import Config, resolve
 from training.device import pick_device
 from training.fold_setup import FoldData, FoldTraining, prepare_fold
 from training.jobs import jobs_at_once
 
 
+def images_for(classify: Classifier, crops: Crops) -> list[np.ndarray]:
+    """Return crops (h, w, 3) uint8 as a classifier takes them."""
+    window = WIDE_WINDOW if classify.crop.surroundings else FACE_WINDOW
+    return [crops.settings.cut(read_photo(path), window) for path in crops.paths]
+
+
 @dataclass(frozen=True)
 class Size:
     """Amount of work. `people` and `eval_photos` are drawn; `passes` epochs make one figure of the loaders;
-    `times` multiplies the photos for scaling; `requests` load the service."""
+    `requests` load the service."""
 
     name: str
     people: int
@@ -37,12 +42,11 @@ class Size:
     rounds: int
     passes: int
     folds: int
-    times: tuple[int, ...]
     requests: int
 
 
-QUICK = Size("quick", people=6, eval_photos=5, rounds=1, passes=1, folds=2, times=(1, 2), requests=8)
-NORMAL = Size("normal", people=120, eval_photos=240, rounds=5, passes=3, folds=5, times=(1, 4, 16), requests=10_000)
+QUICK = Size("quick", people=6, eval_photos=5, rounds=1, passes=1, folds=2, requests=8)
+NORMAL = Size("normal", people=120, eval_photos=240, rounds=5, passes=3, folds=5, requests=10_000)
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,6 @@ class Setup:
     def device(self) -> torch.device:
         return pick_device(self.typed.get("device", "auto"))
 
-    def eval_images(self, classify: Classifier) -> list[np.ndarray]:
-        """Return the eval crops (h, w, 3) uint8 as a classifier takes them."""
-        window = WIDE_WINDOW if classify.crop.surroundings else FACE_WINDOW
-        return [self.eval_crops.settings.cut(read_photo(path), window) for path in self.eval_crops.paths]
-
     @property
     def threads_of_a_job(self) -> int:
         """Threads of one of several models that are trained or asked at once, which share the cores."""
@@ -104,22 +103,14 @@ class Setup:
         data = self.fold_data(task, config)
         return prepare_fold(data, config, data.input_for(config).prepared(run_dir))
 
-    def train_flags(self) -> list[object]:
-        """Profile and typed settings as flags of train.py."""
-        words: list[object] = ["--profile", self.profile]
-        for name, value in self.typed.items():
-            flag = name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{flag}" if value else f"--no-{flag}")
-            else:
-                words += [f"--{flag}", *(value if isinstance(value, tuple) else (value,))]
-        return words
+    def train_flags(self, **settings: object) -> list[str]:
+        return ["--profile", self.profile, *as_flags({**self.typed, **settings})]
 
     def some_run(self) -> Path:
         """A finished run: the given one, or one trained in seconds, as speed does not depend on the weights."""
         if self.run_dir:
             return self.run_dir
-        flags = [*self.train_flags(), "--folds", self.size.folds]
+        flags = self.train_flags(folds=self.size.folds)
         run_dir = self.work_dir / f"run_{text_hash(map(str, flags))}"
         where = ["--crop-dir", self.crop_dir, "--run-dir", run_dir]
         run_command(["train.py", *where, *flags, "--epochs", 1, "--photos-per-person", 3])
@@ -142,25 +133,3 @@ def prepare(setup: Setup) -> None:
         raise UserError(f"--data-dir {setup.data_dir}: no photos to train on in it (layout {setup.data.layout})")
     run_command(["preprocessing/detect_faces.py", "--data-dir", setup.data_dir, "--crop-dir", setup.crop_dir])
     run_command(["preprocessing/crop_faces.py", "--crop-dir", setup.crop_dir])
-
-
-def multiplied(data: Dataset, folder: Path, times: int) -> Path:
-    """Make a data root in the competition layout with every photo `times` over, as hard links.
-
-    Each copy of a person is another person. Facts go into the folder names, so no tables are needed.
-    """
-    for copy in range(times):
-        for photo in data.photos:
-            link = folder / _place(photo, copy)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.exists():
-                os.link(data.root / photo.path, link)
-    return folder
-
-
-def _place(photo: Photo, copy: int) -> Path:
-    name = Path(photo.path).name
-    if photo.split == "train":
-        facts = f"{photo.facts['gender']}_unknown_{photo.facts['age']}"
-        return Path("train/images") / f"{copy}-{photo.person}_{facts}" / name
-    return Path("eval/images") / f"{copy}-{name}"

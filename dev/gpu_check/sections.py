@@ -15,14 +15,14 @@ from dev.benchmarks.bench_inference import bench_inference
 from dev.benchmarks.bench_job import bench_job
 from dev.benchmarks.bench_step import bench_step
 from dev.benchmarks.measure import Report, in_turn, machine, ratios_of
-from dev.benchmarks.process_usage import run_command
 from dev.benchmarks.setup import QUICK, Setup, Size, drawn_dir, prepare
+from dev.command import run_command
 from training.device import Precision
 from training.engine import Trainer
 
 TASK = "mask"
 STEPS = 20
-GPU_SIZE = Size("gpu", people=120, eval_photos=240, rounds=3, passes=1, folds=5, times=(), requests=0)
+GPU_SIZE = Size("gpu", people=120, eval_photos=240, rounds=3, passes=1, folds=5, requests=0)
 DRY = MappingProxyType({
     **{"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "epochs": 1, "batch_size": 16},
     **{"workers": 0, "device": "cpu", "folds": 2},
@@ -54,11 +54,6 @@ def tests(_: Setup) -> Report:
     return Report("", {}, facts={what: int(count) for count, what in re.findall(r"(\d+) (passed|skipped)", last)})
 
 
-def step(setup: Setup) -> Report:
-    """A real epoch beside its steps on a batch that lies on the device: at least .95 is the goal."""
-    return with_memory(bench_step(setup))
-
-
 def precision(setup: Setup) -> Report:
     """Steps of each number format."""
     return _compare(setup, {name: partial(_in_format, dtype=dtype) for name, dtype in TYPES.items()}, "bfloat16")
@@ -74,38 +69,32 @@ def compiled(setup: Setup) -> Report:
     return _compare(setup, {"plain": lambda trainer: trainer, "compiled": compile_it}, "compiled")
 
 
-def job(setup: Setup) -> Report:
-    """All folds of all tasks beside the original recipe: five times as fast is the goal."""
-    return with_memory(bench_job(setup))
-
-
 def folds(setup: Setup) -> Report:
     """Seconds of all folds of a task, several at once on one card."""
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(dir=setup.work_dir) as folder:
         for at_once in AT_ONCE:
             where = ["--crop-dir", setup.crop_dir, "--run-dir", Path(folder) / str(at_once), "--jobs", at_once]
-            settings = [*setup.train_flags(), "--folds", setup.size.folds, "--epochs", 2]
-            usage = run_command(["train.py", "--task", TASK, *where, *settings])
-            seconds[f"{at_once} at once"] = [usage.seconds]
+            settings = setup.train_flags(folds=setup.size.folds, epochs=2)
+            seconds[f"{at_once} at once"] = [run_command(["train.py", "--task", TASK, *where, *settings]).seconds]
     return Report("s", seconds, ratios_of(seconds, f"{AT_ONCE[0]} at once"))
 
 
-def inference(setup: Setup) -> Report:
-    """Photos a second through all models of a run."""
-    return with_memory(bench_inference(setup))
+def with_memory(benchmark: Callable[[Setup], Report]) -> Callable[[Setup], Report]:
+    """Return the benchmark with the most memory of the GPU that this process has had among its facts."""
+
+    def measured(setup: Setup) -> Report:
+        report = benchmark(setup)
+        memory = {"GPU memory, MB": peak_megabytes()} if torch.cuda.is_available() else {}
+        return replace(report, facts={**report.facts, **memory})
+
+    return measured
 
 
 SECTIONS: MappingProxyType[str, Callable[[Setup], Report]] = MappingProxyType({
-    **{"photos": photos, "tests": tests, "step": step, "precision": precision, "compile": compiled},
-    **{"job": job, "folds": folds, "inference": inference},
+    **{"photos": photos, "tests": tests, "step": with_memory(bench_step), "precision": precision, "compile": compiled},
+    **{"job": with_memory(bench_job), "folds": folds, "inference": with_memory(bench_inference)},
 })  # fmt: skip
-
-
-def with_memory(report: Report) -> Report:
-    """Add the most memory of the GPU that this process has had."""
-    memory = {"GPU memory, MB": peak_megabytes()} if torch.cuda.is_available() else {}
-    return replace(report, facts={**report.facts, **memory})
 
 
 def peak_megabytes() -> float:

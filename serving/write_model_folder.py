@@ -40,7 +40,7 @@ class Origin:
     real: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_model(folder: Path, run: RunClassifier, origin: Origin) -> dict[str, str]:
+def write_model_folder(folder: Path, run: RunClassifier, origin: Origin) -> dict[str, str]:
     """Write a model folder, whole or not at all; return the precision of each task's weights.
 
     UserError for a task without a refit, and for a folder that is there already.
