@@ -167,20 +167,19 @@ def add_crop_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop-dir", type=Path, default=Path("crop_images"), help="folder of crops and faces.csv")
 
 
-def positive_int(text: str) -> int:
-    """Parse a whole number of at least 1, as an argparse type."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return value
+def _whole_number(least: int) -> Callable[[str], int]:
+    def parsed(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
+        return int(text)
+
+    # argparse says "invalid int value" for what is no number.
+    parsed.__name__ = "int"
+    return parsed
 
 
-def not_negative(text: str) -> int:
-    """Parse a whole number of at least 0, as an argparse type."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
-    return value
+positive_int, not_negative = _whole_number(1), _whole_number(0)
+"""Types of flags."""
 
 
 def cpu_count() -> int:
