@@ -77,6 +77,20 @@ def expected_calibration_error(probs: np.ndarray, labels: Sequence[int], bins: i
     return gaps / len(labels)
 
 
+def mean_confidence(probs: np.ndarray) -> float:
+    """Mean probability of the likeliest class over (N, C) probabilities."""
+    return float(probs.max(axis=1).mean())
+
+
+def expected_accuracy(accuracy: float, confidence: float, elsewhere: float) -> float:
+    """Estimate the accuracy on photos without labels, 0 to 1, from accuracy and mean confidence on photos with them.
+
+    The accuracy falls by as much as the mean confidence does (the difference of confidences of Guillory et al.,
+    Predicting with Confidence on Unseen Distributions, 2021). `elsewhere` is the mean confidence without labels.
+    """
+    return float(np.clip(accuracy - (confidence - elsewhere), 0.0, 1.0))
+
+
 def calibration_record(logits: np.ndarray, labels: Sequence[int], folds: Sequence[int]) -> dict:
     """The temperature of all photos, and likelihood and calibration error with and without it.
 

@@ -9,7 +9,7 @@ import numpy as np
 from core.cropping import CropImages
 from core.images import read_photo
 from core.tasks import combined_class_count, combined_class_name, task_named
-from evaluation.calibration import expected_calibration_error, reliability
+from evaluation.calibration import expected_accuracy, expected_calibration_error, mean_confidence, reliability
 from evaluation.combined_class import COMBINED, combine_labels
 from evaluation.metrics import confusion_matrix
 from evaluation.predictions import TaskPredictions, worst_mistakes
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Context = dict[str, Any]
 MOST_SUSPECTS = 24
 LEAST_SURE = 8
+UNLIKE = 0.05  # an expected loss of accuracy above this is pointed out
 CALIBRATION_BINS = 10
 NEAR_YEARS = 5  # errors up to this count as near
 YEARS_STEP = 5  # years per square of the density chart
@@ -157,7 +158,7 @@ def _reliability(predictions: TaskPredictions) -> Context:
         "task": name,
         "chart": reliability_chart(*columns, label=f"{name} calibration"),
         "ece": expected_calibration_error(predictions.probs, labels, CALIBRATION_BINS),
-        "confidence": float(predictions.probs.max(axis=1).mean()),
+        "confidence": mean_confidence(predictions.probs),
         "accuracy": float((predictions.probs.argmax(axis=1) == predictions.truth).mean()),
     }
 
@@ -196,8 +197,20 @@ def _years(data: RunData, split: Split, name: str) -> Context | None:
 
 
 def unsure_section(data: RunData) -> Context:
-    """Return how often each class was predicted on the eval photos, and the photos of lowest confidence."""
-    return {"tasks": [_unsure(data.eval, predictions) for predictions in data.eval.answers.values()]}
+    """Return how often each class was predicted on the eval photos, how likely, and the photos of lowest confidence."""
+    return {"tasks": [_unsure(data.eval, predictions) | {"shift": _shift(data.oof.scored.get(name), predictions)}
+                      for name, predictions in data.eval.answers.items()]}  # fmt: skip
+
+
+def _shift(known: TaskPredictions | None, predictions: TaskPredictions) -> Context | None:
+    """Compare the confidence on the eval photos with that on the training photos, out of fold; None without these."""
+    if known is None:
+        return None
+    accuracy = float((known.predicted == known.truth).mean())
+    before, now = mean_confidence(known.probs), mean_confidence(predictions.probs)
+    expected = expected_accuracy(accuracy, before, now)
+    return {"accuracy": accuracy, "before": before, "now": now, "expected": expected,
+            "unlike": accuracy - expected > UNLIKE}  # fmt: skip
 
 
 def _unsure(split: Split, predictions: TaskPredictions) -> Context:

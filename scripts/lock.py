@@ -30,11 +30,11 @@ HEAD = """\
 """
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--upgrade", action="store_true", help="do not keep the versions of the lock")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     groups = install.read_groups(ROOT)
     LOCK.write_text(HEAD + locked(groups, upgrade=args.upgrade), encoding="utf-8")
     for name, group in FILES.items():

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from backbones.side_by_side import parts_of
+from core import files
 from evaluation.metrics import format_estimate
 from serving.model_folder import MODEL_FILE
 
@@ -32,6 +34,21 @@ LIMITS = (
     "Accuracy drops for masks, light and cameras that differ from the training photos. Measure on your own photos.",
     "Scores of the mask are slightly optimistic where its epoch was chosen by them (setting `keep`).",
 )
+
+
+ESTIMATE: Mapping[str, type] = {"value": float, "low": float, "high": float}
+
+
+def read_real_scores(path: Path) -> dict[str, Any]:
+    """Read scores on photos of real masks. UserError unless the file is as dev.benchmarks.real writes it."""
+    scores = files.read_json(path, {"count": int, "of_all": dict, "recall": dict, "recall_of_kind": dict})
+    for name, one in scores["of_all"].items():
+        files.require_entries(f"{path}: {name}", one, ESTIMATE)
+    for name, one in [*scores["recall"].items(), *scores["recall_of_kind"].items()]:
+        files.require_entries(f"{path}: {name}", one, {"right": int, "count": int})
+        if one["count"]:
+            files.require_entries(f"{path}: {name}", one, {"value": float})
+    return scores
 
 
 @dataclass(frozen=True)

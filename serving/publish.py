@@ -14,7 +14,6 @@ from pathlib import Path
 
 import core.environment  # noqa: F401  explains a missing package
 
-from core import files
 from core.cli import add_trained_run, command_parser, cpu_count, positive_int, run_cli
 from core.files import in_words
 from core.tasks import task_names
@@ -29,13 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if args.push:
         parse(args.push)
-    real = files.read_json(args.real, {"of_all": dict, "recall": dict, "recall_of_kind": dict}) if args.real else {}
-    args.run_dir = trained_run(args.run_dir)
     # torch takes seconds to import: --help and the complaint about a mistyped flag do not wait for it.
+    from serving.model_card import read_real_scores
     from serving.torch_model import load_run
     from serving.write_model_folder import Origin, write_model_folder
     from training.device import prepare_process
 
+    real = read_real_scores(args.real) if args.real else {}
+    args.run_dir = trained_run(args.run_dir)
     prepare_process(cpu_count())
     run = load_run(args.run_dir, tasks=args.task, device="cpu")
     sample = sample_crops(args.run_dir, run.crop, args.crops, "eval")

@@ -5,6 +5,8 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+# torch reads it when it is loaded, here and in the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 import core.environment  # noqa: F401  its settings of OpenCV are read when that is loaded
 
 import cv2
@@ -36,6 +38,7 @@ def one_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.jobs.cpu_count", lambda: 1)
         patch.setattr("inference.cpu_count", lambda: 1)
+        patch.setattr("synthesis.draw_crops.cpu_count", lambda: 1)
         patch.setattr("training.jobs.jobs_at_once", lambda configs: 1)
         # Exact, and the same on every machine.
         patch.setattr("training.device.cpu_has_bfloat16", lambda: False)

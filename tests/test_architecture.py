@@ -3,7 +3,8 @@
 import ast
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -43,24 +44,31 @@ def room_of(name: str) -> str:
     return name.split(".")[0]
 
 
+@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), path.name)
 
 
-def imports_of(path: Path) -> set[str]:
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(path)))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
     """Dotted names of what a file imports anywhere in it; of `from a import b` both a and a.b."""
     found: set[str] = set()
-    for node in ast.walk(parsed(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return found
+    return frozenset(found)
 
 
-def functions_of(path: Path) -> Iterator[Function]:
-    return (node for node in ast.walk(parsed(path)) if isinstance(node, Function))
+def functions_of(path: Path) -> list[Function]:
+    return [node for node in nodes_of(path) if isinstance(node, Function)]
 
 
 def length_of(function: Function) -> int:
@@ -68,13 +76,17 @@ def length_of(function: Function) -> int:
 
 
 def is_entry_point(path: Path) -> bool:
-    calls = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call))
+    calls = (node for node in nodes_of(path) if isinstance(node, ast.Call))
     return any(isinstance(call.func, ast.Name) and call.func.id == "run_cli" for call in calls)
 
 
 ENTRY_POINTS = [path for path in SOURCES if is_entry_point(path)]
-each_source = pytest.mark.parametrize("path", SOURCES, ids=name_of)
-each_file = pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
+EVERY_FILE = [*SOURCES, *TESTS]
+
+
+def faults(paths: Iterable[Path], find: Callable[[Path], object]) -> dict[str, object]:
+    """What `find` finds wrong with each file, by the names of those where it finds anything."""
+    return {name_of(path): found for path in paths if (found := find(path))}
 
 
 def test_the_entry_points_are_found() -> None:
@@ -87,11 +99,13 @@ def test_every_file_has_a_floor() -> None:
     assert {room_of(name_of(path)) for path in SOURCES} == set(FLOOR_OF)
 
 
-@each_source
-def test_no_import_runs_up_a_floor(path: Path) -> None:
-    own = room_of(name_of(path))
-    rooms = {room_of(name) for name in imports_of(path)} & set(FLOOR_OF) - {own}
-    assert not {room for room in rooms if FLOOR_OF[room] >= FLOOR_OF[own]}
+def test_no_import_runs_up_a_floor() -> None:
+    def rooms_above(path: Path) -> set[str]:
+        own = room_of(name_of(path))
+        rooms = {room_of(name) for name in imports_of(path)} & set(FLOOR_OF) - {own}
+        return {room for room in rooms if FLOOR_OF[room] >= FLOOR_OF[own]}
+
+    assert faults(SOURCES, rooms_above) == {}
 
 
 def test_no_circle_of_files() -> None:
@@ -106,27 +120,37 @@ def test_pure_parts_never_see_the_settings(module: str) -> None:
     assert not imports_of(ROOT / f"{module}.py") & (forbidden | ROOT_MODULES)
 
 
-@each_source
-def test_nothing_imports_an_entry_point(path: Path) -> None:
-    commands = {name_of(command) for command in ENTRY_POINTS} - {name_of(path)}
-    assert not imports_of(path) & commands
+def test_nothing_imports_an_entry_point() -> None:
+    commands = set(map(name_of, ENTRY_POINTS))
+    assert faults(SOURCES, lambda path: imports_of(path) & (commands - {name_of(path)})) == {}
 
 
-@pytest.mark.parametrize("path", ENTRY_POINTS, ids=name_of)
-def test_an_entry_point_opens_with_a_command_to_paste(path: Path) -> None:
-    commands = f"python {path.relative_to(ROOT).as_posix()}", f"python -m {name_of(path).removesuffix('.__main__')}"
-    assert any(command in ast.get_docstring(parsed(path)) for command in commands)
+def test_an_entry_point_opens_with_a_command_to_paste() -> None:
+    def lacks_command(path: Path) -> bool:
+        file, module = path.relative_to(ROOT).as_posix(), name_of(path).removesuffix(".__main__")
+        text = ast.get_docstring(parsed(path)) or ""
+        return f"python {file}" not in text and f"python -m {module}" not in text
+
+    assert faults(ENTRY_POINTS, lacks_command) == {}
 
 
-@each_file
-def test_a_file_opens_with_its_purpose_and_is_short(path: Path) -> None:
-    assert ast.get_docstring(parsed(path))
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= (LONGEST_FILE if path in SOURCES else 2 * LONGEST_FILE)
+def test_a_file_opens_with_its_purpose() -> None:
+    assert faults(EVERY_FILE, lambda path: not ast.get_docstring(parsed(path))) == {}
 
 
-@each_file
-def test_functions_are_short(path: Path) -> None:
-    assert {node.name: length_of(node) for node in functions_of(path) if length_of(node) > LONGEST_FUNCTION} == {}
+def test_files_are_short() -> None:
+    def lines_too_many(path: Path) -> int:
+        longest = LONGEST_FILE if path in SOURCES else 2 * LONGEST_FILE
+        return max(0, len(path.read_text(encoding="utf-8").splitlines()) - longest)
+
+    assert faults(EVERY_FILE, lines_too_many) == {}
+
+
+def test_functions_are_short() -> None:
+    def long_ones(path: Path) -> dict[str, int]:
+        return {node.name: length_of(node) for node in functions_of(path) if length_of(node) > LONGEST_FUNCTION}
+
+    assert faults(EVERY_FILE, long_ones) == {}
 
 
 def test_the_median_function_is_short() -> None:
@@ -141,19 +165,23 @@ def unhinted(function: Function) -> list[str]:
     return [name for name in names if name not in ("self", "cls")] + ["return"] * (function.returns is None)
 
 
-@each_file
-def test_every_signature_has_type_hints(path: Path) -> None:
-    assert {node.name: unhinted(node) for node in functions_of(path) if unhinted(node)} == {}
+def test_every_signature_has_type_hints() -> None:
+    def lacking(path: Path) -> dict[str, list[str]]:
+        return {node.name: unhinted(node) for node in functions_of(path) if unhinted(node)}
+
+    assert faults(EVERY_FILE, lacking) == {}
 
 
 def positional_arguments(function: Function) -> list[str]:
     return [argument.arg for argument in function.args.args if argument.arg not in ("self", "cls")]
 
 
-@each_source
-def test_many_arguments_go_by_name(path: Path) -> None:
-    lengths = {node.name: len(positional_arguments(node)) for node in functions_of(path)}
-    assert {name: length for name, length in lengths.items() if length > MOST_POSITIONAL} == {}
+def test_many_arguments_go_by_name() -> None:
+    def too_many(path: Path) -> dict[str, int]:
+        lengths = {node.name: len(positional_arguments(node)) for node in functions_of(path)}
+        return {name: length for name, length in lengths.items() if length > MOST_POSITIONAL}
+
+    assert faults(SOURCES, too_many) == {}
 
 
 def depth_of(node: ast.AST, depth: int = 0) -> int:
@@ -166,40 +194,45 @@ def depth_of(node: ast.AST, depth: int = 0) -> int:
     return deepest
 
 
-@each_source
-def test_code_is_not_nested_deeply(path: Path) -> None:
-    assert {node.name: depth_of(node) for node in functions_of(path) if depth_of(node) > DEEPEST} == {}
+def test_code_is_not_nested_deeply() -> None:
+    def deep_ones(path: Path) -> dict[str, int]:
+        return {node.name: depth_of(node) for node in functions_of(path) if depth_of(node) > DEEPEST}
+
+    assert faults(SOURCES, deep_ones) == {}
 
 
-@each_file
-def test_no_error_is_swallowed(path: Path) -> None:
+def test_no_error_is_swallowed() -> None:
     """No bare except, none of everything, and no handler that does nothing."""
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None, f"line {node.lineno}"
-            caught = ast.unparse(node.type)
-            assert caught not in ("Exception", "BaseException"), f"line {node.lineno}"
-            assert not all(isinstance(statement, ast.Pass) for statement in node.body), f"line {node.lineno}"
+
+    def swallows(node: ast.AST) -> bool:
+        if not isinstance(node, ast.ExceptHandler):
+            return False
+        broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+        return broad or all(isinstance(statement, ast.Pass) for statement in node.body)
+
+    assert faults(EVERY_FILE, lambda path: [node.lineno for node in nodes_of(path) if swallows(node)]) == {}
 
 
-@each_source
-def test_nothing_is_pickled(path: Path) -> None:
-    assert not imports_of(path) & {"pickle", "cPickle", "dill", "joblib", "shelve"}
-    for node in ast.walk(parsed(path)):
+def test_nothing_is_pickled() -> None:
+    def is_pickling(node: ast.AST) -> bool:
         if not isinstance(node, ast.Call):
-            continue
+            return False
         called = ast.unparse(node.func)
-        assert called not in ("torch.save", "np.save", "pd.read_pickle"), f"line {node.lineno}"
-        if called == "torch.load":
-            assert "weights_only=True" in ast.unparse(node), f"line {node.lineno}"
+        unsafe = called == "torch.load" and "weights_only=True" not in ast.unparse(node)
+        return unsafe or called in ("torch.save", "np.save", "pd.read_pickle")
+
+    modules = {"pickle", "cPickle", "dill", "joblib", "shelve"}
+    assert faults(SOURCES, lambda path: imports_of(path) & modules) == {}
+    assert faults(SOURCES, lambda path: [node.lineno for node in nodes_of(path) if is_pickling(node)]) == {}
 
 
-@each_source
-def test_no_path_of_one_machine_and_no_device_by_decree(path: Path) -> None:
-    for node in ast.walk(parsed(path)):
+def test_no_path_of_one_machine_and_no_device_by_decree() -> None:
+    def is_fixed(node: ast.AST) -> bool:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert not node.value.startswith(("/opt/", "/home/", "/mnt/", "/data/", "C:\\")), node.value
-        assert not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".cuda")), f"line {node.lineno}"
+            return node.value.startswith(("/opt/", "/home/", "/mnt/", "/data/", "C:\\"))
+        return isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".cuda")
+
+    assert faults(SOURCES, lambda path: [node.lineno for node in nodes_of(path) if is_fixed(node)]) == {}
 
 
 def test_no_module_is_named_for_nothing() -> None:

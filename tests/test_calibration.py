@@ -12,9 +12,11 @@ from evaluation.calibration import (
     calibration_record,
     describe_mixes,
     estimate_mix,
+    expected_accuracy,
     expected_calibration_error,
     fit_temperature,
     knows_mix,
+    mean_confidence,
     negative_log_likelihood,
     reliability,
 )
@@ -54,6 +56,12 @@ def test_bins_by_hand() -> None:
     ]  # fmt: skip
     assert [row["confidence"] for row in rows] == pytest.approx([0.5, 0.55, 0.95])
     assert expected_calibration_error(probs, [0, 1, 0, 1], bins=4) == pytest.approx((0.5 + 0.55 + 2 * 0.05) / 4)
+
+
+def test_accuracy_falls_as_confidence_does() -> None:
+    assert mean_confidence(np.array([[0.5, 0.5], [0.1, 0.9]])) == pytest.approx(0.7)
+    assert expected_accuracy(0.95, confidence=0.9, elsewhere=0.7) == pytest.approx(0.75)
+    assert [expected_accuracy(0.9, 0.5, 1.0), expected_accuracy(0.3, 0.9, 0.4)] == [1.0, 0.0]
 
 
 def test_true_probabilities_have_a_small_error_and_hot_ones_a_large_one() -> None:

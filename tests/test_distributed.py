@@ -1,10 +1,12 @@
 """One model trained by several processes: shares of the work, and two ranks under torchrun beside one process."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,15 @@ EXACT = (
     *(*FAST, "--backbone", "test_efficientnet_ln", "--drop-rate", "0", "--augment", "none", "--fold", "1"),
     *("--class-weights", "none", "--no-amp"),
 )
+KINDS = {"whole network": (), "head on stored features": ("--backbone-lr", "0")}
+TRAININGS = """
+import json, pathlib
+import train
+from core.cli import run_cli
+
+for argv in json.loads(pathlib.Path("commands.json").read_text()):
+    run_cli(lambda _: train.main(argv))
+"""
 
 
 def as_rank(number: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,10 +53,13 @@ def as_rank(number: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "count", lambda: count)
 
 
-def torchrun(count: int, words: Sequence[object], cwd: Path) -> subprocess.CompletedProcess:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, ROOT / "train.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, (*launcher, *words))]
+def torchrun(count: int, commands: Sequence[Sequence[object]], cwd: Path) -> subprocess.CompletedProcess:
+    """Run train.py with each of the command lines, one after another in the same ranks: their start takes seconds."""
+    (cwd / "commands.json").write_text(json.dumps([list(map(str, words)) for words in commands]))
+    (cwd / "trainings.py").write_text(TRAININGS)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "trainings.py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *launcher]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -116,20 +130,28 @@ class TestShares:
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module", params=[(), ("--backbone-lr", "0")], ids=["whole network", "head on stored features"])
-def two_ranks(toy: Toy, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A run of two ranks over crops of its own; those and the fold of one process lie beside it."""
+@pytest.fixture(scope="module")
+def ranks_folder(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of one process ("one") and of two ranks ("two") for each of KINDS, with crops of their own."""
     folder = tmp_path_factory.mktemp("ranks")
-    flags = ["--device", "cpu", "--task", "mask", *EXACT, *request.param]
-    for name in ("one", "two"):
-        where = ["--crop-dir", shutil.copytree(toy.crop_dir, folder / f"crops_{name}"), "--run-dir", folder / name]
-        if name == "one":
-            train.main([str(word) for word in (*where, *flags)])
-        else:
-            done = torchrun(2, [*where, *flags], folder)
-            assert done.returncode == 0, done.stderr[-3000:]
-            assert done.stdout.count("mask fold 1 epoch 2/2") == 1
-    return folder / "two"
+    commands = {"one": [], "two": []}
+    for name, kind in product(commands, KINDS):
+        home = folder / kind
+        crop_dir = shutil.copytree(toy.crop_dir, home / f"crops_{name}")
+        flags = ["--device", "cpu", "--task", "mask", *EXACT, *KINDS[kind]]
+        commands[name].append([str(word) for word in ("--crop-dir", crop_dir, "--run-dir", home / name, *flags)])
+    for argv in commands["one"]:
+        train.main(argv)
+    done = torchrun(2, commands["two"], folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("mask fold 1 epoch 2/2") == len(KINDS)
+    return folder
+
+
+@pytest.fixture(params=KINDS)
+def two_ranks(ranks_folder: Path, request: pytest.FixtureRequest) -> Path:
+    """A run of two ranks; its crops, and the run of one process with its crops, lie beside it."""
+    return ranks_folder / request.param / "two"
 
 
 def test_two_ranks_learn_what_one_process_learns(two_ranks: Path) -> None:

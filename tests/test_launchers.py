@@ -115,7 +115,7 @@ def python(*words: object, cwd: Path) -> object:
 
 def run_apart(*words: object, cwd: Path) -> str:
     """What a script prints. A process of its own: Ray leaves threads and sockets behind."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
     )
@@ -180,8 +180,7 @@ def test_features_and_heads_over_a_cluster_are_those_made_here(toy: Toy, tmp_pat
         folders[launcher] = folder = tmp_path / launcher
         where = ("--crop-dir", shutil.copytree(toy.crop_dir, folder / "crops"), "--run-dir", folder / "run")
         command = (ROOT / "train.py", "--task", "gender", *where, *flags, "--launcher", launcher)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, env=environment, check=True, timeout=900)
+        subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, check=True, timeout=900)
     here, there = folders.values()
     made = sorted((here / "crops" / "features").rglob("*.npy"))
     assert len(made) == 2

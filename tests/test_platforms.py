@@ -31,16 +31,30 @@ if __name__ == "__main__":
     detect_by_hand(home / "사진", home / "얼굴")
     crop(home / "얼굴")
     train.main([*crops, *run, "--task", "mask", *FAST, "--epochs", "1", "--jobs", "2"])
+    inference.main(run)
+    (home / "결과" / "mask" / "fold1" / "eval.csv").unlink()
     inference.main([*run, "--workers", "1"])
     ensemble.main(run)
     submission.main(run)
     reporting.main([*run, "--no-heat"])
 """
+HELP_AND_ERRORS = f"""
+import runpy, sys
+
+name = sys.argv[1]
+for command in ("run_all", "train", "predict"):
+    for flag, code in ((name, {EXIT_BAD_INPUT}), ("--help", 0)):
+        sys.argv = [command, flag]
+        try:
+            runpy.run_module(command, run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            assert ended.code == code, (command, flag, ended.code)
+"""
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="simulates other systems on Linux")
 
 
 def run_python(*words: object, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    environment_of_it = {**os.environ, "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1", **variables}
+    environment_of_it = {**os.environ, "PYTHONUTF8": "0", **variables}
     command = [sys.executable, *map(str, words)]
     return subprocess.run(command, cwd=folder, env=environment_of_it, capture_output=True, timeout=300, check=False)
 
@@ -71,14 +85,11 @@ def test_the_simulation_takes_away_what_windows_lacks(tmp_path: Path) -> None:
     [{"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "cp949"}],
     ids=["C", "cp949"],
 )
-@pytest.mark.parametrize("command", ["run_all.py", "train.py", "predict.py"])
-def test_help_and_errors_fit_every_console(tmp_path: Path, console: dict[str, str], command: str) -> None:
+def test_help_and_errors_fit_every_console(console: dict[str, str]) -> None:
     """The names have letters that neither console has."""
-    assert run_python(command, "--help", **console).returncode == 0
-    missing = "--이름—ñ"
-    done = run_python(command, missing, **console)
-    assert done.returncode == EXIT_BAD_INPUT
-    assert b"Traceback" not in done.stderr and b"error" in done.stderr
+    done = run_python("-c", HELP_AND_ERRORS, "--이름—ñ", **console)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout.count(b"--help"), done.stderr.count(b"error: ")) == (3, 3)
 
 
 @needs_linux

@@ -200,6 +200,21 @@ class TestRefusals:
         refusal(publish.main, argv, "no refit of mask; run train.py --refit first")
         assert not (tmp_path / "m").exists()
 
+    @pytest.mark.parametrize(
+        ("real", "words"),
+        [
+            ({}, "entry count, of_all, recall, recall_of_kind is missing"),
+            ({"of_all": {"accuracy": 0.9}}, "accuracy: expected a JSON object, found a float"),
+            ({"recall": {"wear": {"right": 3, "count": 4}}}, "wear: entry value is missing"),
+        ],
+    )
+    def test_scores_on_real_masks_of_another_kind(self, run_dir: Path, tmp_path: Path, real: dict, words: str) -> None:
+        whole = {"count": 4, "of_all": {}, "recall": {}, "recall_of_kind": {}} if real else {}
+        write_json(tmp_path / "real.json", whole | real)
+        argv = ["--run-dir", run_dir, "--out", tmp_path / "m", "--real", tmp_path / "real.json"]
+        refusal(publish.main, argv, f"{tmp_path / 'real.json'}: {words}")
+        assert not (tmp_path / "m").exists()
+
     def test_a_file_that_is_missing_or_changed(self, copy: Path) -> None:
         weights = copy / "mask" / "refit" / "model.safetensors"
         content = bytearray(weights.read_bytes())

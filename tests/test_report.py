@@ -43,6 +43,7 @@ from reporting.result_sections import (
     groups_section,
     least_sure,
     scores_section,
+    unsure_section,
     years_section,
 )
 
@@ -231,6 +232,22 @@ class TestTheNumbers:
         assert (found.photos, found.near) == (3, pytest.approx(2 / 3))
         assert (found.mean_absolute, found.bias) == (pytest.approx(17 / 3), pytest.approx(13 / 3))
 
+    def test_eval_photos_unlike_the_training_photos_are_pointed_out(
+        self, toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = gather(toy_run.run_dir)
+        (task, *_) = (task for task in unsure_section(data)["tasks"] if task["task"] == "mask")
+        oof, predicted = data.oof.scored["mask"], data.eval.answers["mask"]
+        accuracy, before, now = (
+            (oof.predicted == oof.truth).mean(),
+            oof.probs.max(1).mean(),
+            predicted.probs.max(1).mean(),
+        )
+        assert task["shift"]["expected"] == pytest.approx(accuracy - before + now)
+        assert "Mean confidence" in section(page_of(toy_run.run_dir, "--language", "en"), "unsure")
+        monkeypatch.setattr("reporting.result_sections.UNLIKE", -1)
+        assert "look unlike" in section(page_of(toy_run.run_dir, "--language", "en"), "unsure")
+
 
 class TestTheCurves:
     @pytest.mark.parametrize(
@@ -310,6 +327,7 @@ class TestMissingParts:
         assert "No folds.csv" in section(page, "folds")
         assert "No labels to compare with" in section(page, "mistakes")
         assert "Lowest confidence" in section(page, "unsure")
+        assert "Mean confidence" not in section(page, "unsure")
 
     def test_no_truth_at_hand(self, toy_run: ToyRun, tmp_path: Path) -> None:
         run_dir = shutil.copytree(toy_run.run_dir, tmp_path / "run")
