@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from core.environment import (
     DEFAULT_MAX_PIXELS,
@@ -193,18 +193,11 @@ def name_some(names: Sequence[str], at_most: int = 5) -> str:
     return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most} more"
 
 
-class Named(Protocol):
-    """A row of a table, with a name."""
-
-    @property
-    def name(self) -> str: ...
-
-
-Row = TypeVar("Row", bound=Named)
+Row = TypeVar("Row")
 
 
 def row_named(table: Iterable[Row], name: str, *, what: str) -> Row:
-    """Return the row of that name; UserError lists the names there are. `what` is the kind of row, such as "task"."""
+    """Return the row with that `name`; UserError lists the names there are. `what` is the kind of row, such as "task"."""
     rows = {row.name: row for row in table}
     if name not in rows:
         raise UserError(f"{what} {name!r} is unknown; the {what}s are {', '.join(rows)}")

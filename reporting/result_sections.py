@@ -1,7 +1,6 @@
 """Template values of the sections about scores, groups, mistakes and probabilities."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,7 +188,7 @@ def _years(data: RunData, split: Split, name: str) -> Context | None:
     return {
         "split": split.name,
         "whole": found[name],
-        "near": count_errors(true, expected).near,
+        "near": count_errors(true, expected)["near"],
         "decades": [(int(start), count_errors(true[decades == start], expected[decades == start]))
                     for start in np.unique(decades)],
         "chart": density_chart(true, expected, step=YEARS_STEP, label=f"{name} {task.value.name}"),
@@ -292,17 +291,12 @@ def least_sure(predictions: TaskPredictions, count: int) -> list[int]:
     return np.argsort(predictions.probs.max(axis=1), kind="stable")[:count].tolist()
 
 
-@dataclass(frozen=True)
-class ValueErrors:
-    """Errors of expected values: mean absolute error, fraction within NEAR_YEARS, and mean signed error."""
-
-    photos: int
-    mean_absolute: float
-    near: float
-    bias: float
-
-
-def count_errors(true: np.ndarray, expected: np.ndarray) -> ValueErrors:
-    """Compare true and expected values, both (N,) float."""
+def count_errors(true: np.ndarray, expected: np.ndarray) -> Context:
+    """Return number, mean absolute error, fraction within NEAR_YEARS and mean signed error of values (N,) float."""
     signed, size = expected - true, np.abs(expected - true)
-    return ValueErrors(len(signed), float(size.mean()), float((size <= NEAR_YEARS).mean()), float(signed.mean()))
+    return {
+        "photos": len(signed),
+        "mean_absolute": float(size.mean()),
+        "near": float((size <= NEAR_YEARS).mean()),
+        "bias": float(signed.mean()),
+    }

@@ -229,8 +229,7 @@ class TestTheNumbers:
 
     def test_errors_in_years(self) -> None:
         found = count_errors(np.array([20.0, 30.0, 40.0]), np.array([25.0, 28.0, 50.0]))
-        assert (found.photos, found.near) == (3, pytest.approx(2 / 3))
-        assert (found.mean_absolute, found.bias) == (pytest.approx(17 / 3), pytest.approx(13 / 3))
+        assert found == pytest.approx({"photos": 3, "near": 2 / 3, "mean_absolute": 17 / 3, "bias": 13 / 3})
 
     def test_eval_photos_unlike_the_training_photos_are_pointed_out(
         self, toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch
