@@ -197,7 +197,7 @@ Row = TypeVar("Row")
 
 
 def row_named(table: Iterable[Row], name: str, *, what: str) -> Row:
-    """Return the row with that `name`; UserError lists the names there are. `what` is the kind of row, such as "task"."""
+    """Return the row of that name; UserError lists the names there are. `what` is the kind of row, such as "task"."""
     rows = {row.name: row for row in table}
     if name not in rows:
         raise UserError(f"{what} {name!r} is unknown; the {what}s are {', '.join(rows)}")
