@@ -10,7 +10,7 @@ from core.images import read_photo
 from core.tasks import combined_class_count, combined_class_name, task_named
 from evaluation.calibration import expected_accuracy, expected_calibration_error, mean_confidence, reliability
 from evaluation.combined_class import COMBINED, combine_labels
-from evaluation.metrics import confusion_matrix
+from evaluation.metrics import confusion_matrix, count_errors
 from evaluation.predictions import TaskPredictions, worst_mistakes
 from evaluation.scores import FEWEST_PEOPLE, Labels, known_values, majority, score, score_groups, value_errors, weakest
 from reporting.figures import density_chart, embed, reliability_chart, thumbnail
@@ -25,7 +25,6 @@ MOST_SUSPECTS = 24
 LEAST_SURE = 8
 UNLIKE = 0.05  # an expected loss of accuracy above this is pointed out
 CALIBRATION_BINS = 10
-NEAR_YEARS = 5  # errors up to this count as near
 YEARS_STEP = 5  # years per square of the density chart
 DECADE = 10
 
@@ -188,7 +187,7 @@ def _years(data: RunData, split: Split, name: str) -> Context | None:
     return {
         "split": split.name,
         "whole": found[name],
-        "near": count_errors(true, expected)["near"],
+        "near": count_errors(true, expected).near,
         "decades": [(int(start), count_errors(true[decades == start], expected[decades == start]))
                     for start in np.unique(decades)],
         "chart": density_chart(true, expected, step=YEARS_STEP, label=f"{name} {task.value.name}"),
@@ -289,14 +288,3 @@ def suspects_section(data: RunData) -> Context:
 def least_sure(predictions: TaskPredictions, count: int) -> list[int]:
     """Return the rows of the predictions of lowest confidence, the lowest first."""
     return np.argsort(predictions.probs.max(axis=1), kind="stable")[:count].tolist()
-
-
-def count_errors(true: np.ndarray, expected: np.ndarray) -> Context:
-    """Return number, mean absolute error, fraction within NEAR_YEARS and mean signed error of values (N,) float."""
-    signed, size = expected - true, np.abs(expected - true)
-    return {
-        "photos": len(signed),
-        "mean_absolute": float(size.mean()),
-        "near": float((size <= NEAR_YEARS).mean()),
-        "bias": float(signed.mean()),
-    }

@@ -33,13 +33,13 @@ from core.files import read_json, write_json
 from core.images import read_photo
 from core.tasks import task_named
 from evaluation import scores
+from evaluation.metrics import count_errors
 from evaluation.predictions import TaskPredictions, worst_mistakes
 from reporting import __main__ as report
 from reporting.data_sections import folds_section, training_section
 from reporting.i18n import INSTALL_GRADCAM
 from reporting.load import RunData, gather
 from reporting.result_sections import (
-    count_errors,
     groups_section,
     least_sure,
     scores_section,
@@ -229,7 +229,8 @@ class TestTheNumbers:
 
     def test_errors_in_years(self) -> None:
         found = count_errors(np.array([20.0, 30.0, 40.0]), np.array([25.0, 28.0, 50.0]))
-        assert found == pytest.approx({"photos": 3, "near": 2 / 3, "mean_absolute": 17 / 3, "bias": 13 / 3})
+        assert (found.photos, found.near) == (3, pytest.approx(2 / 3))
+        assert (found.mean_absolute, found.bias) == (pytest.approx(17 / 3), pytest.approx(13 / 3))
 
     def test_eval_photos_unlike_the_training_photos_are_pointed_out(
         self, toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch
