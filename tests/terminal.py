@@ -56,7 +56,7 @@ def run_in_terminal(command: Sequence[str], columns: int, **options: object) -> 
         while piece := os.read(leader, 65536):
             written += piece
     os.close(leader)
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     text, screen = written.decode(), Screen(columns)
     screen.feed(text)
     return text, screen

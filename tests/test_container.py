@@ -40,7 +40,7 @@ def test_the_service_runs_from_what_its_image_copies(tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="fastapi is not installed (scripts/install.py http)")
     for folder in re.findall(r"^COPY (\w+) \w+$", SERVICE, re.MULTILINE):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run([sys.executable, "-c", START], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", START], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     first, modules = done.stdout.splitlines()
     assert first == "none: no such file; run `python -m serving.export` first"

@@ -60,7 +60,7 @@ def torchrun(count: int, commands: Sequence[Sequence[object]], cwd: Path) -> sub
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "trainings.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *launcher]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
 
 
 class TestShares:

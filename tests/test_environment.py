@@ -98,7 +98,7 @@ def run(*command: str, **environment: str | None) -> subprocess.CompletedProcess
     changed = {**os.environ, "OFFLINE": None, **environment}
     variables = {name: value for name, value in changed.items() if value is not None}
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120, env=variables
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300, env=variables
     )
 
 
@@ -188,7 +188,7 @@ def test_a_python_without_the_packages_is_told_how_to_go_on(path: Path) -> None:
     name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__main__")
     words = [str(path.relative_to(ROOT))] if is_script else ["-m", name]
     done = subprocess.run(
-        [sys.executable, "-S", *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-S", *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     if path.name == "run_all.py":
         assert done.returncode == 0

@@ -90,7 +90,7 @@ def without_torch(code: str, folder: Path) -> str:
     """What Python code prints, run in `folder` where torch cannot be imported."""
     process = subprocess.run(
         [sys.executable, "-c", NO_TORCH + f"sys.path.insert(0, {str(ROOT)!r})\n" + code],
-        cwd=folder, capture_output=True, text=True, timeout=120,
+        cwd=folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     return process.stdout

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,10 +57,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_code(folder: Path) -> None:
-    for path in [*ROOT.glob("*.py"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]:
-        copy = folder / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
+    """Copy the code with what Python has compiled of it, so that it is not compiled again."""
+    for path in ROOT.glob("*.py"):
+        shutil.copy2(path, folder)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))
 
 
 def add_task(tasks_path: Path) -> None:

@@ -56,7 +56,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="simulates othe
 def run_python(*words: object, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[bytes]:
     environment_of_it = {**os.environ, "PYTHONUTF8": "0", **variables}
     command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment_of_it, capture_output=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=folder, env=environment_of_it, capture_output=True, timeout=900, check=False)
 
 
 @needs_linux

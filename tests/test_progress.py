@@ -81,7 +81,7 @@ def test_colour_on_a_terminal_unless_refused(step: list[str]) -> None:
 
 
 def test_a_log_has_plain_lines(step: list[str]) -> None:
-    done = subprocess.run(step, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(step, capture_output=True, text=True, timeout=300, check=True)
     assert sorted(done.stdout.splitlines()) == expected_lines()
     assert done.stderr == ""
 

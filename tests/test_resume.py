@@ -208,7 +208,7 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(toy: Toy, tmp_path: Path) -> Non
     wait_for(tmp_path / "run" / "mask" / "fold0" / "history.csv", process)
     process.send_signal(signal.SIGINT)
     try:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130

@@ -25,7 +25,7 @@ def run_all(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in ("DATA_DIR", "PROFILE", "RUN")}
     environment |= {"PYTHON": sys.executable, **variables}
     command = ["bash", str(ROOT / "run_all.sh"), *flags]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_run_all_explains_itself() -> None:
