@@ -52,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for task in tasks:
         refuse_unusable(task, configs[task.name])
     if args.show_settings:
+        source = {"crop": asdict(CropSettings())} | read_source(args.crop_dir)
         for task in tasks:
-            refuse_untrainable(task, replace(configs[task.name], pretrained=False), crop_source(args.crop_dir))
+            refuse_untrainable(task, replace(configs[task.name], pretrained=False), source)
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
     with distributed.joined(), ExitStack() as stack:
@@ -132,11 +133,6 @@ def training_crops(args: argparse.Namespace) -> Crops:
     if crops.missing:
         print(f"{len(crops.missing)} unreadable photos are left out of training: {name_some(crops.missing)}")
     return crops
-
-
-def crop_source(crop_dir: Path) -> dict:
-    """Return the source of the crops, or of those that would be cut by default."""
-    return {"crop": asdict(CropSettings())} | read_source(crop_dir)
 
 
 def plan_run(run_dir: Path, crops: Crops, config: Config) -> tuple[Run, dict[str, int]]:

@@ -21,6 +21,8 @@ IN_RUN_ALL = "RUN_ALL_PROGRESS"
 """Environment variable from run_all.py, JSON: `done` and `part` are fractions of all steps, that of the steps before
 and that of this one; `seconds_after` an estimate for the steps that follow, 0 if there is none yet."""
 LINE_SECONDS = 30.0
+WIDE = 100
+"""Columns of a terminal from which there is room for counts."""
 REPORT_SECONDS = 0.2
 
 _began = time.monotonic()
@@ -173,8 +175,6 @@ class _Terminal:
     """Bars on a terminal: that of the step and, inside run_all.py, of all steps. rich is imported for them alone."""
 
     def __init__(self, bar: Bar) -> None:
-        from core.terminal import open_bars
-
         self.whole = json.loads(os.environ.get(IN_RUN_ALL, "null"))
         self.bars: Progress = open_bars()
         texts = {"percent": "", "count": "", "left": ""}
@@ -199,6 +199,36 @@ class _Terminal:
         rest = 1 - self.whole["done"] - self.whole["part"]
         after = self.whole["seconds_after"] or rest * whole_step / self.whole["part"]
         return whole_step - elapsed + after
+
+
+def open_bars() -> "Progress":
+    """Return bars of one line each, as wide as the terminal, on standard error. They vanish when they are stopped.
+
+    Drawn by rich: https://rich.readthedocs.io/en/stable/progress.html
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+
+    console = Console(stderr=True, highlight=False)
+    one_line = {"no_wrap": True, "overflow": "ellipsis"}
+    columns = [
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, **one_line)),
+        BarColumn(bar_width=max(10, console.width // 6)),
+        TextColumn("{task.fields[percent]}", markup=False, justify="right", table_column=Column(width=4)),
+        TextColumn("{task.fields[left]}", markup=False, table_column=Column(**one_line)),
+    ]
+    if console.width >= WIDE:
+        count = TextColumn("{task.fields[count]}", markup=False, table_column=Column(**one_line))
+        columns.insert(3, count)
+    return Progress(
+        *columns,
+        console=console,
+        expand=True,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        refresh_per_second=5,
+    )
 
 
 def _count(bar: Bar) -> str:

@@ -22,23 +22,34 @@ import numpy as np
 from PIL import Image
 
 from core.cli import UserError, command_parser, run_cli
-from core.contact_sheet import photo_grid
+from core.contact_sheet import Cell, contact_sheet, photo_grid
 from core.images import read_photo, write_photo
 from core.tasks import decode
 from dev.command import ROOT, refuse_unknown, run_command
-from dev.everyday_picture import everyday_sheet
 from preprocessing.annotation import Marks, choose
 from preprocessing.annotation_server import Annotation, AnnotationServer
 from serving.cli import FaceOptions, ModelOptions, open_pipeline
 from serving.page import build_page, gradio_package, serve
 from serving.sign import with_sign
 from storage.layouts import scan
+from synthesis.camera import PoorPhoto, spoil
+from synthesis.drawn.person import random_person
+from synthesis.drawn.portrait import Portrait, draw_person
+from synthesis.masks.everyday import WORN_LOOSELY, WRONG_FREQUENCIES, Everyday, draw_everyday, everyday_spec
+from synthesis.masks.things import THINGS
 
 IMAGES = ROOT / "docs" / "images"
 WORK = ROOT / "outputs" / "pictures"
 PEOPLE, CROPS, RUN, FACES, GROUP = (WORK / name for name in ("people", "crops", "sample", "faces", "group.jpg"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DEMO_PORT = 7875
+ACROSS, EACH = 7, 2
+FAULTS = {
+    "cut": PoorPhoto(cut=1.8, face=0, motion=0, angle=0, quality=0),
+    "face of 24 pixels": PoorPhoto(cut=0, face=24, motion=0, angle=0, quality=0),
+    "motion": PoorPhoto(cut=0, face=0, motion=0.1, angle=30, quality=0),
+    "JPEG of 60 pixels": PoorPhoto(cut=0, face=60, motion=0, angle=0, quality=25),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -106,7 +117,37 @@ def builder() -> None:
 
 def everyday() -> None:
     """Every family of everyday drawings."""
-    write_photo(IMAGES / "everyday.jpg", everyday_sheet(), quality=80)
+    sheet = contact_sheet([*masks(), *things(), *faults()], ACROSS)
+    write_photo(IMAGES / "everyday.jpg", sheet, quality=80)
+
+
+def person(rng: np.random.Generator) -> Portrait:
+    return draw_person(random_person(rng, str(rng.choice(["male", "female"])), int(rng.integers(18, 80))), rng)
+
+
+def masks() -> Iterator[Cell]:
+    """Yield each way to wear a mask, the second time with relief."""
+    for wear in (WORN_LOOSELY, *WRONG_FREQUENCIES):
+        for relief in (0.0, 1.0):
+            rng = np.random.default_rng(sum(wear.encode()) + int(relief))
+            face, spec = person(rng), everyday_spec(rng, wear)
+            drawn = draw_everyday(face.photo, face.landmarks, spec, Everyday((), (), relief), rng)
+            yield Cell(drawn, (f"{wear.replace('_', ' ')}{', relief' if relief else ''}",))
+
+
+def things() -> Iterator[Cell]:
+    for name in THINGS:
+        for number in range(EACH):
+            rng = np.random.default_rng(sum(name.encode()) + number)
+            face = person(rng)
+            drawn = draw_everyday(face.photo, face.landmarks, None, Everyday((name,), (), 0.0), rng)
+            yield Cell(drawn, (name.replace("_", " "),))
+
+
+def faults() -> Iterator[Cell]:
+    for number, (name, fault) in enumerate(FAULTS.items()):
+        face = person(np.random.default_rng(number))
+        yield Cell(spoil(face.photo, face.landmarks, fault), (name,))
 
 
 def training_batch() -> None:

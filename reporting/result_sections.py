@@ -80,11 +80,11 @@ def _agreement(parts: Sequence[Context]) -> list[Context]:
     if len(parts) < 2:
         return []
     first, second = ({row["name"]: row["found"]["macro_f1"] for row in part["rows"]} for part in parts)
-    return [{"name": name, "overlaps": _overlap(first[name], second[name])} for name in first if name in second]
-
-
-def _overlap(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return max(one["low"], other["low"]) <= min(one["high"], other["high"])
+    return [
+        {"name": name, "overlaps": max(one["low"], other["low"]) <= min(one["high"], other["high"])}
+        for name, one in first.items()
+        if (other := second.get(name))
+    ]
 
 
 def confusion_section(data: RunData) -> Context:

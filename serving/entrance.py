@@ -83,11 +83,11 @@ class MinuteCounts:
 
     def write(self) -> None:
         if self._path is not None and self._minutes:
-            rows = [{"minute": minute} | {state: counts[state] for state in COUNTED} for minute, counts in self._rows()]
+            rows = [
+                {"minute": minute} | {state: counts[state] for state in COUNTED}
+                for minute, counts in sorted(self._minutes.items())
+            ]
             files.write_csv(self._path, pd.DataFrame(rows, columns=["minute", *COUNTED]))
-
-    def _rows(self) -> list[tuple[str, Counter[str]]]:
-        return sorted(self._minutes.items())
 
 
 def _read_counts(path: Path) -> dict[str, Counter[str]]:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from core.environment import max_pixels
@@ -90,18 +89,10 @@ class Frame:
     rgb: np.ndarray
 
 
-class Capture(Protocol):
-    """What frames are read from, such as cv2.VideoCapture."""
-
-    def read(self) -> tuple[bool, np.ndarray | None]: ...
-
-    def get(self, which: int) -> float: ...
-
-
 class NewestFrames:
     """Reads a camera in a thread; frames that come while one is predicted are left out, so that no delay builds up."""
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: cv2.VideoCapture) -> None:
         self._capture = capture
         self._change = threading.Condition()
         self._newest: np.ndarray | None = None
@@ -137,7 +128,7 @@ class Clip:
     """An open video. `promised`: the seconds that its file says it lasts; 0 for a camera, and if the file is silent."""
 
     name: str
-    capture: Capture
+    capture: cv2.VideoCapture
     fps: float
     promised: float
     live: bool

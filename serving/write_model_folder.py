@@ -60,7 +60,8 @@ def write_model_folder(folder: Path, run: RunClassifier, origin: Origin) -> dict
             if path.is_file()
         }
         files.write_json(place / MODEL_FILE, about)
-        card = Card(about, _scores(origin.run_dir), _backbones_of(run), origin.real)
+        learned = {task: predictors[0].config.backbone for task, predictors in run.models.items()}
+        card = Card(about, _scores(origin.run_dir), learned, origin.real)
         files.write_text(place / CARD, card_text(card))
     return precision
 
@@ -75,15 +76,12 @@ def _write_task(place: Path, task: str, run: RunClassifier, sample: np.ndarray) 
     alone = RunClassifier({task: (predictor,)}, {task: run.averaging[task]}, run.crop, run.device)
     expected = alone(sample)[task]
     before = {name: tensor.clone() for name, tensor in saved.state_dict().items()}
-    saved.load_state_dict({name: _halved(tensor) for name, tensor in before.items()})
+    halved = {name: part.to(HALF) if part.is_floating_point() else part for name, part in before.items()}
+    saved.load_state_dict(halved)
     same = _labels_are_same(expected, alone(sample)[task])
     saved.load_state_dict(before)
     checkpoints.save_weights(target / MODEL, saved, HALF if same else None)
     return "float16" if same else "float32"
-
-
-def _halved(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(HALF) if tensor.is_floating_point() else tensor
 
 
 def _labels_are_same(expected: BatchPrediction, found: BatchPrediction) -> bool:
@@ -121,7 +119,7 @@ def _about(run: RunClassifier, origin: Origin, backbones: Mapping[str, str]) -> 
         "name": origin.name,
         "tasks": list(run.models),
         "classes": {task: predictors[0].identity["classes"] for task, predictors in run.models.items()},
-        "detector": _detector(Path(of_run.crop_dir)),
+        "detector": read_source(Path(of_run.crop_dir)).get("detect", {}).get("detector", "retinaface"),
         "crop": first.identity["crop"],
         "averaging": {
             task: {"average": averaging.average, "temperature": float(averaging.temperature)}
@@ -139,15 +137,6 @@ def _about(run: RunClassifier, origin: Origin, backbones: Mapping[str, str]) -> 
         "terms": origin.terms,
         "versions": first.identity.get("versions", {}),
     }
-
-
-def _detector(crop_dir: Path) -> str:
-    """Return the detector of the run's crops."""
-    return read_source(crop_dir).get("detect", {}).get("detector", "retinaface")
-
-
-def _backbones_of(run: RunClassifier) -> dict[str, str]:
-    return {task: predictors[0].config.backbone for task, predictors in run.models.items()}
 
 
 def _scores(run_dir: Path) -> dict[str, Any]:

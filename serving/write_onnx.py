@@ -2,10 +2,12 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -220,21 +222,6 @@ def _about_task(run: RunClassifier, name: str) -> dict[str, Any]:
     }
 
 
-class CropReader:
-    """Calibration data for onnxruntime: crops (N, h, w, 3) uint8 in batches."""
-
-    def __init__(self, crops: np.ndarray) -> None:
-        self._batches = self._in_turn(crops)
-
-    @staticmethod
-    def _in_turn(crops: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        for start in range(0, len(crops), CALIBRATION_BATCH):
-            yield {INPUT: crops[start : start + CALIBRATION_BATCH]}
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._batches, None)
-
-
 def write_int8(path: Path, source: Path, crops: np.ndarray, in_floats: Sequence[str] = ()) -> None:
     """Write `source` quantised to `path`, with its metadata; `crops` (N, h, w, 3) uint8 calibrate the ranges.
 
@@ -245,6 +232,8 @@ def write_int8(path: Path, source: Path, crops: np.ndarray, in_floats: Sequence[
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    starts = range(0, len(crops), CALIBRATION_BATCH)
+    batches = ({INPUT: crops[start : start + CALIBRATION_BATCH]} for start in starts)
     description = onnx.load(source, load_external_data=False).metadata_props
     with files.replacing(path) as aside, TemporaryDirectory() as folder:
         prepared = Path(folder) / source.name
@@ -252,7 +241,7 @@ def write_int8(path: Path, source: Path, crops: np.ndarray, in_floats: Sequence[
         quantize_static(
             str(prepared),
             str(aside),
-            CropReader(crops),
+            SimpleNamespace(get_next=partial(next, batches, None)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
             nodes_to_exclude=nodes_behind(onnx.load(prepared), in_floats),

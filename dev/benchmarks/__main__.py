@@ -9,7 +9,6 @@ or on those of DIR. Settings of training may be given as in train.py. Other jobs
 """
 
 import argparse
-import importlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +19,13 @@ from dev.command import refuse_unknown
 from training.config import PROFILES, add_flags, typed_settings
 
 BENCHMARKS = ("loader", "step", "job", "detect", "inference", "export", "service", "stream")
-"""Each is the function bench_NAME of dev/benchmarks/bench_NAME.py."""
+"""Each is a function bench_NAME of learning.py or predicting.py in this folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
+    from dev.benchmarks import learning, predicting
     from dev.benchmarks.measure import format_report, machine
     from dev.benchmarks.setup import NORMAL, QUICK, Setup, drawn_dir, prepare
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results |= {"photos": len(setup.data.photos), "profile": args.profile, "settings": dict(setup.typed)}
     results["benchmarks"] = {}
     for name in args.names or BENCHMARKS:
-        module = importlib.import_module(f"dev.benchmarks.bench_{name}")
+        module = learning if hasattr(learning, f"bench_{name}") else predicting
         report = getattr(module, f"bench_{name}")(setup)
         print(format_report(name, report), flush=True)
         results["benchmarks"][name] = report.record()
