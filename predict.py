@@ -14,7 +14,7 @@ Photos and videos are told by their content. A file that cannot be predicted is 
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from serving.sign import require_font
 from serving.smoothing import Smoother
 from serving.sources import PhotoSources, clip_of, photos_of
 from serving.types import FacePrediction
-from serving.video import Camera, ended_by_ctrl_c, new_video, open_clip, shown
+from serving.video import Camera, Clip, Frame, ended_by_ctrl_c, new_video, open_clip, shown
 
 TABLE = "predictions"
 
@@ -177,10 +177,8 @@ def predict_clip(source: Path | Camera, target: Path, open_it: Callable[[], Pipe
         # After the video, whose faults are found faster than models are loaded.
         pipeline = open_it()
         keep_out_of_git(target.parent)
-        total = round(clip.promised * clip.fps) or None
-        frames = progress(clip.frames(options.at_most), title=clip.name, total=total, unit="frame")
         with new_video(target, clip.fps) as written, ended_by_ctrl_c(clip.live):
-            for frame in frames:
+            for frame in with_progress(clip, options.at_most):
                 faces = smoother(pipeline(frame.rgb), frame.seconds)
                 picture = annotated(frame.rgb, faces)
                 written.write(picture, frame.seconds)
@@ -191,6 +189,17 @@ def predict_clip(source: Path | Camera, target: Path, open_it: Callable[[], Pipe
     if not options.at_most and end < clip.promised - 1 / clip.fps:
         print(f"{clip.name}: says it lasts {clip.promised:.1f} s, its frames could be read up to {end:.1f} s")
     return results
+
+
+def with_progress(clip: Clip, at_most: int | None) -> Iterator[Frame]:
+    """Yield the frames, with a bar: of the seconds of a file, whose frames may lie unevenly apart."""
+    by_time, before = clip.promised > 0 and not at_most, 0.0
+    total, unit = (clip.promised, "second") if by_time else (at_most, "frame")
+    with progress(None, title=clip.name, total=total, unit=unit) as bar:
+        for frame in clip.frames(at_most):
+            yield frame
+            bar.update(frame.seconds - before if by_time else 1)
+            before = frame.seconds
 
 
 def watch_entrance(source: Path | Camera | None, args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from serving_toys import CROP, crowd, make_run
 from toy_data import infer, refusal, table
 
 import predict
-from core.cli import UserError
+from core.cli import UserError, progress
 from core.files import read_json
 from core.images import read_photo, write_photo
 from core.tasks import TASKS
@@ -301,6 +301,15 @@ class TestVideo:
         assert len(frames_of(tmp_path / "out.mp4")) == 155
         still = Clip("still.mkv", FakeCapture([0.0] * 4), 25.0, 0, live=False)
         assert [frame.seconds for frame in still.frames()] == pytest.approx([0, 0.04, 0.08, 0.12])
+
+    def test_progress_is_that_of_the_times(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bars = []
+        monkeypatch.setattr(predict, "progress", lambda *given, **how: bars.append(progress(*given, **how)) or bars[0])
+        clip = Clip("clip", FakeCapture((0.0, 0.04, 4.0, 6.2)), 25.0, 6.2, False)
+        assert [bars[0].fraction for _ in predict.with_progress(clip, None)] == pytest.approx(
+            [0, 0, 0.04 / 6.2, 4 / 6.2]
+        )
+        assert (bars[0].done, bars[0].total) == (pytest.approx(6.2), 6.2)
 
     def test_rotation_is_kept(self, tmp_path: Path) -> None:
         """The matrix of a telephone's video that was held upright is written into the track's header."""
