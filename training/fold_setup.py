@@ -19,6 +19,7 @@ from loss import ValueLoss, build_loss, class_weights, loss_named, soften
 from model import (
     OnPixels,
     build_model,
+    descriptions,
     init_bias_from_priors,
     is_side_by_side,
     normalisation,
@@ -36,6 +37,7 @@ from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
 from training.inputs import TrainingInput, eval_batch_size, shown_of, training_input
 from training.ridge import has_ridge_head, mean_features, solve_ridge, with_ridge_head
+from training.starting_weights import DESCRIBED
 from training.tracking import tracker_named
 
 LEAST_PIXELS = 500
@@ -101,6 +103,7 @@ class FoldData:
     def identity(self, config: Config) -> dict:
         """Return config.json: enough to refuse a mismatch by name, and to predict from the folder alone."""
         mean, std = normalisation(config.backbone)
+        described = descriptions(config.backbone)
         return {
             "format": FORMAT,
             "task": self.task.name,
@@ -109,6 +112,7 @@ class FoldData:
             "settings": config.learned(),
             "crop": self.crops.source["crop"],
             "normalisation": {"mean": list(mean), "std": list(std)},
+            **({DESCRIBED: described} if described else {}),
             "data_hash": self.crops.hash,
             **({} if self.drawn is None else {DRAWINGS_HASH: self.drawn.hash}),
             "folds_hash": hash_of_folds(self.fold_of),
