@@ -66,6 +66,13 @@ class SideBySide(OnFeatures):
         return torch.cat([part(x) for part in self.parts], dim=1)
 
 
+def feature_blocks(network: nn.Module) -> list[int]:
+    """Return the number of features of each network side by side, or of the one."""
+    if isinstance(network, SideBySide):
+        return [part.num_features for part in network.parts]
+    return [network.head_hidden_size]
+
+
 def parts_of(backbone: str) -> list[str]:
     """Return the names of the networks: of "A+B" A and B, of "+A" and of "A" A."""
     return [name for name in backbone.split(JOIN) if name]

@@ -158,6 +158,8 @@ BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
 })  # fmt: skip
 SIDE_BY_SIDE = BACKBONE_SETTINGS["face_pair"]
 """Settings that several networks side by side bring."""
+OF_FACES = "face_pair+face_gender"
+"""One for gender and age, so that features are computed once for both."""
 TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
     # Chin and neck tell a mask below the chin from none. Real masks are worn in more ways than in training photos:
     # hence drawings, and labels that are not quite sure. An epoch shows each class as often; in life masks are worn
@@ -167,10 +169,10 @@ TASK_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
         **{"class_weights": "1,0.5,1"},
         **{"epochs": 4, "patience": 2, "batch_size": 16},
     },
-    "gender": {"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
+    "gender": {"backbone": OF_FACES, "drop_rate": 0.7, "mixup": 0.4, "keep": "last", "ridge_share": 0.5},
     # Exact years, softened: labels are noisy, and many people are close to an edge between groups.
     "age": {
-        **{"backbone": "face_pair", "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
+        **{"backbone": OF_FACES, "drop_rate": 0.7, "mixup": 0.4, "keep": "last"},
         **{"head": "values", "class_share": 0.0, "ridge_share": 0.5},
     },
 })  # fmt: skip

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from backbones.licences import OPEN
+from backbones.side_by_side import feature_blocks
 from core import distributed
 from core.cli import UserError
 from core.tasks import UNKNOWN, Task
@@ -166,7 +167,8 @@ def prepare_fold(data: FoldData, config: Config, fold_input: TrainingInput) -> F
             [mean_features(fold_input.open(crops, device=config.device), crops.image_ids) for crops, _ in parts]
         )
         persons = [person for crops, _ in parts for person in crops.frame["person"]]
-        solve_ridge(fold_input.saved(network).ridge, features, head.codes, head.codes_of(torch.cat(targets)), persons)
+        codes = head.codes, head.codes_of(torch.cat(targets))
+        solve_ridge(fold_input.saved(network).ridge, features, *codes, persons, blocks=feature_blocks(network))
     learner = fold_input.learner(model)
     sampler = epoch_sampler(data, config)
     options = {"workers": fold_input.workers(device), "pin_memory": device.type == "cuda"}
