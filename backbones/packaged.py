@@ -67,7 +67,7 @@ _FACE_GENDER = PackagedFile(
 PACKAGED_WEIGHTS = MappingProxyType({
     "tf_efficientnet_lite0": PackagedWeights((_LITE0,), _read_in_order),
     "face_resnet29": PackagedWeights((_FACE_RESNET,), lambda _, paths: face_resnet.read_weights(*paths)),
-    "sface_alone": PackagedWeights((_SFACE,), lambda _, paths: face_pair.read_sface_weights(*paths)),
+    "sface_alone": PackagedWeights((_SFACE,), lambda _, paths: face_pair.prefixed("sface", sface.read_weights(*paths))),
     "face_pair": PackagedWeights((_FACE_RESNET, _SFACE), lambda _, paths: face_pair.read_weights(*paths)),
     "face_gender": PackagedWeights((_FACE_GENDER,), lambda _, paths: face_gender.read_weights(*paths)),
 })  # fmt: skip

@@ -5,6 +5,8 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+# torch reads it when it is loaded, here and in the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 import core.environment  # noqa: F401  its settings of OpenCV are read when that is loaded
 
 import cv2

@@ -1,7 +1,6 @@
 """The annotation page in a real browser: dragging boxes, keys, and going on after a reload."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,19 +23,10 @@ from annotate_toys import (
 from preprocessing.annotation import no_face_path_of
 from preprocessing.annotation_server import PAGE_DIR, AnnotationServer
 
+pytest_plugins = ("browser_fixture",)
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
 EXACT = 1.0
 """Photo pixels by which a drawn box may differ from what the mouse did."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

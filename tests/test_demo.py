@@ -1,7 +1,6 @@
 """demo.py in a real browser: labels appear, nothing is left on disk, nothing is asked of other computers."""
 
 import base64
-import shutil
 import socket
 import sys
 import time
@@ -24,7 +23,7 @@ from serving import demo
 from serving import page as demo_page
 from serving.faces import FaceFinder, Pipeline
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytest_plugins = ("browser_fixture",)
 CARD = "models of toys: mask\n  trained on <colours>"
 PHONE = {"width": 390, "height": 844}
 TWO = ((120, 160, 150), (360, 150, 110))
@@ -71,29 +70,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def tab(site: Site, request: pytest.FixtureRequest) -> Iterator[Any]:
+def tab(browser: Any, site: Site, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page in a browser that reaches nothing but the page; `tab.refused` lists what it was kept from."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        locale = getattr(request, "param", "en-GB")
-        tab, refused = browser.new_page(viewport={"width": 1000, "height": 1300}, locale=locale), []
+    locale = getattr(request, "param", "en-GB")
+    tab, refused = browser.new_page(viewport={"width": 1000, "height": 1300}, locale=locale), []
 
-        def filtered(route: Any) -> None:
-            if route.request.url.startswith((f"http://127.0.0.1:{site.port}", "data:", "blob:")):
-                route.continue_()
-            else:
-                refused.append(route.request.url)
-                route.abort()
+    def filtered(route: Any) -> None:
+        if route.request.url.startswith((f"http://127.0.0.1:{site.port}", "data:", "blob:")):
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.abort()
 
-        tab.route("**/*", filtered)
-        tab.refused = refused
-        tab.goto(f"http://127.0.0.1:{site.port}")
-        tab.wait_for_selector("input[type=file]", state="attached", timeout=60_000)
-        yield tab
-        browser.close()
+    tab.route("**/*", filtered)
+    tab.refused = refused
+    tab.goto(f"http://127.0.0.1:{site.port}")
+    tab.wait_for_selector("input[type=file]", state="attached", timeout=60_000)
+    yield tab
+    tab.close()
 
 
 def upload(tab: Any, path: Path) -> str:

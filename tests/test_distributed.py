@@ -58,7 +58,7 @@ def torchrun(count: int, commands: Sequence[Sequence[object]], cwd: Path) -> sub
     (cwd / "commands.json").write_text(json.dumps([list(map(str, words)) for words in commands]))
     (cwd / "trainings.py").write_text(TRAININGS)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "trainings.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *launcher]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 

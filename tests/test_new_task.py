@@ -79,7 +79,7 @@ def wear_glasses(train_csv: Path) -> None:
 def run(folder: Path, *arguments: str) -> str:
     process = subprocess.run(
         [sys.executable, *arguments], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     return process.stdout

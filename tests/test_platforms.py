@@ -31,6 +31,8 @@ if __name__ == "__main__":
     detect_by_hand(home / "사진", home / "얼굴")
     crop(home / "얼굴")
     train.main([*crops, *run, "--task", "mask", *FAST, "--epochs", "1", "--jobs", "2"])
+    inference.main(run)
+    (home / "결과" / "mask" / "fold1" / "eval.csv").unlink()
     inference.main([*run, "--workers", "1"])
     ensemble.main(run)
     submission.main(run)
@@ -52,7 +54,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="simulates othe
 
 
 def run_python(*words: object, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    environment_of_it = {**os.environ, "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1", **variables}
+    environment_of_it = {**os.environ, "PYTHONUTF8": "0", **variables}
     command = [sys.executable, *map(str, words)]
     return subprocess.run(command, cwd=folder, env=environment_of_it, capture_output=True, timeout=300, check=False)
 

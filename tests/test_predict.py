@@ -112,6 +112,13 @@ class TestPhotos:
         assert "2 faces in 1 photo:" in printed
         assert (tmp_path / "out" / ".gitignore").read_text() == "*\n"
 
+    def test_names_do_nothing_to_a_terminal(
+        self, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_photo(tmp_path / "a\x1b[31m.png", crowd(TWO)[0])
+        run(tmp_path / "a\x1b[31m.png", run_dir, tmp_path / "out", "--folds", "0")
+        assert r"a\x1b[31m.png: " in capsys.readouterr().out
+
     def test_a_folder_with_unreadable_and_faceless_photos(self, run_dir: Path, tmp_path: Path) -> None:
         photos, out = tmp_path / "photos", tmp_path / "photos" / "out"
         write_photo(photos / "deep" / "a.JPG", crowd(TWO)[0])
@@ -245,14 +252,17 @@ class TestRefusals:
         refusal(predict.main, [*argv, run_dir, "--unsure-below", "2"], "2 is not a number from 0 to 1")
         refusal(
             predict.main,
-            [*argv, run_dir, "--onnx", "x", "--folds", "0"],
+            [*argv[:-1], "--onnx", "x", "--folds", "0"],
             "--folds 0: an exported model has its models in it",
         )
         refusal(
             predict.main,
-            [*argv, run_dir, "--onnx", tmp_path],
+            [*argv[:-1], "--onnx", tmp_path],
             "no .onnx file in it; run `python -m serving.export` first",
         )
+        refusal(predict.main, [*argv, run_dir, "--frames", "3", "--show"], "--frames and --show: not used for photos")
+        sign = ["0", *argv[1:], run_dir, "--sign", "en", "--format", "csv", "--tasks", "mask,age"]
+        refusal(predict.main, sign, "--format and --tasks: not used for --sign en; leave it out")
         assert not (tmp_path / "out").exists()
 
 

@@ -33,13 +33,13 @@ from core.files import read_json, write_json
 from core.images import read_photo
 from core.tasks import task_named
 from evaluation import scores
+from evaluation.metrics import count_errors
 from evaluation.predictions import TaskPredictions, worst_mistakes
 from reporting import __main__ as report
 from reporting.data_sections import folds_section, training_section
 from reporting.i18n import INSTALL_GRADCAM
 from reporting.load import RunData, gather
 from reporting.result_sections import (
-    count_errors,
     groups_section,
     least_sure,
     scores_section,

@@ -1,7 +1,6 @@
 """The report in a real browser: it opens from disk, speaks both languages, has two themes and fits a phone."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,8 @@ from toy_data import ToyRun
 
 from reporting import __main__ as report
 
-pytest_plugins = ("toy_fixtures",)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytest_plugins = ("browser_fixture", "toy_fixtures")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 SCREENS = {"desk": {"width": 1200, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 
@@ -21,14 +18,6 @@ def page_path(toy_run: ToyRun, tmp_path_factory: pytest.TempPathFactory) -> Path
     run_dir = shutil.copytree(toy_run.run_dir, tmp_path_factory.mktemp("page") / "run")
     report.main(["--run-dir", str(run_dir), "--no-heat"])
     return run_dir / "report" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 class Opened:

@@ -1,6 +1,5 @@
 """Stopped anywhere, the same command again ends with the very bytes of a training that was never stopped."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -203,7 +202,6 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(toy: Toy, tmp_path: Path) -> Non
     process = subprocess.Popen(
         [sys.executable, "train.py", *argv, *flags],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         # A test run that was itself started in the background has Ctrl-C ignored, and hands that on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip

@@ -157,4 +157,4 @@ def uses_of_ids(photos: int) -> int:
 
 
 def test_the_work_of_scoring_grows_with_the_photos_and_not_with_their_square() -> None:
-    assert uses_of_ids(8000) < 5 * uses_of_ids(2000)
+    assert uses_of_ids(2000) < 5 * uses_of_ids(500)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.environment import SILENCING
 
+from test_demo import free_port
 from toy_data import ALL_TASKS, FAST
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +37,7 @@ from synthesis.drawn import sample
 import check_data.__main__, ensemble, inference, predict, reporting.__main__, submission, train
 from serving import demo, export
 
-def main(tasks, fast):
+def main(tasks, port, fast):
     crops, run = ("--crop-dir", "crops"), ("--run-dir", "run")
     sample.main(["--out", "data", "--train-people", "8", "--eval-photos", "2", "--workers", "1"])
     check_data.__main__.main(["--data-dir", "data", "--folds", "2", "--workers", "1"])
@@ -53,10 +54,12 @@ def main(tasks, fast):
     predict.main([photo, "--onnx", "run/onnx", "--out", "seen_by_onnx"])
     if importlib.util.find_spec("gradio"):
         demo.wait_for_ctrl_c = lambda: None
-        demo.main([*run, "--port", "7969"])
+        demo.main([*run, "--port", port])
+        import gradio.analytics, huggingface_hub.constants
+        assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY and not gradio.analytics.analytics_enabled()
 
 if __name__ == "__main__":
-    main(sys.argv[1].split(","), sys.argv[2:])
+    main(sys.argv[1].split(","), sys.argv[2], sys.argv[3:])
 """
 QUIET = {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "CI", "OFFLINE", *SILENCING}
 """Variables that would keep a library quiet, and so hide that the project does not."""
@@ -70,12 +73,12 @@ def test_nothing_leaves_the_machine_or_enters_the_home_folder(tmp_path: Path) ->
     (hook / "sitecustomize.py").write_text(HOOK)
     (tmp_path / "commands.py").write_text(COMMANDS)
     environment = {name: value for name, value in os.environ.items() if name not in QUIET}
-    environment |= {"HOME": str(home), "CONNECTIONS": str(tmp_path / "connections.txt"), "OMP_NUM_THREADS": "1"}
+    environment |= {"HOME": str(home), "CONNECTIONS": str(tmp_path / "connections.txt")}
     environment |= {"PYTHONPATH": os.pathsep.join([str(hook), str(ROOT)])}
     # Without --seccomp-bpf strace stops the processes at all of their system calls: an import makes thousands.
     strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmmsg", "-o", str(traced)]
     watched = [*(strace if shutil.which("strace") else []), sys.executable, str(tmp_path / "commands.py")]
-    argv = [",".join(ALL_TASKS), *FAST]
+    argv = [",".join(ALL_TASKS), str(free_port()), *FAST]
     done = subprocess.run(
         [*watched, *argv], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
     )

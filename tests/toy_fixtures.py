@@ -3,10 +3,12 @@
 A plugin of its own, so that it is made once for all files that name it: `pytest_plugins = ("toy_fixtures",)`.
 """
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from toy_data import Toy, ToyRun, crop, finish_run, make_competition, prepare
 
 from preprocessing import detect_faces
@@ -26,13 +28,18 @@ def toy_run(toy: Toy) -> ToyRun:
 
 @pytest.fixture(scope="session")
 def drawn_run(tmp_path_factory: pytest.TempPathFactory) -> ToyRun:
-    """Drawn people, the real detector, and every step after it."""
-    folder = tmp_path_factory.mktemp("drawn")
-    root, crop_dir = folder / "data", folder / "crops"
-    sample.main(["--out", str(root), "--train-people", "8", "--eval-photos", "6", "--workers", "1"])
-    detect_faces.main(["--data-dir", str(root), "--crop-dir", str(crop_dir), "--workers", "1"])
-    crop(crop_dir)
-    return finish_run(Toy(root, crop_dir), folder / "run")
+    """Drawn people, the real detector, and every step after it; made once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "drawn"
+    root, crop_dir, run_dir, made = (folder / name for name in ("data", "crops", "run", "made"))
+    with FileLock(f"{folder}.lock"):
+        if not made.exists():
+            sample.main(["--out", str(root), "--train-people", "8", "--eval-photos", "6", "--workers", "1"])
+            detect_faces.main(["--data-dir", str(root), "--crop-dir", str(crop_dir), "--workers", "1"])
+            crop(crop_dir)
+            finish_run(Toy(root, crop_dir), run_dir)
+            made.touch()
+    return ToyRun(root, crop_dir, run_dir)
 
 
 @pytest.fixture

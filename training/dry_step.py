@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
 from backbones.side_by_side import parts_of
@@ -93,12 +93,9 @@ def _step(task: Task, config: Config, shown: Shown) -> None:
     outputs.float().logsumexp(dim=1).mean().backward()
     optimizer.step()
     with torch.inference_mode(), Precision(device, config.amp).autocast():
-        _refuse_other_shape(learner.eval()(images), (len(pixels), head.outputs))
-
-
-def _refuse_other_shape(outputs: Tensor, expected: tuple[int, int]) -> None:
-    if outputs.shape != expected:
-        raise ValueError(f"outputs of shape {tuple(outputs.shape)}, not {expected}")
+        found, expected = learner.eval()(images).shape, (len(pixels), head.outputs)
+    if found != expected:
+        raise ValueError(f"outputs of shape {tuple(found)}, not {expected}")
 
 
 def _refuse_crash(network: nn.Module, backbone: str) -> None:
