@@ -43,10 +43,14 @@ class Own(nn.Module):
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def shown(self, x: Tensor) -> Tensor:
+        """Return the input of the network: images at its own size, normalised."""
         if self.resized:
             x = torch.matmul(torch.matmul(self.rows, x), self.columns)
-        maps = self.network.forward_features((x - self.mean) / self.std)
+        return (x - self.mean) / self.std
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.network.forward_features(self.shown(x))
         return self.network.forward_head(maps, pre_logits=True).flatten(1).float()
 
 

@@ -66,14 +66,15 @@ def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
     timm networks state their features: `forward_features` gives a map, or tokens (N, L, C) in a vision transformer,
     whose attention matrices look like maps but are none. `output_fmt` is "NHWC" for maps with the channels last.
     """
+    if isinstance(network, SideBySide):
+        return find_map_layer(network.parts[0].network, network.parts[0].shown(image))
     outputs: list[tuple[nn.Module, torch.Size]] = []
 
     def note(module: nn.Module, _: object, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             outputs.append((module, output.shape))
 
-    first = network.parts[0] if isinstance(network, SideBySide) else network
-    leaves = [module for module in first.modules() if not list(module.children())]
+    leaves = [module for module in network.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(note) for module in leaves]
     with torch.inference_mode():
         features = network.forward_features(image) if hasattr(network, "forward_features") else network(image)

@@ -149,7 +149,7 @@ class Config:
 FROZEN_SETTINGS: Mapping[str, Any] = types.MappingProxyType({"ridge_share": 0.3})
 """Settings that a frozen backbone brings: better probabilities for a second of work."""
 BACKBONE_SETTINGS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({
-    # The image size of its pretraining is worth more than what few people teach: its weights move little, its head fast.
+    # The image size of its pretraining is worth more than what few people teach: its weights move little.
     "face_resnet29": {"image_size": 150, "lr": 5e-3, "backbone_lr": 0.01, "epochs": 6},
     # Its features are computed once for all folds, and heads learn from them in seconds.
     "face_pair": {"image_size": 150, "lr": 2e-3, "backbone_lr": 0.0, "epochs": 3},
@@ -183,7 +183,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType
     "smoke": {
         ANY_TASK: {"folds": 3, "image_size": 48, "epochs": 1, "photos_per_person": 3, "views": 0, "workers": 0}
         | {"drawn": 0},
-        **dict.fromkeys(("gender", "age"), {"backbone": "face_pair"}),
+        **{task: {"backbone": "face_pair"} for task in ("gender", "age")},
     },
     # Minutes on two CPU cores.
     "quick": {
