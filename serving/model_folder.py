@@ -113,10 +113,10 @@ def packaged_tensors(backbone: str, size: tuple[int, int]) -> "tuple[dict[str, T
     import torch
 
     from model import backbone_tensors, build_model
-    from training.checkpoints import tensors_name
+    from training.frozen_backbone import file_name
 
-    tensors = backbone_tensors(build_model(backbone, 1, image_size=size, pretrained=True))
-    name = tensors_name(backbone, tensors)
+    network = build_model(backbone, 1, image_size=size, pretrained=True)
+    tensors, name = backbone_tensors(network), file_name(backbone, network)
     # In the layout that networks are computed in.
     layout = {"memory_format": torch.channels_last}
     return {key: part.contiguous(**layout) if part.ndim == 4 else part for key, part in tensors.items()}, name

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from backbones.side_by_side import parts_of
 from core import files
 from core.cli import UserError
 from model import PACKAGED_WEIGHTS
@@ -95,7 +96,10 @@ def _write_backbones(place: Path, run: RunClassifier) -> dict[str, str]:
     for predictor in _frozen(run):
         path = predictor.input.backbone.weights
         backbone = predictor.config.backbone
-        if backbone in PACKAGED_WEIGHTS and packaged_tensors(backbone, predictor.input.size)[1] == path.name:
+        if (
+            set(parts_of(backbone)) <= set(PACKAGED_WEIGHTS)
+            and packaged_tensors(backbone, predictor.input.size)[1] == path.name
+        ):
             packaged[path.name] = backbone
             continue
         (place / BACKBONES).mkdir(exist_ok=True)

@@ -103,11 +103,12 @@ class TestFolder:
         assert "  For tests alone.\n" in said.err
         assert "1 face in 1 photo: " in said.out
 
-    def test_a_packaged_backbone_is_not_copied(self, tmp_path: Path) -> None:
-        run_dir = frozen_run(tmp_path / "run", "face_pair")
+    @pytest.mark.parametrize("backbone", ["face_pair", "face_gender+sface_alone"])
+    def test_a_packaged_backbone_is_not_copied(self, backbone: str, tmp_path: Path) -> None:
+        run_dir = frozen_run(tmp_path / "run", backbone)
         publish.main(["--run-dir", str(run_dir), "--out", str(tmp_path / "m"), "--crops", "2"])
         about = read_model(tmp_path / "m")
-        assert list(about["backbones"].values()) == ["face_pair"]
+        assert list(about["backbones"].values()) == [backbone]
         assert not (tmp_path / "m" / "backbones").exists()
         run = load_run(run_dir)
         crops = random_crops(2, run.crop)
@@ -116,7 +117,7 @@ class TestFolder:
         path = tmp_path / "m" / "gender/refit/config.json"
         name = read_json(path)["backbone_file"]
         write_json(path, read_json(path) | {"backbone_file": "face_pair-0.safetensors"})
-        sign(tmp_path / "m", backbones={"face_pair-0.safetensors": "face_pair"})
+        sign(tmp_path / "m", backbones={"face_pair-0.safetensors": backbone})
         with pytest.raises(UserError, match=f"face_pair-0.safetensors, the installed packages have {name}"):
             load_model_folder(tmp_path / "m")
 

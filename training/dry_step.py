@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
+from backbones.side_by_side import parts_of
 from core.cli import UserError, limit_of_machine
 from core.tasks import Task
 from model import PACKAGED_WEIGHTS, OnPixels, build_model, normalisation, parameter_groups, pretrained_config
@@ -54,7 +55,7 @@ def _changes(config: Config) -> Iterator[tuple[dict, str]]:
         yield {"batch_size": PHOTOS}, f"--batch-size {PHOTOS} or more"
     if config.channels_last:
         yield {"channels_last": False}, "--no-channels-last"
-    own = pretrained_config(config.backbone).input_size[1]
+    own = pretrained_config(parts_of(config.backbone)[0]).input_size[1]
     next_larger = config.image_size // SIZE_STEP + 1
     for size in dict.fromkeys([*(SIZE_STEP * (next_larger + number) for number in range(TRIES)), own]):
         yield {"image_size": size}, f"--image-size {size}"

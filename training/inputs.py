@@ -253,7 +253,7 @@ def trained_input(fold_dir: Path, identity: dict, config: Config) -> TrainingInp
     shown, weights = shown_of(config, identity), backbone_path(fold_dir, identity)
     if weights is None:
         return PixelInput(config, shown)
-    return FeatureInput(config, shown, Views(), frozen_backbone(config, weights, shown, identity["normalisation"]))
+    return FeatureInput(config, shown, Views(), frozen_backbone(config, weights, shown, identity))
 
 
 def shown_of(config: Config, source: dict) -> Shown:
