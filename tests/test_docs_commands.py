@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from test_docs import ROOT, code_lines
 from test_readme import run_in_process
-from toy_data import FAST, Toy, ToyRun, make_photos, make_remade, person_names
+from toy_data import FAST, FAST_SETTINGS, Toy, ToyRun, make_photos, make_remade, person_names
 
 import train
 from core.files import write_json
@@ -66,7 +66,7 @@ SMALL: Mapping[str, Sequence[str]] = {
     "reporting": ("--no-heat",),
     "serving.export": ("--crops", "2"),
     "serving.publish": ("--crops", "2"),
-    "show_batch": FAST,
+    "show_batch": FAST_SETTINGS,
 }
 """Further flags by a part of the line, which win over those of the page."""
 
