@@ -11,7 +11,7 @@ folders of a task must have the same folds. Where a task learned values (age: ye
 """
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             task: [read_task_folder(folder, task, args.folds) for folder in task_dirs[task]] for task in task_dirs
         }
         refuse_disagreement([member for of_task in members.values() for member in of_task])
-        temperatures = {task: temperatures_of(task, of_task, args.calibrate) for task, of_task in members.items()}
+        temperatures = {
+            task: [fitted_temperature(task_named(task), member) if args.calibrate else 1.0 for member in of_task]
+            for task, of_task in members.items()
+        }
         open_run(args.run_dir, next(iter(task_dirs.values()))[0].parent)
         first = next(iter(members.values()))[0]
         refuse_other_folds(args.run_dir, first.identity["folds_hash"], first.folder)
@@ -87,15 +90,10 @@ def fold_number(text: str) -> int | str:
 
 def find_task_dirs(run_dir: Path) -> dict[str, list[Path]]:
     """Folders of every task that is trained or predicted in the run. UserError if there is none."""
-    found = {name: [run_dir / name] for name in task_names() if has_results(run_dir / name)}
+    found = {name: [run_dir / name] for name in task_names() if any(map(is_usable, (run_dir / name).glob("fold*")))}
     if not found:
         raise UserError(f"run folder {run_dir}: no trained task in it; run train.py and inference.py first")
     return found
-
-
-def has_results(task_dir: Path) -> bool:
-    """True if a fold is trained here, or, in a folder of predictions for other photos, predicted."""
-    return any(map(is_usable, task_dir.glob("fold*")))
 
 
 def open_run(run_dir: Path, made_from: Path) -> None:
@@ -107,12 +105,8 @@ def open_run(run_dir: Path, made_from: Path) -> None:
             files.write_text(target, source.read_text(encoding="utf-8"))
 
 
-def temperatures_of(task_name: str, members: Sequence[TaskFolder], calibrate: bool) -> list[float]:
-    """A temperature for each folder: 1, or the one of greatest likelihood on its out-of-fold logits."""
-    return [_fit_temperature(task_named(task_name), member) if calibrate else 1.0 for member in members]
-
-
-def _fit_temperature(task: Task, member: TaskFolder) -> float:
+def fitted_temperature(task: Task, member: TaskFolder) -> float:
+    """The temperature of greatest likelihood on the out-of-fold logits of a folder."""
     if member.logits.oof is None:
         raise UserError(f"--calibrate: {member.folder} has no out-of-fold logits to fit a temperature on")
     results = RunResults(member.folder.parent)
@@ -128,7 +122,8 @@ def ensemble_task(
 ) -> None:
     """Write <task>.csv and <task>_oof.csv, unless those that are there were made from the same tables."""
     task = task_named(task_name)
-    stamp = {"average": average, "temperatures": list(temperatures), "made_from": _sources(members)}
+    sources = {str(path): files.file_sha256(path) for member in members for path in member.sources}
+    stamp = {"average": average, "temperatures": list(temperatures), "made_from": sources}
     stamp |= {name: members[0].identity[name] for name in ("data_hash", "folds_hash")}
     stamp |= {"crops_hash": members[0].crops, "age_edges": members[0].identity["settings"].get("age_edges")}
     part = EVAL_PHOTOS if members[0].logits.folds else OUT_OF_FOLD
@@ -178,10 +173,6 @@ def _divided(tables: FolderTables, by: float) -> FolderTables:
         return make_table(table.image_ids, table.classes, table.logits / by)
 
     return replace(tables, folds=tuple(map(scale, tables.folds)), oof=scale(tables.oof) if tables.oof else None)
-
-
-def _sources(members: Sequence[TaskFolder]) -> Mapping[str, str]:
-    return {str(path): files.file_sha256(path) for member in members for path in member.sources}
 
 
 if __name__ == "__main__":

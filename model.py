@@ -1,10 +1,13 @@
 """Networks by name: any timm backbone with a linear head, and the source of its weights."""
 
 import difflib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import timm
 import torch
@@ -20,22 +23,38 @@ from core.cli import UserError
 LEAST_PRIOR = 1e-3
 """Initial probability of an output that no training photo has."""
 HEAD_STD = 0.01
+Descriptions = Mapping[str, Mapping[str, Any]]
+"""What timm builds networks from whose names are of folders or of the hub: architecture, arguments, preprocessing."""
+NOT_DESCRIBED: Descriptions = MappingProxyType({})
 _OWN_HEADS = (face_resnet.NormalisedHead, face_pair.HiddenLayerHead)
 """Heads that take features as `OnPixels.features` gives them."""
 
 
 def build_model(
-    backbone: str, num_classes: int, *, image_size: tuple[int, int], pretrained: bool = False, drop_rate: float = 0.0
+    backbone: str,
+    num_classes: int,
+    *,
+    image_size: tuple[int, int],
+    pretrained: bool = False,
+    drop_rate: float = 0.0,
+    described: Descriptions = NOT_DESCRIBED,
 ) -> nn.Module:
     """Build a network from images (N, 3, H, W) to logits (N, num_classes).
 
     `image_size` is (H, W); only backbones with a fixed input size use it, and those side by side ("A+B"). UserError for
-    an unknown backbone, and for weights that cannot be had.
+    an unknown backbone, and for weights that cannot be had. Folders and pages of the hub that are `described` are not
+    asked for.
     """
     if is_side_by_side(backbone):
-        return _build_side_by_side(backbone, num_classes, image_size, pretrained=pretrained, drop_rate=drop_rate)
-    options = {"img_size": image_size} if pretrained_config(backbone).fixed_input_size else {}
-    build = partial(timm.create_model, _timm_name(backbone), num_classes=num_classes, drop_rate=drop_rate, **options)
+        options = {"pretrained": pretrained, "drop_rate": drop_rate, "described": described}
+        return _build_side_by_side(backbone, num_classes, image_size, **options)
+    options = {"img_size": image_size} if pretrained_config(backbone, described).fixed_input_size else {}
+    name, given = _timm_name(backbone), {}
+    if backbone in described:
+        given = {key: value for key, value in described[backbone].items() if key != "pretrained_model_args"}
+        name = given.pop("model_name")
+    options = {**given, **options, "num_classes": num_classes, "drop_rate": drop_rate}
+    build = partial(timm.create_model, name, **options)
     if not pretrained:
         model = build()
     elif backbone in PACKAGED_WEIGHTS:
@@ -52,20 +71,20 @@ def is_side_by_side(backbone: str) -> bool:
 
 
 def _build_side_by_side(
-    backbone: str, num_classes: int, image_size: tuple[int, int], *, pretrained: bool, drop_rate: float
+    backbone: str, num_classes: int, size: tuple[int, int], *, drop_rate: float, **options: Any
 ) -> SideBySide:
-    """Build each network at the size of its own pretraining; the width follows the images' aspect."""
+    """Build each network at the size of its own pretraining; the width follows the aspect of the images, `size`."""
     parts = []
     for name in parts_of(backbone):
-        config = pretrained_config(name)
+        config = pretrained_config(name, options["described"])
         height = config.input_size[1]
-        size = height, max(1, round(height * image_size[1] / image_size[0]))
+        own = height, max(1, round(height * size[1] / size[0]))
         # Random weights do not depend on what stands beside them.
         with torch.random.fork_rng():
             torch.manual_seed(torch.initial_seed())
-            network = build_model(name, 1, image_size=size, pretrained=pretrained)
-        parts.append(Part(network, _head_on_features_name(network), size, config.mean, config.std))
-    return SideBySide(parts, image_size, num_classes, drop_rate)
+            network = build_model(name, 1, image_size=own, **options)
+        parts.append(Part(network, _head_on_features_name(network), own, config.mean, config.std))
+    return SideBySide(parts, size, num_classes, drop_rate)
 
 
 class OnPixels(nn.Module):
@@ -190,11 +209,15 @@ def load_packaged(model: nn.Module, weights: PackagedWeights) -> nn.Module:
     """Copy packaged weights into all of the model but its head."""
     paths = [file.path() for file in weights.files]
     source = weights.read(model, paths)
-    head = _head(model)
-    for name, tensor in model.state_dict().items():
-        if not name.startswith(head):
-            tensor.copy_(_same_shape(source[name], tensor, name, paths[0]))
+    for name, tensor in tensors_without_head(model).items():
+        tensor.copy_(_same_shape(source[name], tensor, name, paths[0]))
     return model
+
+
+def tensors_without_head(model: nn.Module) -> dict[str, Tensor]:
+    """Return all tensors of a network, by name, but those of its head: what pretrained weights give."""
+    head = _head(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(head)}
 
 
 def _same_shape(loaded: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor:
@@ -204,20 +227,22 @@ def _same_shape(loaded: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor
     return loaded
 
 
-def pretrained_config(backbone: str) -> timm.models.PretrainedCfg:
+def pretrained_config(backbone: str, described: Descriptions = NOT_DESCRIBED) -> timm.models.PretrainedCfg:
     """Return timm's description of a backbone. UserError for one it does not know, or whose description it lacks.
 
     Names are those of timm.create_model: an architecture, one with a tag, `hf-hub:owner/repo`, `local-dir:folder`.
     """
+    if backbone in described:
+        return timm.models.PretrainedCfg(**described[backbone]["pretrained_cfg"])
     name = _timm_name(backbone)
     if ":" in name:
-        return _described_elsewhere(name)
+        return timm.models.PretrainedCfg(**_description(name)["pretrained_cfg"])
     # RuntimeError: an unknown tag.
     with suppress(RuntimeError):
         if timm.is_model(name):
             return timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     close = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=3)
-    others = "timm.list_models() lists them; hf-hub:OWNER/REPO and local-dir:FOLDER name others"
+    others = "timm.list_models() lists them; hf-hub:OWNER/REPO@REVISION and local-dir:FOLDER name others"
     hint = f"did you mean {', '.join(close)}?" if close else others
     raise UserError(f"--backbone {backbone!r} is not a timm model; {hint}")
 
@@ -235,15 +260,22 @@ def _timm_name(backbone: str) -> str:
     return own if timm.is_model_pretrained(own) else backbone
 
 
-def _described_elsewhere(name: str) -> timm.models.PretrainedCfg:
+def descriptions(backbone: str) -> Descriptions:
+    """Return what folders and pages of the hub say of the networks, by name, as JSON has it."""
+    named = {name: _timm_name(name) for name in parts_of(backbone)}
+    return {name: _description(own) for name, own in named.items() if ":" in own}
+
+
+def _description(name: str) -> dict[str, Any]:
     """Read config.json of a folder or of the hub, whose client raises OSError, RuntimeError and others."""
     try:
-        found = timm.models.resolve_model_input_args(name)["pretrained_cfg"]
-        return timm.models.PretrainedCfg(**found)
+        found = timm.models.resolve_model_input_args(name)
+        timm.models.PretrainedCfg(**found["pretrained_cfg"])
+        return json.loads(json.dumps(found))
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"--backbone {name}: its config.json cannot be had ({_first_line(error)}); allowed are "
-            f"hf-hub:OWNER/REPO, with a network, and local-dir:FOLDER, as timm saves them"
+            f"hf-hub:OWNER/REPO or hf-hub:OWNER/REPO@REVISION, with a network, and local-dir:FOLDER, as timm saves them"
         ) from error
 
 

@@ -14,7 +14,7 @@ Photos and videos are told by their content. A file that cannot be predicted is 
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,10 @@ import core.environment  # noqa: F401  explains a missing package
 import pandas as pd
 
 from core import files
-from core.cli import UserError, command_parser, counted, name_some, positive_int, progress, run_cli
+from core.cli import UserError, command_parser, counted, name_some, positive_int, printable, progress, run_cli
 from core.images import UnreadablePhoto, read_photo, write_photo
 from core.languages import CHOICES
-from core.locks import keep_out_of_git
+from core.locks import holding, keep_out_of_git
 from serving.cli import add_pipeline_flags, open_pipeline, pipeline_options
 from serving.drawing import annotated
 from serving.entrance import TASK, MinuteCounts, WatchOptions, watch
@@ -38,8 +38,7 @@ from serving.sign import require_font
 from serving.smoothing import Smoother
 from serving.sources import PhotoSources, clip_of, photos_of
 from serving.types import FacePrediction
-from serving.video import Camera, ended_by_ctrl_c, new_video, open_clip
-from serving.window import shown
+from serving.video import Camera, Clip, Frame, ended_by_ctrl_c, new_video, open_clip, shown
 
 TABLE = "predictions"
 
@@ -79,6 +78,7 @@ class ClipOptions:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     clip = clip_of(args.sources)
+    refuse_unused(args, is_photos=clip is None)
     if args.sign:
         watch_entrance(clip, args)
         return
@@ -121,6 +121,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def refuse_unused(args: argparse.Namespace, *, is_photos: bool) -> None:
+    """UserError for a flag that would change nothing."""
+    if args.sign:
+        other_tasks = {*args.tasks} - {TASK}
+        unused, why = {"--format": args.format, "--show": args.show, "--tasks": other_tasks}, f"--sign {args.sign}"
+    else:
+        unused, why = ({"--frames": args.frames, "--show": args.show} if is_photos else {}), "photos"
+    given = [name for name, value in unused.items() if value]
+    if given:
+        raise UserError(f"{' and '.join(given)}: not used for {why}; leave it out")
+
+
 def seconds(text: str) -> float:
     """Parse a flag's value: a number from 0."""
     value = float(text)
@@ -151,7 +163,8 @@ def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> R
         faces = pipeline(rgb)
         write_photo(target, annotated(rgb, faces))
         results.add(photo_facts(target.relative_to(out_dir).as_posix(), rgb), faces)
-        print(f"{path}: {'; '.join(map(describe, faces)) or 'no face found'}")
+        # An exported model of a stranger may have any text as a label.
+        print(printable(f"{path}: {'; '.join(map(describe, faces)) or 'no face found'}"))
     if photos.foreign:
         print(f"{len(photos.foreign)} files are no photos and are left out: {name_some(photos.foreign)}")
     return results
@@ -164,10 +177,8 @@ def predict_clip(source: Path | Camera, target: Path, open_it: Callable[[], Pipe
         # After the video, whose faults are found faster than models are loaded.
         pipeline = open_it()
         keep_out_of_git(target.parent)
-        total = round(clip.promised * clip.fps) or None
-        frames = progress(clip.frames(options.at_most), title=clip.name, total=total, unit="frame")
         with new_video(target, clip.fps) as written, ended_by_ctrl_c(clip.live):
-            for frame in frames:
+            for frame in with_progress(clip, options.at_most):
                 faces = smoother(pipeline(frame.rgb), frame.seconds)
                 picture = annotated(frame.rgb, faces)
                 written.write(picture, frame.seconds)
@@ -180,6 +191,17 @@ def predict_clip(source: Path | Camera, target: Path, open_it: Callable[[], Pipe
     return results
 
 
+def with_progress(clip: Clip, at_most: int | None) -> Iterator[Frame]:
+    """Yield the frames, with a bar: of the seconds of a file, whose frames may lie unevenly apart."""
+    by_time, before = clip.promised > 0 and not at_most, 0.0
+    total, unit = (clip.promised, "second") if by_time else (at_most, "frame")
+    with progress(None, title=clip.name, total=total, unit=unit) as bar:
+        for frame in clip.frames(at_most):
+            yield frame
+            bar.update(frame.seconds - before if by_time else 1)
+            before = frame.seconds
+
+
 def watch_entrance(source: Path | Camera | None, args: argparse.Namespace) -> None:
     """Show the sign about the mask to those in view, and count them by minute."""
     if source is None:
@@ -189,9 +211,9 @@ def watch_entrance(source: Path | Camera | None, args: argparse.Namespace) -> No
     # The table of a camera is continued, that of a video is made anew.
     prepare(args.out, [] if isinstance(source, Camera) else [counts.path_of("")], args.overwrite)
     models, faces = pipeline_options(args)
-    with open_clip(source) as clip:
+    # Another process would write its counts in place of these.
+    with holding(args.out, "--out"), open_clip(source) as clip:
         pipeline = open_pipeline(replace(models, tasks=(TASK,)), faces, camera=True)
-        keep_out_of_git(args.out)
         watch(clip, pipeline, counts, WatchOptions(args.sign, args.smoothing, args.frames))
     states = ", ".join(f"{number} {state}" for state, number in counts.total.items())
     print(f"{counted(counts.total.total(), 'face')}{f' ({states})' if states else ''}: {args.out}/counts-*.csv")

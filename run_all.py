@@ -191,7 +191,7 @@ def steps_before_training(plan: Plan) -> Iterator[Step]:
         yield from steps_of_faces(plan, plan.faces)
     if plan.is_sample:
         flags = ["--out", str(plan.data_dir), *plan.flags("age_edges"), *plan.pool]
-        yield Step("sample people", ["-m", "synthesis.drawn.sample", *flags], 1)
+        yield Step("sample people", ["-m", "synthesis.drawn.sample", *flags], 15)
     # A data set is checked once: later runs have its faces already.
     elif os.environ.get("CHECK") != "0" and not (ROOT / plan.crop_dir / "faces.csv").exists():
         yield Step("check data", ["-m", "check_data", *data, *plan.flags("folds", "age_edges"), *plan.pool], 2)

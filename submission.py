@@ -28,7 +28,7 @@ import pandas as pd
 
 from core import files
 from core.cli import UserError, add_run_dir, command_parser, name_some, run_cli
-from core.tasks import TASKS, UNKNOWN, Task, combined_class_count, combined_tasks, task_named
+from core.tasks import TASKS, UNKNOWN, combined_class_count, combined_tasks, task_named
 from evaluation.calibration import describe_mixes
 from evaluation.combined_class import combine_labels, has_combined_tasks
 from evaluation.decision_rules import (
@@ -176,7 +176,8 @@ def read_eval_logits(results: RunResults, given: Mapping[str, Path]) -> EvalLogi
             logits[task.name] = np.zeros((0, len(task.classes)))
             continue
         if not path.exists():
-            raise UserError(f"{path}: no such file; run ensemble.py first{_or_give(task)}")
+            hint = f", or give --{task.name}" if task.in_combined_class else ""
+            raise UserError(f"{path}: no such file; run ensemble.py first{hint}")
         stamp_path = averaged_stamp_path(path.parent, task)
         table = read_averaged_file(path, stamp_path, task.classes)
         predicted = read_stamp(stamp_path).get("crops_hash") if path.name in written_digests(stamp_path) else ""
@@ -187,10 +188,6 @@ def read_eval_logits(results: RunResults, given: Mapping[str, Path]) -> EvalLogi
     if not logits:
         raise UserError(f"{results.run_dir}: no averaged task in it; run train.py, inference.py and ensemble.py first")
     return EvalLogits(readable, logits)
-
-
-def _or_give(task: Task) -> str:
-    return f", or give --{task.name}" if task.in_combined_class else ""
 
 
 def decide(wanted: str, oof: OutOfFold | None, trials: Sequence[Trial], logits: Logits) -> Decision:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.cli import UserError, add_crop_dir, add_run_dir, command_parser, name_some, not_negative, run_cli
 from core.cropping import CropSettings
@@ -28,13 +29,15 @@ from training.config import PROFILES, Config, add_flags, resolve, typed_settings
 from training.launchers import add_launcher_flags, resources_of
 from training.refit import refit_config, refuse_other_data
 
+if TYPE_CHECKING:
+    from training.jobs import FoldJob
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Check everything first, then write; a refused command leaves no file behind."""
     args = parse_args(argv)
     # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
     from core import distributed
-    from synthesis.draw_crops import drawings_of
     from training.device import pick_device
     from training.dry_step import refuse_untrainable
     from training.fold_setup import FoldData, refuse_unusable
@@ -49,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for task in tasks:
         refuse_unusable(task, configs[task.name])
     if args.show_settings:
+        source = {"crop": asdict(CropSettings())} | read_source(args.crop_dir)
         for task in tasks:
-            refuse_untrainable(task, replace(configs[task.name], pretrained=False), crop_source(args.crop_dir))
+            refuse_untrainable(task, replace(configs[task.name], pretrained=False), source)
         print(json.dumps({name: config.learned() for name, config in configs.items()}, indent=2))
         return
     with distributed.joined(), ExitStack() as stack:
@@ -68,17 +72,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             refuse_absent_class(task, labels_of[task.name], crops, fold_of)
             configs[task.name] = config_of_labels(task, configs[task.name], crops, labels_of[task.name])
             warn_of_random_features(task, configs[task.name])
-        drawn = {task.name: drawings_of(crops, configs[task.name].drawn) for task in tasks}
         jobs = [
             FoldJob(args.run_dir, configs[task.name], args.overwrite, data)
             for task in tasks
             for fold in folds_of[task.name]
-            for data in [FoldData(task, fold, crops, labels_of[task.name], fold_of, drawn[task.name])]
+            for data in [FoldData(task, fold, crops, labels_of[task.name], fold_of)]
         ]
-        for job in jobs if args.refit else []:
-            refuse_other_data(args.run_dir, job.data.task.name, job.data.identity(job.config))
         for job in {job.config: job for job in jobs if job.is_left}.values():
             refuse_untrainable(job.data.task, job.config, crops.source)
+        jobs = with_drawings(jobs)
+        for job in jobs if args.refit else []:
+            refuse_other_data(args.run_dir, job.data.task.name, job.data.identity(job.config))
         remove_spent_states(args.run_dir)
         require_room_for(jobs, args.jobs)
         if distributed.is_first():
@@ -129,11 +133,6 @@ def training_crops(args: argparse.Namespace) -> Crops:
     if crops.missing:
         print(f"{len(crops.missing)} unreadable photos are left out of training: {name_some(crops.missing)}")
     return crops
-
-
-def crop_source(crop_dir: Path) -> dict:
-    """Return the source of the crops, or of those that would be cut by default."""
-    return {"crop": asdict(CropSettings())} | read_source(crop_dir)
 
 
 def plan_run(run_dir: Path, crops: Crops, config: Config) -> tuple[Run, dict[str, int]]:
@@ -216,6 +215,15 @@ def settings_of(task: str, args: argparse.Namespace, profile: str) -> Config:
     """Return the settings of a task: of the profile and what was typed, or, with --refit, those of its folds."""
     typed = typed_settings(args)
     return refit_config(args.run_dir, task, typed, args.profile) if args.refit else resolve(task, profile, typed)
+
+
+def with_drawings(jobs: "Sequence[FoldJob]") -> "list[FoldJob]":
+    """Return the jobs with what they learn from beside the photos, drawn first if need be."""
+    from synthesis.draw_crops import drawings_of
+
+    crops_of = {job.config: job.data.crops for job in jobs}
+    drawn = {config: drawings_of(crops, config.drawn) for config, crops in crops_of.items()}
+    return [replace(job, data=replace(job.data, drawn=drawn[job.config])) for job in jobs]
 
 
 def chosen_folds(args: argparse.Namespace, folds: int) -> list[int]:

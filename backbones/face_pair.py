@@ -172,17 +172,12 @@ def quadrants(maps: Tensor) -> Tensor:
 def read_weights(resnet_path: Path, sface_path: Path) -> dict[str, Tensor]:
     """Read all tensors of the model but its head, float32, from both packages' files."""
     return {
-        **_prefixed("resnet", face_resnet.read_weights(resnet_path)),
-        **_prefixed("sface", sface.read_weights(sface_path)),
+        **prefixed("resnet", face_resnet.read_weights(resnet_path)),
+        **prefixed("sface", sface.read_weights(sface_path)),
     }
 
 
-def read_sface_weights(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of `sface_alone` but its head, float32, from the package's file."""
-    return _prefixed("sface", sface.read_weights(path))
-
-
-def _prefixed(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def prefixed(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{name}.{key}": tensor for key, tensor in state.items()}
 
 

@@ -29,6 +29,7 @@ BY_BACKBONE = {
     "face_resnet29": Photos("FaceScrub and VGG Face, which are for research, and the web", open=False),
     "sface_alone": Photos("faces by identity; OpenCV Zoo does not say which", open=False),
     "face_pair": FACES,
+    "face_gender": Photos("200,000 faces that Cydral Technology did not publish", open=False),
 }
 """Of the networks in packages, by name."""
 BY_TAG = (

@@ -1,4 +1,4 @@
-"""Weights that installed packages carry as files: which file, its hash, and how it is read."""
+"""Weights that installed packages, or this one, carry as files: which file, its hash, and how it is read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from backbones import face_pair, face_resnet, sface
+from backbones import face_gender, face_pair, face_resnet, sface
 from core.cli import UserError
 from core.files import file_sha256
 
@@ -60,10 +60,14 @@ _FACE_RESNET = PackagedFile(
     face_resnet.weights_file, "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 )
 _SFACE = PackagedFile(sface.weights_file, "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee")
+_FACE_GENDER = PackagedFile(
+    lambda: face_gender.WEIGHTS, "849414a7cc19726e1f97df9f8c0a56e724481e29621e2eeab6b51280d9d66c21"
+)
 
 PACKAGED_WEIGHTS = MappingProxyType({
     "tf_efficientnet_lite0": PackagedWeights((_LITE0,), _read_in_order),
     "face_resnet29": PackagedWeights((_FACE_RESNET,), lambda _, paths: face_resnet.read_weights(*paths)),
-    "sface_alone": PackagedWeights((_SFACE,), lambda _, paths: face_pair.read_sface_weights(*paths)),
+    "sface_alone": PackagedWeights((_SFACE,), lambda _, paths: face_pair.prefixed("sface", sface.read_weights(*paths))),
     "face_pair": PackagedWeights((_FACE_RESNET, _SFACE), lambda _, paths: face_pair.read_weights(*paths)),
+    "face_gender": PackagedWeights((_FACE_GENDER,), lambda _, paths: face_gender.read_weights(*paths)),
 })  # fmt: skip

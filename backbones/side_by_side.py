@@ -43,10 +43,14 @@ class Own(nn.Module):
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def shown(self, x: Tensor) -> Tensor:
+        """Return the input of the network: images at its own size, normalised."""
         if self.resized:
             x = torch.matmul(torch.matmul(self.rows, x), self.columns)
-        maps = self.network.forward_features((x - self.mean) / self.std)
+        return (x - self.mean) / self.std
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.network.forward_features(self.shown(x))
         return self.network.forward_head(maps, pre_logits=True).flatten(1).float()
 
 
@@ -64,6 +68,13 @@ class SideBySide(OnFeatures):
     def forward_features(self, x: Tensor) -> Tensor:
         """Features (N, F) float32 of all parts."""
         return torch.cat([part(x) for part in self.parts], dim=1)
+
+
+def feature_blocks(network: nn.Module) -> list[int]:
+    """Return the number of features of each network side by side, or of the one."""
+    if isinstance(network, SideBySide):
+        return [part.num_features for part in network.parts]
+    return [network.head_hidden_size]
 
 
 def parts_of(backbone: str) -> list[str]:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         crop_dir=args.crop_dir,
         layout_is_forced=args.layout is not None,
     )
-    findings = run_checks(data, online=args.online)
+    findings = run_checks(data)
     if args.json:
         print(json.dumps(as_json(data, findings), indent=2, ensure_ascii=False))
     else:
@@ -57,7 +57,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--layout", help=f"{', '.join(LAYOUTS)}; detected by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--online", action="store_true", help="also check whether the hub of weights can be reached")
     parser.add_argument("--age-edges", type=int, nargs=2, default=Config.age_edges, metavar="N",
                         help="first age of the middle and of the old group")  # fmt: skip
     parser.add_argument("--folds", type=positive_int, default=Config.folds, help="number of folds of the training")

@@ -14,12 +14,11 @@ _INDENT = " " * 23
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a section of the output. An `online` check needs a network and runs only on request."""
+    """One check of a section of the output."""
 
     name: str
     section: str
     find: Callable[[DataScan], Finding]
-    online: bool = False
 
 
 CHECKS = (
@@ -46,16 +45,14 @@ CHECKS = (
     Check("detector", ENVIRONMENT, environment_checks.detector),
     Check("gpu", ENVIRONMENT, environment_checks.gpu),
     Check("disk", ENVIRONMENT, environment_checks.disk),
-    Check("hub", ENVIRONMENT, environment_checks.hub, online=True),
 )
 
 
 Findings = Mapping[Check, Finding]
 
 
-def run_checks(data: DataScan, *, online: bool) -> dict[Check, Finding]:
-    """Run every check; those that need a network only if `online`."""
-    return {check: check.find(data) for check in CHECKS if online or not check.online}
+def run_checks(data: DataScan) -> dict[Check, Finding]:
+    return {check: check.find(data) for check in CHECKS}
 
 
 def is_fit(findings: Findings) -> bool:

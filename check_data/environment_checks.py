@@ -1,10 +1,8 @@
-"""Checks of the machine: matching packages, GPU, free disk space, and the hub of weights on request."""
+"""Checks of the machine: matching packages, GPU, free disk space."""
 
 import importlib
 import platform
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import packages_distributions, version
@@ -123,13 +121,3 @@ def disk(data: DataScan) -> Finding:
         f"{in_words(free)} free for {data.crop_dir}, a run with the default backbone takes about {in_words(needed)}"
     )
     return Finding(WARNING if free < 2 * needed else OK, summary, (), numbers)
-
-
-def hub(_: DataScan) -> Finding:
-    """Check with one HEAD request whether weights of other backbones could be downloaded."""
-    address = importlib.import_module("huggingface_hub.constants").ENDPOINT
-    try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=SECONDS_FOR_HUB):
-            return Finding(OK, f"{address} answers: any timm backbone can be fetched")
-    except (urllib.error.URLError, OSError, UserError) as error:
-        return Finding(WARNING, f"{address} cannot be reached ({error}); the default backbone needs no download")

@@ -5,7 +5,7 @@ Boxes are in pixels, x to the right and y down, (0, 0) the outer corner of the f
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -31,14 +31,8 @@ class Box(NamedTuple):
         return (self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2
 
 
-class HasBox(Protocol):
-    """An object with a box, such as a face."""
-
-    @property
-    def box(self) -> Box: ...
-
-
-AnyFace = TypeVar("AnyFace", bound=HasBox)
+AnyFace = TypeVar("AnyFace")
+"""An object with a `box`, such as a face."""
 
 
 def around(centre: tuple[float, float], width: float, height: float) -> Box:

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from core.environment import (
     DEFAULT_MAX_PIXELS,
@@ -167,20 +167,19 @@ def add_crop_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop-dir", type=Path, default=Path("crop_images"), help="folder of crops and faces.csv")
 
 
-def positive_int(text: str) -> int:
-    """Parse a whole number of at least 1, as an argparse type."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return value
+def _whole_number(least: int) -> Callable[[str], int]:
+    def parsed(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
+        return int(text)
+
+    # argparse says "invalid int value" for what is no number.
+    parsed.__name__ = "int"
+    return parsed
 
 
-def not_negative(text: str) -> int:
-    """Parse a whole number of at least 0, as an argparse type."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
-    return value
+positive_int, not_negative = _whole_number(1), _whole_number(0)
+"""Types of flags."""
 
 
 def cpu_count() -> int:
@@ -194,14 +193,7 @@ def name_some(names: Sequence[str], at_most: int = 5) -> str:
     return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most} more"
 
 
-class Named(Protocol):
-    """A row of a table, with a name."""
-
-    @property
-    def name(self) -> str: ...
-
-
-Row = TypeVar("Row", bound=Named)
+Row = TypeVar("Row")
 
 
 def row_named(table: Iterable[Row], name: str, *, what: str) -> Row:

@@ -89,11 +89,15 @@ def _is_of_the_project(module: str) -> bool:
 
 
 def _way_to_packages() -> str:
-    venv, scripts = ROOT / ".venv", Path(".venv", "Scripts" if WINDOWS else "bin")
+    venv = ROOT / ".venv"
+    # As it is typed: in the folder of the project, or from anywhere else.
+    here = Path() if Path.cwd() == ROOT else ROOT
+    scripts = here / ".venv" / ("Scripts" if WINDOWS else "bin")
     python = scripts / ("python.exe" if WINDOWS else "python")
     if Path(sys.prefix) == venv or not (ROOT / python).exists():
-        run_all = "run_all.bat" if WINDOWS else "bash run_all.sh"
-        return f"install them: {Path(sys.executable).name} scripts/install.py train, or: {run_all}"
+        run_all = here / "run_all.bat" if WINDOWS else f"bash {here / 'run_all.sh'}"
+        install = here / "scripts" / "install.py"
+        return f"install them: {Path(sys.executable).name} {install} train, or: {run_all}"
     command = " ".join(sys.orig_argv[1:3] if sys.orig_argv[1:2] == ["-m"] else sys.orig_argv[1:2])
     activate = f"{'' if WINDOWS else '. '}{scripts / 'activate'}"
     return f"activate the environment that run_all.sh made: {activate} (or run {python} {command} ...)"

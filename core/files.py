@@ -42,6 +42,28 @@ def _host() -> str:
 _HOST = _host()
 
 
+def _aside(path: Path) -> Path:
+    """Return a temporary path beside `path`, whose name says which process writes it."""
+    # The name does not grow with the target's: a long but legal file name must stay legal.
+    return path.parent / f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}"
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it is renamed to `path`, on failure removed.
+
+    What a killed process left beside it is removed first.
+    """
+    remove_stale(path.parent, below=False)
+    aside = _aside(path)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        _rename(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, on failure removed.
@@ -49,8 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, since image writers choose the format by it. UserError for a disk that is full
     or cannot be written to; the file that was there before is then as it was.
     """
-    # The name does not grow with the target's: a long but legal file name must stay legal.
-    aside = path.parent / f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}"
+    aside = _aside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -77,13 +98,14 @@ def _rename(aside: Path, path: Path) -> None:
 
 
 def remove_stale(folder: Path, *, below: bool = True) -> None:
-    """Remove the temporary files that killed processes have left in `folder` and, unless told not to, below it."""
+    """Remove temporary files and folders that killed processes have left in `folder` and, unless told not to, below
+    it."""
     for path in (folder.rglob if below else folder.glob)(".*.tmp*"):
         name = _ASIDE.fullmatch(path.name)
         # One that another process renames in this moment is gone, and was not stale.
         with suppress(FileNotFoundError):
             if name and _is_stale(path, name["host"], int(name["pid"])):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _is_stale(path: Path, host: str, pid: int) -> bool:

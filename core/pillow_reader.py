@@ -56,12 +56,15 @@ def _register_heif() -> None:
     register_heif_opener(thumbnails=False)
 
 
-def to_rgb(name: str, image: Image.Image) -> np.ndarray:
-    """Decode the first image of a file as (H, W, 3) uint8 sRGB, upright, with white behind what is transparent."""
+def to_rgb(name: str, image: Image.Image, *, keep: bool = False) -> np.ndarray:
+    """Decode the first image of a file as (H, W, 3) uint8 sRGB, upright, with white behind what is transparent.
+
+    The picture itself is turned, unless it is to `keep` as it is.
+    """
     try:
         # Not before the pixels: some formats are turned while they are loaded.
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        image = ImageOps.exif_transpose(image, in_place=not keep) or image
         image = _flat(image)
         transform = _transform(image.info.get("icc_profile"), image.mode)
         return np.array(transform.apply(image) if transform else image.convert("RGB"))

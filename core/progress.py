@@ -21,6 +21,8 @@ IN_RUN_ALL = "RUN_ALL_PROGRESS"
 """Environment variable from run_all.py, JSON: `done` and `part` are fractions of all steps, that of the steps before
 and that of this one; `seconds_after` an estimate for the steps that follow, 0 if there is none yet."""
 LINE_SECONDS = 30.0
+WIDE = 100
+"""Columns of a terminal from which there is room for counts."""
 REPORT_SECONDS = 0.2
 
 _began = time.monotonic()
@@ -33,8 +35,8 @@ _step_done = 0.0
 class Bar:
     """Progress of `total` pieces of work; without a `total`, a sign that something is going on.
 
-    Iterating over it yields `items` and counts them. Inside another bar it advances that one by `worth` in all.
-    `part` is the fraction of the rest of the command's work that it stands for.
+    Iterating over it yields `items` and counts them. Inside another bar, or in a child process, it advances that bar,
+    or the parent's, by `worth` in all. `part` is the fraction of the rest of the command's work that it stands for.
     """
 
     def __init__(
@@ -42,7 +44,10 @@ class Bar:
     ) -> None:
         self.items, self.title, self.total, self.unit, self.worth, self.part = items, title, total, unit, worth, part
         self.done, self.note, self.began = 0.0, "", time.monotonic()
-        self._view: _Hidden = _Hidden()
+        # Many short bars inside another one have no title.
+        self.is_shown = total != 0 and bool(title)
+        self._is_nested, self._outer, self._outer_title = False, None, ""
+        self._handed_on, self._drawn, self._terminal = 0.0, 0.0, None
 
     def __iter__(self) -> Iterator:
         with self:
@@ -51,15 +56,40 @@ class Bar:
                 self.update()
 
     def __enter__(self) -> Self:
-        self._view.begin(self)
+        global _outermost
+        if not self.is_shown:
+            return self
+        self._is_nested = is_child() or _outermost is not None
+        if self._is_nested:
+            self._outer, self._outer_title = _outermost, _outermost.title if _outermost else ""
+        else:
+            _outermost = self
+            self._terminal = _Terminal(self) if is_terminal(sys.stderr) else None
+            self._drawn = time.monotonic()
+        if self._is_nested or self._terminal:
+            self._draw()
         return self
 
     def __exit__(self, failure: type | None, *_: object) -> None:
-        self._view.end(self, finished=failure is None)
+        global _outermost, _step_done
+        if not self.is_shown:
+            return
+        if self._is_nested:
+            if failure is None:
+                self._hand_on(1.0)
+            if self._outer:
+                self._outer.set_description(self._outer_title)
+            return
+        _outermost = None
+        _step_done += (1 - _step_done) * self.part
+        if self._terminal:
+            self._terminal.bars.stop()
+            if failure is None and self.total:
+                print(_finished(self), file=sys.stderr, flush=True)
 
     def update(self, count: float = 1) -> None:
         self.done += count
-        self._view.moved(self)
+        self._draw_now_and_then()
 
     def write(self, text: str) -> None:
         """Print a line above the bar."""
@@ -67,11 +97,36 @@ class Bar:
 
     def set_description(self, title: str) -> None:
         self.title = title
-        self._view.moved(self)
+        self._draw_now_and_then()
 
     def set_note(self, note: str) -> None:
         """Show a short text, such as the loss, at the next update."""
         self.note = note
+
+    def _draw_now_and_then(self) -> None:
+        seconds = REPORT_SECONDS if self._is_nested or self._terminal else LINE_SECONDS
+        if self.is_shown and time.monotonic() - self._drawn >= seconds:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw the bar, print a line for a log, or hand on what is done to the bar around it."""
+        self._drawn = time.monotonic()
+        if self._is_nested:
+            self._hand_on(self.fraction)
+        elif self._terminal:
+            self._terminal.draw(self)
+        elif self.total:
+            parts = filter(None, (_count(self), f"{self.fraction:.0%}", _left(self.seconds_left)))
+            print(f"{self.heading}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+    def _hand_on(self, fraction: float) -> None:
+        amount = self.worth * fraction - self._handed_on
+        self._handed_on = self.worth * fraction
+        if is_child():
+            send("moved", amount)
+        else:
+            self._outer.title = self.heading
+            self._outer.update(amount)
 
     @property
     def fraction(self) -> float:
@@ -103,11 +158,7 @@ def progress(
     part: float = 1.0,
 ) -> Bar:
     """Return the project's progress bar over `items`, or over what is given to its `update`."""
-    bar = Bar(items, title, total=total, unit=unit, worth=worth, part=part)
-    # Many short bars inside another one have no title.
-    if shown and total != 0 and title:
-        bar._view = _view()
-    return bar
+    return Bar(items, title if shown else "", total=total, unit=unit, worth=worth, part=part)
 
 
 def working(title: str) -> Bar:
@@ -120,129 +171,24 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def _view() -> "_Hidden":
-    if is_child():
-        return _InParent()
-    if _outermost is not None:
-        return _InOuter()
-    return _Terminal() if is_terminal(sys.stderr) else _Lines()
+class _Terminal:
+    """Bars on a terminal: that of the step and, inside run_all.py, of all steps. rich is imported for them alone."""
 
-
-class _Hidden:
-    """Display of a bar that is not shown, and the interface of the others."""
-
-    def begin(self, bar: Bar) -> None:
-        pass
-
-    def moved(self, bar: Bar) -> None:
-        pass
-
-    def end(self, bar: Bar, *, finished: bool) -> None:
-        pass
-
-
-class _Outermost(_Hidden):
-    """The bar of a process, in which others nest."""
-
-    def begin(self, bar: Bar) -> None:
-        global _outermost
-        _outermost = bar
-
-    def end(self, bar: Bar, *, finished: bool) -> None:
-        global _outermost, _step_done
-        _outermost = None
-        _step_done += (1 - _step_done) * bar.part
-
-
-class _Lines(_Outermost):
-    """A line every LINE_SECONDS, for a log."""
-
-    def begin(self, bar: Bar) -> None:
-        super().begin(bar)
-        self.said = time.monotonic()
-
-    def moved(self, bar: Bar) -> None:
-        now = time.monotonic()
-        if now - self.said < LINE_SECONDS or not bar.total:
-            return
-        self.said = now
-        parts = filter(None, (_count(bar), f"{bar.fraction:.0%}", _left(bar.seconds_left)))
-        print(f"{bar.heading}: {', '.join(parts)}", file=sys.stderr, flush=True)
-
-
-class _Nested(_Hidden):
-    """A bar inside another: what it has done of its worth is handed on now and then."""
-
-    def begin(self, bar: Bar) -> None:
-        self.handed_on, self.reported = 0.0, 0.0
-        self.moved(bar)
-
-    def moved(self, bar: Bar) -> None:
-        if time.monotonic() - self.reported >= REPORT_SECONDS:
-            self.reported = time.monotonic()
-            self._report(bar, bar.fraction)
-
-    def end(self, bar: Bar, *, finished: bool) -> None:
-        if finished:
-            self._report(bar, 1.0)
-
-    def _report(self, bar: Bar, fraction: float) -> None:
-        self.hand_on(bar, bar.worth * fraction - self.handed_on)
-        self.handed_on = bar.worth * fraction
-
-    def hand_on(self, bar: Bar, amount: float) -> None:
-        raise NotImplementedError
-
-
-class _InOuter(_Nested):
-    def begin(self, bar: Bar) -> None:
-        self.outer, self.title = _outermost, _outermost.title
-        super().begin(bar)
-
-    def hand_on(self, bar: Bar, amount: float) -> None:
-        self.outer.title = bar.heading
-        self.outer.update(amount)
-
-    def end(self, bar: Bar, *, finished: bool) -> None:
-        super().end(bar, finished=finished)
-        self.outer.set_description(self.title)
-
-
-class _InParent(_Nested):
-    def hand_on(self, bar: Bar, amount: float) -> None:
-        send("moved", amount)
-
-
-class _Terminal(_Outermost):
-    """Bars on a terminal. rich is imported for them alone."""
-
-    def begin(self, bar: Bar) -> None:
-        from core.terminal import open_bars
-
-        super().begin(bar)
+    def __init__(self, bar: Bar) -> None:
         self.whole = json.loads(os.environ.get(IN_RUN_ALL, "null"))
         self.bars: Progress = open_bars()
         texts = {"percent": "", "count": "", "left": ""}
         self.step = self.bars.add_task(bar.heading, total=bar.total, **texts)
         self.all = self.bars.add_task("all steps", total=1.0, **texts) if self.whole else None
-        self.drawn = 0.0
-        self.moved(bar)
         self.bars.start()
 
-    def moved(self, bar: Bar) -> None:
-        now = time.monotonic()
-        if now - self.drawn < REPORT_SECONDS:
-            return
-        self.drawn = now
-        texts = {
-            "percent": f"{bar.fraction:.0%}" if bar.total else "",
-            "count": _count(bar),
-            "left": _left(bar.seconds_left),
-        }
+    def draw(self, bar: Bar) -> None:
+        percent = f"{bar.fraction:.0%}" if bar.total else ""
+        texts = {"percent": percent, "count": _count(bar), "left": _left(bar.seconds_left)}
         self.bars.update(self.step, description=bar.heading, completed=bar.done, **texts)
         if self.whole:
             done = self.whole["done"] + self.whole["part"] * bar.step_fraction
-            left = _left(self.seconds_left(bar, now - _began))
+            left = _left(self.seconds_left(bar, time.monotonic() - _began))
             self.bars.update(self.all, completed=done, percent=f"{done:.0%}", left=left)
 
     def seconds_left(self, bar: Bar, elapsed: float) -> float | None:
@@ -254,11 +200,35 @@ class _Terminal(_Outermost):
         after = self.whole["seconds_after"] or rest * whole_step / self.whole["part"]
         return whole_step - elapsed + after
 
-    def end(self, bar: Bar, *, finished: bool) -> None:
-        super().end(bar, finished=finished)
-        self.bars.stop()
-        if finished and bar.total:
-            print(_finished(bar), file=sys.stderr, flush=True)
+
+def open_bars() -> "Progress":
+    """Return bars of one line each, as wide as the terminal, on standard error. They vanish when they are stopped.
+
+    Drawn by rich: https://rich.readthedocs.io/en/stable/progress.html
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+
+    console = Console(stderr=True, highlight=False)
+    one_line = {"no_wrap": True, "overflow": "ellipsis"}
+    columns = [
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, **one_line)),
+        BarColumn(bar_width=max(10, console.width // 6)),
+        TextColumn("{task.fields[percent]}", markup=False, justify="right", table_column=Column(width=4)),
+        TextColumn("{task.fields[left]}", markup=False, table_column=Column(**one_line)),
+    ]
+    if console.width >= WIDE:
+        count = TextColumn("{task.fields[count]}", markup=False, table_column=Column(**one_line))
+        columns.insert(3, count)
+    return Progress(
+        *columns,
+        console=console,
+        expand=True,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        refresh_per_second=5,
+    )
 
 
 def _count(bar: Bar) -> str:

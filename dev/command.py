@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ def run_command(arguments: Sequence[object], *, shown: bool = False) -> Finished
         last = (output.strip().splitlines() or ["no output"])[-1]
         raise UserError(f"{' '.join(words[1:3])} ended with exit code {done.returncode}{'' if shown else ': ' + last}")
     return Finished(seconds, output)
+
+
+def refuse_unknown(names: Sequence[str], known: Iterable[str], what: str) -> None:
+    """UserError for a name that is not among the known ones; `what` they are names of."""
+    for name in names:
+        if name not in known:
+            raise UserError(f"{what} {name!r} is unknown; the {what}s are {', '.join(known)}")
 
 
 def as_flags(settings: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,23 +22,34 @@ import numpy as np
 from PIL import Image
 
 from core.cli import UserError, command_parser, run_cli
-from core.contact_sheet import photo_grid
+from core.contact_sheet import Cell, contact_sheet, photo_grid
 from core.images import read_photo, write_photo
 from core.tasks import decode
-from dev.command import ROOT, run_command
-from dev.everyday_picture import everyday_sheet
+from dev.command import ROOT, refuse_unknown, run_command
 from preprocessing.annotation import Marks, choose
 from preprocessing.annotation_server import Annotation, AnnotationServer
 from serving.cli import FaceOptions, ModelOptions, open_pipeline
 from serving.page import build_page, gradio_package, serve
 from serving.sign import with_sign
 from storage.layouts import scan
+from synthesis.camera import PoorPhoto, spoil
+from synthesis.drawn.person import random_person
+from synthesis.drawn.portrait import Portrait, draw_person
+from synthesis.masks.everyday import WORN_LOOSELY, WRONG_FREQUENCIES, Everyday, draw_everyday, everyday_spec
+from synthesis.masks.things import THINGS
 
 IMAGES = ROOT / "docs" / "images"
 WORK = ROOT / "outputs" / "pictures"
 PEOPLE, CROPS, RUN, FACES, GROUP = (WORK / name for name in ("people", "crops", "sample", "faces", "group.jpg"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DEMO_PORT = 7875
+ACROSS, EACH = 7, 2
+FAULTS = {
+    "cut": PoorPhoto(cut=1.8, face=0, motion=0, angle=0, quality=0),
+    "face of 24 pixels": PoorPhoto(cut=0, face=24, motion=0, angle=0, quality=0),
+    "motion": PoorPhoto(cut=0, face=0, motion=0.1, angle=30, quality=0),
+    "JPEG of 60 pixels": PoorPhoto(cut=0, face=60, motion=0, angle=0, quality=25),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,34 +64,30 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(PICTURES)} (default: all)")
     args = parser.parse_args(argv)
-    unknown = [name for name in args.names if name not in PICTURES]
-    if unknown:
-        raise UserError(f"{unknown[0]}: allowed is {', '.join(PICTURES)}")
+    refuse_unknown(args.names, PICTURES, "picture")
     return args
+
+
+command = partial(run_command, shown=True)
 
 
 def prepare() -> None:
     """Draw people, train on them, and put four eval photos side by side. What is there already is kept."""
     run_dir = ("--run-dir", str(RUN))
     if not PEOPLE.exists():
-        command(
-            "-m", "synthesis.drawn.sample", "--out", PEOPLE, "--train-people", 100, "--eval-photos", 60, "--seed", 1
-        )
-    command("preprocessing/detect_faces.py", "--data-dir", PEOPLE, "--crop-dir", CROPS)
-    command("preprocessing/crop_faces.py", "--crop-dir", CROPS)
+        people = ("--train-people", 100, "--eval-photos", 60, "--seed", 1)
+        command(["-m", "synthesis.drawn.sample", "--out", PEOPLE, *people])
+    command(["preprocessing/detect_faces.py", "--data-dir", PEOPLE, "--crop-dir", CROPS])
+    command(["preprocessing/crop_faces.py", "--crop-dir", CROPS])
     train = ("train.py", "--profile", "quick", "--folds", 2, "--crop-dir", CROPS, *run_dir)
-    command(*train, "--task", "mask", "--epochs", 2, "--photos-per-person", 3)
-    command(*train, "--task", "gender", "age")
+    command([*train, "--task", "mask", "--epochs", 2, "--photos-per-person", 3])
+    command([*train, "--task", "gender", "age"])
     for step in ("inference.py", "ensemble.py", "submission.py"):
-        command(step, *run_dir)
+        command([step, *run_dir])
     with (PEOPLE / "truth.csv").open(encoding="utf-8", newline="") as stream:
         masks = [(row["ImageID"], decode(int(row["ans"]))["mask"]) for row in csv.DictReader(stream)]
     chosen = [[name for name, mask in masks if mask == wanted][place] for place, wanted in enumerate((0, 2, 1, 0))]
     write_photo(GROUP, np.hstack([read_photo(PEOPLE / "eval" / "images" / name) for name in chosen]))
-
-
-def command(*words: object) -> None:
-    run_command(words, shown=True)
 
 
 def sample_people() -> None:
@@ -102,24 +110,54 @@ def builder() -> None:
     built = WORK / "built"
     shutil.rmtree(built, ignore_errors=True)
     flags = ("--faces", FACES, "--labels", WORK / "labels.csv", "--train-people", 32, "--eval-people", 60)
-    command("-m", "synthesis.builder.build", "--out", built, *flags)
+    command(["-m", "synthesis.builder.build", "--out", built, *flags])
     for sheet in ("bare", "kind_surgical", "wrong_below_nose"):
         shutil.copyfile(built / "sheets" / f"{sheet}.jpg", IMAGES / f"build_{sheet}.jpg")
 
 
 def everyday() -> None:
     """Every family of everyday drawings."""
-    write_photo(IMAGES / "everyday.jpg", everyday_sheet(), quality=80)
+    sheet = contact_sheet([*masks(), *things(), *faults()], ACROSS)
+    write_photo(IMAGES / "everyday.jpg", sheet, quality=80)
+
+
+def person(rng: np.random.Generator) -> Portrait:
+    return draw_person(random_person(rng, str(rng.choice(["male", "female"])), int(rng.integers(18, 80))), rng)
+
+
+def masks() -> Iterator[Cell]:
+    """Yield each way to wear a mask, the second time with relief."""
+    for wear in (WORN_LOOSELY, *WRONG_FREQUENCIES):
+        for relief in (0.0, 1.0):
+            rng = np.random.default_rng(sum(wear.encode()) + int(relief))
+            face, spec = person(rng), everyday_spec(rng, wear)
+            drawn = draw_everyday(face.photo, face.landmarks, spec, Everyday((), (), relief), rng)
+            yield Cell(drawn, (f"{wear.replace('_', ' ')}{', relief' if relief else ''}",))
+
+
+def things() -> Iterator[Cell]:
+    for name in THINGS:
+        for number in range(EACH):
+            rng = np.random.default_rng(sum(name.encode()) + number)
+            face = person(rng)
+            drawn = draw_everyday(face.photo, face.landmarks, None, Everyday((name,), (), 0.0), rng)
+            yield Cell(drawn, (name.replace("_", " "),))
+
+
+def faults() -> Iterator[Cell]:
+    for number, (name, fault) in enumerate(FAULTS.items()):
+        face = person(np.random.default_rng(number))
+        yield Cell(spoil(face.photo, face.landmarks, fault), (name,))
 
 
 def training_batch() -> None:
     out = IMAGES / "training_batch.jpg"
-    command("-m", "tools.show_batch", "--task", "age", "--run-dir", RUN, "--count", 16, "--out", out)
+    command(["-m", "tools.show_batch", "--task", "age", "--run-dir", RUN, "--count", 16, "--out", out])
 
 
 def predicted() -> None:
     """The picture that predict.py writes."""
-    command("predict.py", GROUP, "--run-dir", RUN, "--out", WORK / "predicted", "--overwrite")
+    command(["predict.py", GROUP, "--run-dir", RUN, "--out", WORK / "predicted", "--overwrite"])
     shutil.copyfile(WORK / "predicted" / GROUP.name, IMAGES / "predicted.jpg")
 
 
@@ -135,7 +173,7 @@ def sign() -> None:
 
 def report() -> None:
     """Head of the report in English and light; the worst mistakes in Korean and dark."""
-    command("-m", "reporting", "--run-dir", RUN)
+    command(["-m", "reporting", "--run-dir", RUN])
     address = (RUN / "report" / "index.html").as_uri()
     for name, locale, scheme, place in (("light", "en-GB", "light", ""), ("dark", "ko-KR", "dark", "#mistakes")):
         with browser_tab(1280, 900, locale=locale, color_scheme=scheme) as tab:

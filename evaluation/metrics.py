@@ -21,6 +21,8 @@ Metric = Callable[[np.ndarray], np.ndarray]
 Estimate = dict[str, float]
 """{"value", "low", "high"}: a measure and its 95% interval."""
 RESAMPLES = 1000
+NEAR_YEARS = 5
+"""Errors of an expected value up to this count as near."""
 
 
 def confusion_matrix(truth: Sequence[int], predicted: Sequence[int], num_classes: int) -> np.ndarray:
@@ -222,3 +224,19 @@ def _means(sample: PeopleSums, name: str) -> tuple[float, np.ndarray]:
     totals = np.einsum("rp,spk->rsk", people_drawn.astype(float), sample.sums, optimize=True)
     value = sample.measure(name, sample.sums.sum(axis=1)).mean()
     return float(value), (sample.measure(name, totals) * (seeds_drawn / seeds)).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class ValueErrors:
+    """Errors of expected values: mean absolute error, fraction within NEAR_YEARS, and mean signed error."""
+
+    photos: int
+    mean_absolute: float
+    near: float
+    bias: float
+
+
+def count_errors(true: np.ndarray, expected: np.ndarray) -> ValueErrors:
+    """Compare true and expected values, both (N,) float."""
+    signed, size = expected - true, np.abs(expected - true)
+    return ValueErrors(len(signed), float(size.mean()), float((size <= NEAR_YEARS).mean()), float(signed.mean()))

@@ -61,13 +61,13 @@ class HeatMaps:
 def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
     """Find the last module that outputs the feature map of one image (1, 3, H, W); None if the network has none.
 
-    Networks side by side have one each, and none that stands for all.
+    Networks side by side have one each: that of the first is found.
 
     timm networks state their features: `forward_features` gives a map, or tokens (N, L, C) in a vision transformer,
     whose attention matrices look like maps but are none. `output_fmt` is "NHWC" for maps with the channels last.
     """
     if isinstance(network, SideBySide):
-        return None
+        return find_map_layer(network.parts[0].network, network.parts[0].shown(image))
     outputs: list[tuple[nn.Module, torch.Size]] = []
 
     def note(module: nn.Module, _: object, output: object) -> None:

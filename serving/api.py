@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from core.cli import UserError
+from core.image_formats import Undecodable
 from core.images import UnreadablePhoto, read_photo
 from serving.cli import FaceOptions, pipeline_of
 from serving.drawing import annotated
@@ -113,6 +114,11 @@ def load_model(
     average these in place of its refit, empty for all. `least_size`: pixels of a face's shorter side. UserError for a
     source that is not there or damaged.
     """
+    if isinstance(tasks, str):
+        raise UserError(f"tasks {tasks!r}: give a list, such as [{tasks!r}]")
+    if not 0 <= unsure_below <= 1 or least_size < 1:
+        allowed = "allowed are a number from 0 to 1, and pixels from 1 on"
+        raise UserError(f"unsure_below {unsure_below}, least_size {least_size}: {allowed}")
     chosen = ModelOptions(device=device, tasks=tuple(tasks), folds=folds, model=os.fspath(source or STARTER))
     loaded = load(chosen)
     faces = FaceOptions(detector, least_size=least_size, unsure_below=unsure_below)
@@ -128,7 +134,7 @@ def as_image(photo: "Photo") -> tuple[str, np.ndarray]:
         except UnreadablePhoto as error:
             raise UserError(str(error)) from error
     if isinstance(photo, np.ndarray):
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
             raise UserError(f"photo of shape {photo.shape}, {photo.dtype}: allowed is (height, width, 3) uint8, RGB")
         return "", np.ascontiguousarray(photo)
     from PIL import Image
@@ -136,5 +142,8 @@ def as_image(photo: "Photo") -> tuple[str, np.ndarray]:
     if isinstance(photo, Image.Image):
         from core.pillow_reader import to_rgb
 
-        return "", to_rgb(photo.format or "PNG", photo)
+        try:
+            return as_image(to_rgb(photo.format or "PNG", photo, keep=True))
+        except Undecodable as error:
+            raise UserError(f"PIL image of mode {photo.mode}: {error}") from error
     raise UserError(f"photo of type {type(photo).__name__}: allowed are a path, an array and a PIL image")

@@ -46,10 +46,10 @@ def add_pipeline_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def pipeline_options(args: argparse.Namespace) -> tuple[ModelOptions, FaceOptions]:
-    """Return the values of the flags that `add_pipeline_flags` adds. UserError for --model beside another source."""
+    """Return the values of the flags that `add_pipeline_flags` adds. UserError for two sources of models."""
     given = {"--model": args.model, "--run-dir": args.run_dir, "--onnx": args.onnx}
     typed = [name for name, value in given.items() if value is not None]
-    if len(typed) > 1 and "--model" in typed:
+    if len(typed) > 1:
         raise UserError(f"{' and '.join(typed)}: give one of them")
     models = ModelOptions(args.run_dir, args.folds, args.onnx, args.device, args.tasks, model=args.model)
     return models, FaceOptions(args.detector, args.threshold, args.min_face, args.unsure_below)

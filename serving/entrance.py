@@ -1,5 +1,6 @@
 """Watch an entrance: the sign for those in view, and counts by minute of those who came. Nothing else is kept."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,8 +17,7 @@ from serving.faces import Pipeline
 from serving.sign import NOBODY, SIGNS, UNSURE, with_sign, words_of
 from serving.smoothing import FORGET_SECONDS, Smoother
 from serving.types import FacePrediction
-from serving.video import Clip, ended_by_ctrl_c
-from serving.window import has_screen, shown
+from serving.video import Clip, ended_by_ctrl_c, has_screen, shown
 
 TASK = "mask"
 COUNTED = tuple(state for state in SIGNS if state != NOBODY)
@@ -26,6 +26,7 @@ HELD_SECONDS = 0.5
 LEAST_RATE = 3
 """Frames a second at which faces can be followed."""
 MINUTE = "%Y-%m-%d %H:%M"
+_COUNT = re.compile("[0-9]{1,9}")
 
 
 def state_of(face: FacePrediction) -> str:
@@ -65,31 +66,37 @@ class MinuteCounts:
     def path_of(self, minute: str) -> Path:
         return self._out_dir / f"counts-{self._stem or minute.partition(' ')[0]}.csv"
 
-    def add(self, minute: str, state: str) -> None:
-        """Count a person. UserError for a table of the day that cannot be continued."""
+    def open(self, minute: str) -> None:
+        """Go on with the table of the minute's day. UserError for one that cannot be continued."""
         path = self.path_of(minute)
         if path != self._path:
             self.write()
             self._path, self._minutes = path, {} if self._stem else _read_counts(path)
-        elif minute not in self._minutes:
+
+    def add(self, minute: str, state: str) -> None:
+        """Count a person. UserError as `open`."""
+        self.open(minute)
+        if minute not in self._minutes:
             self.write()
         self._minutes.setdefault(minute, Counter())[state] += 1
         self.total[state] += 1
 
     def write(self) -> None:
-        if self._path is not None:
-            rows = [{"minute": minute} | {state: counts[state] for state in COUNTED} for minute, counts in self._rows()]
+        if self._path is not None and self._minutes:
+            rows = [
+                {"minute": minute} | {state: counts[state] for state in COUNTED}
+                for minute, counts in sorted(self._minutes.items())
+            ]
             files.write_csv(self._path, pd.DataFrame(rows, columns=["minute", *COUNTED]))
-
-    def _rows(self) -> list[tuple[str, Counter[str]]]:
-        return sorted(self._minutes.items())
 
 
 def _read_counts(path: Path) -> dict[str, Counter[str]]:
     if not path.exists():
         return {}
-    rows = files.read_csv(path, ["minute", *COUNTED]).to_dict("records")
-    if not all(row[state].isdecimal() for row in rows for state in COUNTED):
+    frame = files.read_csv(path, ["minute", *COUNTED])
+    files.require_unique(path, frame, "minute")
+    rows = frame.to_dict("records")
+    if not all(_COUNT.fullmatch(row[state]) for row in rows for state in COUNTED):
         raise UserError(f"{path}: counts of people are whole numbers; move the file away to begin anew")
     return {row["minute"]: Counter({state: int(row[state]) for state in COUNTED}) for row in rows}
 
@@ -134,6 +141,9 @@ def watch(clip: Clip, pipeline: Pipeline, counts: MinuteCounts, options: WatchOp
 
     UserError for a camera that ends by itself, once all is counted.
     """
+    if clip.live:
+        # Now, and not when the first person has left.
+        counts.open(_minute(True, 0.0))
     clock, frames = [0.0], 0
     smoother, sign, show = Smoother(options.smoothing), SignState(), _shower(options.language)
     people = People(lambda state: counts.add(_minute(clip.live, clock[0]), state))

@@ -25,6 +25,7 @@ WEIGHTS: Mapping[str, str] = {
     "sface_alone": "OpenCV SFace, Apache-2.0, trained on faces by identity that OpenCV Zoo does not name",
     "face_pair": "dlib, CC0, trained on FaceScrub, VGG Face and photos from the web; OpenCV SFace, Apache-2.0, trained "
     "on faces by identity that OpenCV Zoo does not name",
+    "face_gender": "dlib's gender classifier, CC0, trained on faces that Cydral Technology did not publish",
 }
 """Licence and training data of backbones whose weights are packaged."""
 LIMITS = (

@@ -9,12 +9,13 @@ backbones/                          frozen weights that no installed package car
 Nothing is unpickled, and no file is used whose hash is not that of model.json.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import files
-from core.cli import UserError
+from core.cli import UserError, printable
 from evaluation.logits import AVERAGES
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def read_model(folder: Path) -> dict[str, Any]:
     if about.get("format") != FORMAT:
         raise UserError(f"{path}: format {about.get('format')!r}, this version reads format {FORMAT}")
     files.require_entries(path, about, ENTRIES)
+    if not about["tasks"] or not all(isinstance(task, str) for task in about["tasks"]):
+        raise UserError(f"{path}: tasks {about['tasks']!r:.100}, expected names of tasks")
+    files.require_entries(f"{path}: accuracy", about["accuracy"], dict.fromkeys(about["accuracy"], float))
     for name, expected in about["files"].items():
         place = folder / name
         # Not the resolved path: the hub's client keeps files elsewhere, and links to them.
@@ -77,7 +81,7 @@ def load_model_folder(folder: Path, *, tasks: Sequence[str] = (), device: str = 
         predictors[task] = (load_predictor(place, task, backbones),)
         entry, where = about["averaging"].get(task, {}), f"{folder / MODEL_FILE}: averaging of {task}"
         files.require_entries(where, entry, {"average": str, "temperature": float})
-        if entry["average"] not in AVERAGES or not entry["temperature"] > 0:
+        if entry["average"] not in AVERAGES or not 0 < entry["temperature"] < math.inf:
             allowed = f"allowed are {' and '.join(AVERAGES)}, and a temperature above 0"
             raise UserError(f"{where}: average {entry['average']!r}, temperature {entry['temperature']}; {allowed}")
         averaging[task] = Averaging(entry["average"], entry["temperature"])
@@ -109,23 +113,27 @@ def packaged_tensors(backbone: str, size: tuple[int, int]) -> "tuple[dict[str, T
     import torch
 
     from model import backbone_tensors, build_model
-    from training.checkpoints import tensors_name
+    from training.frozen_backbone import file_name
 
-    tensors = backbone_tensors(build_model(backbone, 1, image_size=size, pretrained=True))
-    name = tensors_name(backbone, tensors)
+    network = build_model(backbone, 1, image_size=size, pretrained=True)
+    tensors, name = backbone_tensors(network), file_name(backbone, network)
     # In the layout that networks are computed in.
     layout = {"memory_format": torch.channels_last}
     return {key: part.contiguous(**layout) if part.ndim == 4 else part for key, part in tensors.items()}, name
 
 
 def describe_model(folder: Path, about: Mapping[str, Any], tasks: Sequence[str]) -> str:
-    """Return lines that name the model, what it was trained on, how good it is, and how it may be used."""
+    """Return lines that name the model, what it was trained on, how good it is, and how it may be used.
+
+    Texts of strangers are in them, with what would do something to a terminal escaped.
+    """
     learned = about["trained_on"]
     people = f", {learned['people']} people" if learned.get("people") else ""
     right = [f"{task} {about['accuracy'][task]:.1%}" for task in tasks if task in about["accuracy"]]
-    return "\n".join([
+    lines = [
         f"model {about['name']} ({folder}): {', '.join(tasks)}",
         f"  trained on {learned.get('name', '?')}{people}",
         f"  right out of fold (the folds that it stands in for): {', '.join(right) or 'not scored'}",
         f"  {about['terms']}",
-    ])  # fmt: skip
+    ]
+    return "\n".join(map(printable, lines))

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # torch takes seconds to import: --help and the complaint about a mistyped flag do not wait for it.
     from serving.model_card import read_real_scores
     from serving.torch_model import load_run
-    from serving.write_model import Origin, write_model
+    from serving.write_model_folder import Origin, write_model_folder
     from training.device import prepare_process
 
     real = read_real_scores(args.real) if args.real else {}
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     drawn = "Learned from drawn people: predictions mean nothing. " if is_of_drawn_people(args.run_dir) else ""
     terms = args.terms or f"{drawn}{TERMS}"
     origin = Origin(args.run_dir, args.name or args.out.resolve().name, terms, sample.crops, real)
-    precision = write_model(args.out, run, origin)
+    precision = write_model_folder(args.out, run, origin)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     kinds = ", ".join(f"{task} {kind}" for task, kind in precision.items())
     print(f"{args.out}: {in_words(size)}; {kinds}, tried on {len(sample.crops)} {sample.origin}")

@@ -14,6 +14,7 @@ from evaluation.run_scores import read_scores
 from serving.types import BatchPrediction
 from storage.folds import folds_path, read_folds
 from storage.run_dir import REFIT, finished_folds, is_of_drawn_people, read_run, trained_tasks
+from training.device import pick_device
 from training.inputs import PredictOptions
 from training.predictor import BackboneTensors, Predictor, load_predictor, predict_images
 from training.refit import usable_refit
@@ -92,7 +93,11 @@ def load_run(
 def classifier_of(
     models: Mapping[str, tuple[Predictor, ...]], averaging: Mapping[str, Averaging], device: str
 ) -> RunClassifier:
-    """Return the classifier of these models. UserError if they were trained on crops of different settings."""
+    """Return the classifier of these models.
+
+    UserError if they were trained on crops of different settings, and for a device that is not there.
+    """
+    pick_device(device)
     return RunClassifier(models, averaging, _common_crop(models), device)
 
 
@@ -140,7 +145,7 @@ def _load_models(task_dir: Path, folds: Sequence[int] | None, backbones: Backbon
     if lacking or not finished:
         trained = ", ".join(map(str, finished)) or "none"
         raise UserError(f"{task_dir}: fold {lacking[0] if lacking else 0} is not trained; trained are: {trained}")
-    return tuple(load_predictor(finished[fold], task_dir.name, backbones) for fold in folds or finished)
+    return tuple(load_predictor(finished[fold], task_dir.name, backbones) for fold in dict.fromkeys(folds or finished))
 
 
 def _common_crop(predictors: Mapping[str, Sequence[Predictor]]) -> CropSettings:

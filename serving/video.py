@@ -1,6 +1,7 @@
-"""Read frames of a video file or a camera, and write a video frame by frame."""
+"""Read frames of a video file or a camera, write a video frame by frame, and show frames in a window."""
 
 import math
+import os
 import socket
 import sys
 import threading
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from core.environment import max_pixels
@@ -21,6 +21,7 @@ from core.cli import UserError
 from core.files import replacing
 from core.images import allowed_pixels
 
+WINDOW = "Ctrl-C or q to stop"
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 USUAL_FPS = 25.0
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -88,18 +89,10 @@ class Frame:
     rgb: np.ndarray
 
 
-class Capture(Protocol):
-    """What frames are read from, such as cv2.VideoCapture."""
-
-    def read(self) -> tuple[bool, np.ndarray | None]: ...
-
-    def get(self, which: int) -> float: ...
-
-
 class NewestFrames:
     """Reads a camera in a thread; frames that come while one is predicted are left out, so that no delay builds up."""
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: cv2.VideoCapture) -> None:
         self._capture = capture
         self._change = threading.Condition()
         self._newest: np.ndarray | None = None
@@ -135,7 +128,7 @@ class Clip:
     """An open video. `promised`: the seconds that its file says it lasts; 0 for a camera, and if the file is silent."""
 
     name: str
-    capture: Capture
+    capture: cv2.VideoCapture
     fps: float
     promised: float
     live: bool
@@ -261,3 +254,21 @@ def new_video(path: Path, fps: float) -> Iterator[VideoFile]:
             yield video
         finally:
             video.close()
+
+
+def has_screen() -> bool:
+    """Return whether a window can be opened. Asked first: OpenCV's Qt ends the process where there is no screen."""
+    drawn_elsewhere = os.name == "nt" or sys.platform == "darwin"
+    return drawn_elsewhere or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def shown(picture: np.ndarray) -> bool:
+    """Show (H, W, 3) uint8 RGB; return False once q is pressed. UserError if no window can be opened."""
+    if not has_screen():
+        raise UserError("--show: no window can be opened here (there is no screen); leave it out")
+    try:
+        cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL)
+        cv2.imshow(WINDOW, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        return cv2.waitKey(1) != ord("q")
+    except cv2.error as error:
+        raise UserError(f"--show: no window can be opened here ({error.err}); leave it out") from None

@@ -25,16 +25,6 @@ def folds_path(run_dir: Path) -> Path:
     return run_dir / "folds.csv"
 
 
-def load_or_make_folds(
-    run_dir: Path, crops: Crops, *, folds: int, seed: int, age_edges: AgeEdges, write: bool = True
-) -> dict[str, int]:
-    """Return the fold of every person, as `plan_folds`, and with `write` keep it in the run folder at first use."""
-    assignment = plan_folds(run_dir, crops, folds=folds, seed=seed, age_edges=age_edges)
-    if write:
-        write_folds(run_dir, assignment)
-    return assignment
-
-
 def write_folds(run_dir: Path, assignment: Mapping[str, int]) -> None:
     """Write folds.csv at first use."""
     path = folds_path(run_dir)

@@ -83,11 +83,10 @@ def describe_run(crops: Crops, *, folds: int, fold_seed: int, age_edges: AgeEdge
     return Run(source["data_root"], source["layout"], crop_dir, crops.hash, folds, fold_seed, tuple(age_edges))
 
 
-def begin_run(run_dir: Path, run: Run, *, write: bool = True) -> None:
-    """Write run.json at first use, if `write`; later refuse other data or another split by name."""
+def begin_run(run_dir: Path, run: Run) -> None:
+    """Write run.json at first use; later refuse other data or another split by name."""
     refuse_other_run(run_dir, run)
-    if write:
-        write_run(run_dir, run)
+    write_run(run_dir, run)
 
 
 def write_run(run_dir: Path, run: Run) -> None:

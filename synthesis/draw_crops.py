@@ -8,7 +8,7 @@ A drawing depends on its crop, its number and the version of this code alone, so
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,14 +19,15 @@ import numpy as np
 from core import distributed
 from core.alignment import are_of_box, points
 from core.boxes import Box, carry_points
-from core.cli import cpu_count, progress
+from core.cli import cpu_count, progress, working
 from core.cropping import GREY, CropSettings, to_crop
 from core.files import require_room, text_hash
 from core.images import read_photo, write_photo
+from core.locks import LOCK_NAME, locked
 from core.parallel import run_parallel, with_flushes
 from core.tasks import task_named
 from storage.crops import LANDMARKS, Crops, content_of
-from storage.drawings import drawing_file, is_whole, load_drawings, read_drawings, write_drawings
+from storage.drawings import FOLDER, drawing_file, is_whole, load_drawings, read_drawings, write_drawings
 from synthesis.masks.everyday import WORN_LOOSELY, draw_everyday, everyday_spec, random_everyday, random_wrong_way
 from synthesis.masks.masks import MaskSpec
 from synthesis.masks.overlay import Surface, lay
@@ -87,7 +88,13 @@ def drawings_of(crops: Crops, per_photo: int) -> Crops | None:
     if not per_photo:
         return None
     if distributed.is_first():
-        draw_missing(crops, per_photo)
+        lock = crops.crop_dir / FOLDER / LOCK_NAME
+        lock.parent.mkdir(exist_ok=True)
+        with ExitStack() as held:
+            # Another training may be at the same drawings.
+            with working("drawings"):
+                held.enter_context(locked(lock, "--crop-dir", wait=-1))
+            draw_missing(crops, per_photo)
     distributed.wait_for_all()
     loaded = load_drawings(crops, per_photo)
     return loaded if loaded.image_ids else None

@@ -76,6 +76,13 @@ class TestPhotos:
         for same in (str(photo), rgb, Image.fromarray(rgb), Image.open(photo)):
             assert model(same).to_dict()["faces"] == expected
 
+    def test_a_picture_that_was_given_stays_as_it_was(self, model: Model, photo: Path) -> None:
+        turned = Image.open(photo)
+        turned.getexif()[0x0112] = 6
+        width, height = turned.size
+        assert model(turned).image.shape[:2] == (width, height)
+        assert (turned.size, turned.getexif()[0x0112]) == ((width, height), 6)
+
     def test_a_list_gives_a_list(self, model: Model, photo: Path) -> None:
         found = model([photo, np.zeros((64, 64, 3), np.uint8)])
         assert [len(faces) for faces in found] == [2, 0]
@@ -86,10 +93,13 @@ class TestPhotos:
         [
             (np.zeros((8, 8), np.uint8), r"shape \(8, 8\), uint8: allowed is \(height, width, 3\) uint8, RGB"),
             (np.zeros((8, 8, 3)), r"float64"),
+            (np.zeros((0, 8, 3), np.uint8), r"shape \(0, 8, 3\)"),
+            (Image.new("RGB", (0, 8)), r"shape \(8, 0, 3\)"),
+            (Image.new("F", (8, 8)), "PIL image of mode F: numbers of 32 bits a pixel"),
             (7, "photo of type int: allowed are a path, an array and a PIL image"),
             ("none.jpg", r"none\.jpg: No such file"),
         ],
-        ids=["grey", "floats", "number", "missing"],
+        ids=["grey", "floats", "empty", "empty picture", "wide numbers", "number", "missing"],
     )
     def test_what_is_no_photo(self, model: Model, photo: object, words: str) -> None:
         with pytest.raises(UserError, match=words):
@@ -111,6 +121,7 @@ class TestSources:
 
     def test_tasks_folds_and_what_is_unsure(self, run_dir: Path, photo: Path) -> None:
         model = load_model(str(run_dir), tasks=["mask"], folds=(), unsure_below=1.0)
+        assert "mask (1 of 2 folds)" in load_model(run_dir, folds=[0, 0]).about
         assert model.tasks == ("mask",)
         assert "mask (2 of 2 folds)" in model.about
         assert all(face.unsure for face in model(photo))
@@ -119,6 +130,20 @@ class TestSources:
         publish.main(["--run-dir", str(run_dir), "--out", str(tmp_path / "starter"), "--crops", "4"])
         monkeypatch.setattr("serving.api.STARTER", tmp_path / "starter")
         assert load_model().about.startswith("model starter")
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"unsure_below": float("nan")}, "unsure_below nan, least_size 16: allowed are a number from 0 to 1"),
+            ({"unsure_below": 2}, "unsure_below 2"),
+            ({"least_size": 0}, "least_size 0"),
+            ({"tasks": "mask"}, r"tasks 'mask': give a list, such as \['mask'\]"),
+            ({"device": "nonsense"}, "device nonsense: cannot be used"),
+        ],
+    )
+    def test_values_that_are_not_allowed(self, run_dir: Path, given: dict[str, object], words: str) -> None:
+        with pytest.raises(UserError, match=words):
+            load_model(run_dir, **given)
 
     def test_what_is_no_model(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="allowed are a run folder, a model folder"):

@@ -17,18 +17,7 @@ import train
 from core.cli import UserError
 from core.images import write_photo
 from dev.benchmarks import __main__ as run
-from dev.benchmarks import (
-    bench_detect,
-    bench_export,
-    bench_inference,
-    bench_job,
-    bench_loader,
-    bench_service,
-    bench_step,
-    bench_stream,
-    measure,
-    setup,
-)
+from dev.benchmarks import learning, measure, predicting, setup
 from dev.benchmarks.baselines import OriginalRecipe, PhotoFiles
 from dev.benchmarks.measure import Report, Spread, in_turn, ratio, ratios_of, spread
 from dev.benchmarks.setup import QUICK, Setup, Size
@@ -63,7 +52,7 @@ def in_this_process(words: Sequence[object]) -> Finished:
 
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bench_export, bench_service, bench_job, setup):
+    for module in (learning, predicting, setup):
         monkeypatch.setattr(module, "run_command", in_this_process)
 
 
@@ -161,33 +150,33 @@ class TestShortRuns:
     """Each benchmark once, on toys: its contenders are there, however fast."""
 
     def test_loader(self, toys: Setup) -> None:
-        report = bench_loader.bench_loader(toys)
+        report = learning.bench_loader(toys)
         others = {"ours, usual augmentation", "Pillow and torchvision"}
         assert set(report.ratios) == {f"ours / {other}" for other in others}
 
     def test_step(self, toys: Setup) -> None:
-        assert list(bench_step.bench_step(toys).ratios) == ["real epoch / batch on the device"]
+        assert list(learning.bench_step(toys).ratios) == ["real epoch / batch on the device"]
 
     def test_job(self, toys: Setup) -> None:
-        report = bench_job.bench_job(toys)
+        report = learning.bench_job(toys)
         assert {name: len(seconds) for name, seconds in report.rates.items()} == {"ours": 3, "original recipe": 3}
         assert {f"{task} macro-F1, ours" for task in ("mask", "gender", "age", "combined")} < set(report.facts)
 
     def test_detect(self, toys: Setup, tmp_path: Path) -> None:
         for number in range(3):
             write_photo(tmp_path / "photos" / f"{number}.png", drawn_photo()[0])
-        report = bench_detect.bench_detect(replace(toys, data_dir=tmp_path / "photos", work_dir=tmp_path))
+        report = learning.bench_detect(replace(toys, data_dir=tmp_path / "photos", work_dir=tmp_path))
         assert report.facts["fraction of those at full size"] == 1
         assert report.facts["photos"] == 3
 
     def test_inference(self, toys: Setup) -> None:
-        report = bench_inference.bench_inference(toys)
+        report = predicting.bench_inference(toys)
         assert report.facts["models"] == 6
         assert list(report.ratios) == ["crop folder / images in memory"]
 
     def test_export(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(export, "seconds_each", lambda *_: [1.0, 0.5])
-        report = bench_export.bench_export(toys)
+        report = predicting.bench_export(toys)
         names = {"torch", "ONNX", *({"ONNX int8"} if "ONNX int8, skipped" not in report.facts else ())}
         assert set(report.rates) == {f"{name}, {how}" for name in names for how in ("all at once", "one by one")}
         assert report.facts["ONNX, same label as torch"] == 1
@@ -196,28 +185,28 @@ class TestShortRuns:
         def refuse(_: Sequence[object]) -> Finished:
             raise UserError("onnx is missing")
 
-        monkeypatch.setattr(bench_export, "run_command", refuse)
-        assert bench_export.bench_export(toys).facts == {"ONNX, skipped": "onnx is missing"}
+        monkeypatch.setattr(predicting, "run_command", refuse)
+        assert predicting.bench_export(toys).facts == {"ONNX, skipped": "onnx is missing"}
 
     def test_service(self, toys: Setup) -> None:
         pytest.importorskip("fastapi", reason="fastapi is not installed (scripts/install.py http)")
-        report = bench_service.bench_service(toys)
-        assert set(report.rates) == {bench_service.SERVICE, bench_service.ALONE}
+        report = predicting.bench_service(toys)
+        assert set(report.rates) == {predicting.SERVICE, predicting.ALONE}
         assert report.facts["replies with predict's labels"] == 1
         assert report.facts["requests"] == 3 * TINY.requests
 
     def test_stream(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of a first photo without a face and a second with one, the stream shows the second."""
         photos = iter((blank(384, 512), drawn_photo(384, 512)[0]))
-        monkeypatch.setattr(bench_stream, "read_photo", lambda _: next(photos))
-        report = bench_stream.bench_stream(toys)
-        assert set(report.rates) == {bench_stream.ENTRANCE, bench_stream.MODEL, bench_stream.EVERYTHING}
+        monkeypatch.setattr(predicting, "read_photo", lambda _: next(photos))
+        report = predicting.bench_stream(toys)
+        assert set(report.rates) == {predicting.ENTRANCE, predicting.MODEL, predicting.EVERYTHING}
         assert report.facts["faces in the frame"] == 1
 
     def test_a_stream_without_a_face(self, toys: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bench_stream, "read_photo", lambda _: blank(384, 512))
+        monkeypatch.setattr(predicting, "read_photo", lambda _: blank(384, 512))
         with pytest.raises(UserError, match="no face is found"):
-            bench_stream.bench_stream(toys)
+            predicting.bench_stream(toys)
 
 
 def test_the_command_writes_what_it_found(

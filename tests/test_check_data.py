@@ -71,7 +71,6 @@ def test_a_sound_data_set_is_fit(sound: Path, capsys: pytest.CaptureFixture[str]
     assert found["people"]["numbers"] == {"photos": {"7": 30}}
     assert found["sizes"]["summary"] == "all photos are 64 x 80 pixels"
     assert found["ids"]["summary"] == "15 ids in more than one folder, taken for different people"
-    assert "hub" not in found
     assert snapshot(sound) == before
 
 
@@ -242,19 +241,6 @@ def test_nothing_but_faults_is_still_told(tmp_path: Path, capsys: pytest.Capture
     code, found = examined(tmp_path, capsys)
     assert code == 1
     assert found["names"]["details"][0].endswith("age a number")
-
-
-def test_the_hub_is_asked_only_if_told_to(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No test has a network: asking ends in a warning, and not asking never tries."""
-    root = make_photos(tmp_path / "data", count=1)
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    _, found = examined(root, capsys, "--online")
-    assert found["hub"]["severity"] == WARNING
-    assert "cannot be reached" in found["hub"]["summary"]
-    monkeypatch.setattr(environment_checks, "hub", None)
-    assert "hub" not in examined(root, capsys)[1]
 
 
 @pytest.mark.parametrize(

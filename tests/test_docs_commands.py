@@ -1,12 +1,12 @@
 """The commands of docs/: each is parsed; those of some pages run in order on toys, which the pages' names stand for.
 
-DOCS=all in the environment runs the pages of figures as well, made small by further flags.
+Those of the pages of figures (ablations, performance, results) take hours and are parsed alone; so are those of data.md
+and dataset-builder.md, most of which test_readme.py runs.
 """
 
 import argparse
 import importlib
 import importlib.util
-import os
 import re
 import shlex
 import shutil
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from test_docs import ROOT, code_lines
 from test_readme import run_in_process
-from toy_data import FAST, Toy, ToyRun, make_photos, make_remade, person_names
+from toy_data import FAST, FAST_SETTINGS, Toy, ToyRun, make_photos, make_remade, person_names
 
 import train
 from core.files import write_json
@@ -27,14 +27,10 @@ pytest_plugins = ("toy_fixtures",)
 
 COMMAND = re.compile(r"(?:\w+=\S+ +)*(?:taskset -c \d+ +)?(python|bash run_all\.sh|torchrun)\b")
 PAGES = ("annotate", "check-data", "decisions", "deploy", "report", "tools")
-LONG_PAGES = ("ablations", "performance", "results")
-"""Pages whose commands took hours for their figures. test_readme.py has those of data.md and dataset-builder.md."""
 NOT_RUN: Mapping[str, str] = {
     "annotate_faces.py": "is a server; test_annotate_page.py",
-    "bash run_all.sh": "test_readme.py",
-    "dev.benchmarks ": "test_benchmarks.py",
-    "dev.benchmarks.": "needs faces that can be found; test_real.py, test_benchmarks.py",
-    "--launcher ray": "needs a cluster; test_distributed.py",
+    "bash run_all.sh": "all steps; test_readme.py",
+    "dev.benchmarks.real": "needs faces that can be found; test_real.py",
     "learning_curve": "needs a frozen backbone; test_learning_curve.py",
     "--push": "needs an account; test_publish.py",
     "predict.py 0": "needs a camera; test_entrance.py",
@@ -42,8 +38,6 @@ NOT_RUN: Mapping[str, str] = {
     "scripts": "installs; test_scripts.py",
     "serving.demo": "is a server; test_demo.py",
     "serving.http": "is a server; test_http.py",
-    "synthesis.builder": "needs faces that can be found; test_readme.py",
-    "torchrun": "starts processes; test_distributed.py",
     "--tracker wandb": "needs an account; test_tracking.py",
     "--tracker mlflow": "needs a package; test_tracking.py",
     "--tracker my_curves": "needs the reader's own module; test_tracking.py",
@@ -72,7 +66,7 @@ SMALL: Mapping[str, Sequence[str]] = {
     "reporting": ("--no-heat",),
     "serving.export": ("--crops", "2"),
     "serving.publish": ("--crops", "2"),
-    "show_batch": FAST,
+    "show_batch": FAST_SETTINGS,
 }
 """Further flags by a part of the line, which win over those of the page."""
 
@@ -127,7 +121,7 @@ def folder(toy: Toy, refitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("default", "twin", "third"):
         shutil.copytree(refitted, tmp_path / "outputs" / name)
     shutil.copytree(toy.root, tmp_path / "data")
-    for name in ("crop_images", "crops_other", "crops_built"):
+    for name in ("crop_images", "crops_other"):
         shutil.copytree(toy.crop_dir, tmp_path / name)
     make_remade(tmp_path / "mine", people_count=6, eval_photos=2)
     for path in make_remade(tmp_path / "built", people_count=6, eval_photos=2).rglob("*.*"):
@@ -160,7 +154,7 @@ def made_small(line: str) -> list[str]:
     return [*shlex.split(line), *flags]
 
 
-@pytest.mark.parametrize("page", (*PAGES, *(LONG_PAGES if os.environ.get("DOCS") == "all" else ())))
+@pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run_in_order(page: str, folder: Path) -> None:
     failed = {}
     for line in filter(is_run, shown_commands(page)):

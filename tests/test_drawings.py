@@ -1,6 +1,7 @@
 """Drawings on training crops: made once, of all classes, learned from and never scored."""
 
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,16 +10,19 @@ import numpy as np
 import pytest
 import torch
 from drawn_faces import drawn_photo
-from toy_data import ToyRun, table, train_toy
+from toy_data import FAST, ToyRun, edit_csv, refusal, table, train_toy
 
+import train
 from core.alignment import typical_landmarks
+from core.cli import UserError
 from core.cropping import GREY, CropSettings, crop_face
 from core.files import read_json
 from core.images import read_photo, write_photo
+from core.locks import LOCK_NAME, locked
 from core.tasks import task_named
 from dataset import Draw, JoinedDataset
 from storage.crops import Crops, content_of, load_crops
-from storage.drawings import load_drawings, read_drawings
+from storage.drawings import drawings_path, load_drawings, read_drawings
 from synthesis import draw_crops
 from synthesis.draw_crops import draw_missing, drawings_of, drawn, plan
 from training.config import Config
@@ -78,6 +82,47 @@ def test_what_is_there_is_not_drawn_again(crops: Crops, monkeypatch: pytest.Monk
     monkeypatch.setattr(draw_crops, "run_parallel", no_work)
     draw_missing(crops, 4)
     assert load_drawings(crops, 2).frame["number"].tolist() == ["0", "1", "0"]
+
+
+def test_facts_called_as_columns_of_the_table_stay(crops: Crops) -> None:
+    draw_missing(crops, 3)
+    crops.frame["of"], crops.frame["number"] = ["x", "y"], ["7", "8"]
+    made = load_drawings(crops, 3)
+    assert made.image_ids == ["a drawn 0", "a drawn 1", "a drawn 2", "b drawn 0"]
+    assert (made.frame["of"].tolist(), made.frame["number"].tolist()) == (["x", "x", "x", "y"], ["7", "7", "7", "8"])
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("path", "../precious.jpg"),
+        ("path", "drawings/../../precious.jpg"),
+        ("path", "/precious.jpg"),
+        ("number", "many"),
+        ("mask", "hat"),
+    ],
+)
+def test_a_row_that_is_no_drawing_is_refused_and_nothing_removed(crops: Crops, column: str, value: str) -> None:
+    draw_missing(crops, 1)
+    precious = crops.crop_dir.parent / "precious.jpg"
+    precious.write_bytes(b"precious")
+    edit_csv(drawings_path(crops.crop_dir), lambda frame: frame.assign(**{column: value, "key": "other"}))
+    with pytest.raises(UserError, match=r"not the path, the number and the mask of a drawing; remove .*drawings, and"):
+        draw_missing(crops, 1)
+    assert precious.exists()
+
+
+def test_a_training_waits_for_the_drawings_of_another(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = threading.Event()
+    monkeypatch.setattr(draw_crops, "draw_missing", lambda *_: began.set())
+    folder = crops.crop_dir / "drawings"
+    folder.mkdir()
+    with locked(folder / LOCK_NAME, "--crop-dir"):
+        thread = threading.Thread(target=drawings_of, args=(crops, 1))
+        thread.start()
+        assert not began.wait(0.2)
+    thread.join(30)
+    assert began.is_set() and not thread.is_alive()
 
 
 def test_another_crop_has_other_drawings(crops: Crops) -> None:
@@ -140,6 +185,16 @@ def test_training_learns_from_drawings_and_scores_photos_alone(drawn_run: ToyRun
     config = read_json(run_dir / "mask" / "fold0" / "config.json")
     assert config["settings"]["drawn"] == 3 and config["drawings_hash"]
     assert set(read_drawings(crop_dir)["of"]) <= set(photos)
+
+
+def test_settings_that_cannot_be_trained_are_refused_before_anything_is_drawn(
+    drawn_run: ToyRun, tmp_path: Path
+) -> None:
+    crop_dir = shutil.copytree(drawn_run.crop_dir, tmp_path / "crops")
+    shutil.rmtree(crop_dir / "drawings", ignore_errors=True)
+    argv = ["--task", "mask", "--crop-dir", crop_dir, "--run-dir", tmp_path / "run", *FAST, "--drawn", "3"]
+    flags = ["--backbone", "dla34", "--image-size", "100"]
+    refusal(train.main, [*argv, *flags], "dla34", "--image-size 128", untouched=[crop_dir])
 
 
 def test_joined_datasets_number_their_items_through() -> None:

@@ -21,6 +21,7 @@ import predict
 from core.boxes import Box
 from core.cli import UserError
 from core.images import jpeg
+from core.locks import holding
 from preprocessing.detectors import Face
 from serving import entrance, export, sign, video
 from serving.entrance import COUNTED, MinuteCounts, People, SignState, WatchOptions, watch
@@ -60,7 +61,7 @@ class Frames:
 @pytest.fixture
 def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.entrance.has_screen", lambda: False)
-    monkeypatch.setattr("serving.window.has_screen", lambda: False)
+    monkeypatch.setattr("serving.video.has_screen", lambda: False)
 
 
 class TestSign:
@@ -141,6 +142,26 @@ class TestCounts:
         path.write_text(f"minute,{','.join(COUNTED)}\n2030-05-01 10:00,1,1,1,many\n")
         with pytest.raises(UserError, match="counts of people are whole numbers"):
             MinuteCounts(tmp_path).add("2030-05-01 10:01", "wear")
+        path.write_text(f"minute,{','.join(COUNTED)}\n" + "2030-05-01 10:00,1,1,1,1\n" * 2)
+        with pytest.raises(UserError, match="2030-05-01 10:00"):
+            MinuteCounts(tmp_path).open("2030-05-01 10:01")
+
+    def test_a_camera_whose_table_cannot_be_continued_is_not_watched(self, tmp_path: Path) -> None:
+        path = tmp_path / f"counts-{datetime.now():%Y-%m-%d}.csv"
+        path.write_text("minute\n")
+        frames = Frames([200])
+        with pytest.raises(UserError, match="is missing"):
+            watch(
+                Clip("door", frames, 10.0, 0.0, True),
+                Pipeline(GivenFaces(()), MeanColour()),
+                MinuteCounts(tmp_path),
+                WatchOptions("en"),
+            )
+        assert frames.place == 0
+
+    def test_a_second_camera_needs_a_folder_of_its_own(self, tmp_path: Path) -> None:
+        with holding(tmp_path, "--out"):
+            refusal(predict.main, ["0", "--sign", "en", "--out", tmp_path], "is in use by", "give another --out")
 
 
 class TestWatch:

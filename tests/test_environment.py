@@ -201,12 +201,24 @@ def test_the_environment_that_run_all_made_is_named(tmp_path: Path, monkeypatch:
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").touch()
     monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", "--task", "age"])
     assert environment._way_to_packages() == (
         "activate the environment that run_all.sh made: . .venv/bin/activate (or run .venv/bin/python train.py ...)"
     )
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "reporting", "--help"])
     assert "(or run .venv/bin/python -m reporting ...)" in environment._way_to_packages()
+
+
+def test_paths_to_go_on_with_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.setattr(environment, "ROOT", root)
+    monkeypatch.chdir(tmp_path)
+    assert f"{root / 'scripts' / 'install.py'} train, or: bash {root / 'run_all.sh'}" in environment._way_to_packages()
+    (root / ".venv" / "bin").mkdir(parents=True)
+    (root / ".venv" / "bin" / "python").touch()
+    assert f": . {root / '.venv/bin/activate'} (or run {root / '.venv/bin/python'} " in environment._way_to_packages()
 
 
 def test_other_errors_keep_their_traceback() -> None:

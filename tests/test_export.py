@@ -25,9 +25,9 @@ from core.images import write_photo
 from serving import export
 from serving.agreement import Agreement, agreements, seconds_each
 from serving.onnx_model import load_exported, load_onnx
-from serving.run_module import Shrink
 from serving.torch_model import load_run
 from serving.types import BatchPrediction
+from serving.write_onnx import Shrink
 from storage.crop_cache import Shown, shrink
 from storage.crops import CROP_COLUMNS, FACE_COLUMNS
 

@@ -9,7 +9,16 @@ import pytest
 
 from core.cli import UserError
 from storage.crops import Crops
-from storage.folds import audit_folds, covers, folds_path, load_or_make_folds, make_folds, person_strata, read_folds
+from storage.folds import (
+    audit_folds,
+    covers,
+    folds_path,
+    make_folds,
+    person_strata,
+    plan_folds,
+    read_folds,
+    write_folds,
+)
 
 EDGES = (25, 40)
 Strata = Mapping[str, tuple[int, ...]]
@@ -105,12 +114,19 @@ def test_one_person_with_two_strata(toy_crops: ToyCrops, change: dict[str, str])
         person_strata(toy_crops(rows), EDGES)
 
 
+def kept_folds(run_dir: Path, crops: Crops, **split: object) -> dict[str, int]:
+    """The folds of a run as train.py keeps them."""
+    fold_of = plan_folds(run_dir, crops, **split)
+    write_folds(run_dir, fold_of)
+    return fold_of
+
+
 def test_folds_are_made_once(tmp_path: Path, toy_crops: ToyCrops) -> None:
     crops = toy_crops(crop_rows())
-    made = load_or_make_folds(tmp_path, crops, folds=3, seed=0, age_edges=EDGES)
+    made = kept_folds(tmp_path, crops, folds=3, seed=0, age_edges=EDGES)
     written = folds_path(tmp_path).read_bytes()
     assert written.startswith(b"person,fold\n")
-    assert load_or_make_folds(tmp_path, crops, folds=3, seed=99, age_edges=EDGES) == made
+    assert kept_folds(tmp_path, crops, folds=3, seed=99, age_edges=EDGES) == made
     assert folds_path(tmp_path).read_bytes() == written
     assert read_folds(folds_path(tmp_path)) == made
 
@@ -119,19 +135,19 @@ def test_shuffled_rows_give_the_same_file(tmp_path: Path, toy_crops: ToyCrops) -
     rows = crop_rows()
     shuffled = [rows[n] for n in np.random.default_rng(1).permutation(len(rows))]
     for name, order in (("a", rows), ("b", shuffled)):
-        load_or_make_folds(tmp_path / name, toy_crops(order), folds=3, seed=0, age_edges=EDGES)
+        kept_folds(tmp_path / name, toy_crops(order), folds=3, seed=0, age_edges=EDGES)
     assert folds_path(tmp_path / "a").read_bytes() == folds_path(tmp_path / "b").read_bytes()
 
 
 def test_folds_of_other_data(tmp_path: Path, toy_crops: ToyCrops) -> None:
     options = {"seed": 0, "age_edges": EDGES}
-    load_or_make_folds(tmp_path, toy_crops(crop_rows(12)), folds=3, **options)
+    kept_folds(tmp_path, toy_crops(crop_rows(12)), folds=3, **options)
     with pytest.raises(UserError, match=r"folds\.csv: person p12, p13 has no fold; folds of other data"):
-        load_or_make_folds(tmp_path, toy_crops(crop_rows(14)), folds=3, **options)
+        kept_folds(tmp_path, toy_crops(crop_rows(14)), folds=3, **options)
     with pytest.raises(UserError, match=r"folds\.csv: person p10, p11 has no photos; folds of other data"):
-        load_or_make_folds(tmp_path, toy_crops(crop_rows(10)), folds=3, **options)
+        kept_folds(tmp_path, toy_crops(crop_rows(10)), folds=3, **options)
     with pytest.raises(UserError, match=r"folds\.csv: holds folds 0, 1, 2, but --folds is 4"):
-        load_or_make_folds(tmp_path, toy_crops(crop_rows(12)), folds=4, **options)
+        kept_folds(tmp_path, toy_crops(crop_rows(12)), folds=4, **options)
 
 
 def test_an_empty_fold(tmp_path: Path) -> None:

@@ -154,6 +154,16 @@ class TestPredictions:
         percents = [picture["faces"][0]["answers"]["mask"]["percent"] for picture in reply.json["pictures"]]
         assert percents == pytest.approx([100 * level / 255 for level in (200, 50, 90)], abs=1)
 
+    def test_no_photo_is_lost_to_the_name_of_another(self, port: int) -> None:
+        body, kind = form(("a#3", photo(90)), ("a", photo(90)), ("a", photo(90)))
+        reply = ask(port, "POST", "/predict", body, Content_Type=kind)
+        assert [picture["photo"] for picture in reply.json["pictures"]] == ["a#3", "a", "a#3#3"]
+
+    def test_a_name_that_utf_8_does_not_have(self, port: int) -> None:
+        body, kind = form(("+2AA-", photo(90)))
+        reply = ask(port, "POST", "/predict", body, Content_Type=f"{kind}; charset=utf-7")
+        assert reply.json["pictures"][0]["photo"] == r"\ud800"
+
     def test_a_photo_without_a_face(self) -> None:
         with served(Pipeline(GivenFaces(()), MeanColour())) as port:
             assert ask(port, "POST", "/predict", photo()).json["pictures"][0]["faces"] == []

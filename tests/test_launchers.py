@@ -1,6 +1,5 @@
 """Launchers: here, one after the other; and over a local Ray of two workers, one of which is killed half-way."""
 
-import argparse
 import importlib.util
 import json
 import os
@@ -15,13 +14,12 @@ import pytest
 from safetensors.torch import load_file
 from toy_data import FAST, Toy, ToyRun, table
 
-from core.cli import UserError
+from core.cli import OneLineParser, UserError
 from training.launchers import (
     LAUNCHERS,
     Resources,
     add_launcher_flags,
     launch,
-    launcher_named,
     resources_of,
 )
 
@@ -38,12 +36,12 @@ from pathlib import Path
 from training import checkpoints
 from training.config import resolve
 from storage.crops import load_crops
-from storage.folds import load_or_make_folds
+from storage.folds import plan_folds, write_folds
 from core.tasks import task_named
 from storage.run_dir import fold_dir_of
 from training.fold import train_fold
 from training.fold_setup import FoldData
-from training.launchers import Resources, launcher_named
+from training.launchers import LAUNCHERS, Resources
 
 SETTINGS = {
     "backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "folds": 2, "epochs": 3, "batch_size": 16,
@@ -74,7 +72,8 @@ def jobs(crops, run_dir):
     for name in ("mask", "gender"):
         config = resolve(name, "smoke", SETTINGS)
         split = {"folds": config.folds, "seed": config.fold_seed, "age_edges": config.age_edges}
-        fold_of = load_or_make_folds(run_dir, crops, **split)
+        fold_of = plan_folds(run_dir, crops, **split)
+        write_folds(run_dir, fold_of)
         labels = crops.labels(task_named(name), config.age_edges)
         for fold in range(2):
             yield run_dir, FoldData(task_named(name), fold, crops, labels, fold_of), config
@@ -83,13 +82,13 @@ def jobs(crops, run_dir):
 launcher, crop_dir, run_dir, marker = sys.argv[1], *map(Path, sys.argv[2:])
 start = partial(trainer, fold_dir_of(run_dir, "mask", 1), marker)
 todo = list(jobs(load_crops(crop_dir, "train"), run_dir))
-print(json.dumps(sorted(launcher_named(launcher).run(start, todo, Resources()))))
+print(json.dumps(sorted(LAUNCHERS[launcher](start, todo, Resources()))))
 """
 
 RAY_REFUSAL = """
 import json
-from core.cli import UserError
-from training.launchers import Resources, launcher_named
+from core.cli import OneLineParser, UserError
+from training.launchers import LAUNCHERS, Resources
 
 
 def start():
@@ -103,7 +102,7 @@ def work(item):
 
 
 try:
-    list(launcher_named("ray").run(start, [1, 7], Resources(shard=2)))
+    list(LAUNCHERS["ray"](start, [1, 7], Resources(shard=2)))
 except UserError as error:
     print(json.dumps(str(error)))
 """
@@ -125,7 +124,7 @@ def run_apart(*words: object, cwd: Path) -> str:
 
 
 def typed(*words: str) -> Resources:
-    parser = argparse.ArgumentParser()
+    parser = OneLineParser()
     add_launcher_flags(parser)
     return resources_of(parser.parse_args(words))
 
@@ -136,8 +135,8 @@ def test_the_default_works_here_in_order() -> None:
 
 
 def test_an_unknown_launcher_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="launcher 'slurm' is unknown; the launchers are local, ray"):
-        launcher_named("slurm")
+    with pytest.raises(UserError, match="argument --launcher: invalid choice: 'slurm'"):
+        typed("--launcher", "slurm")
 
 
 def test_without_ray_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +147,7 @@ def test_without_ray_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_launcher_can_be_typed() -> None:
-    assert [typed("--launcher", launcher.name).launcher for launcher in LAUNCHERS] == ["local", "ray"]
+    assert [typed("--launcher", launcher).launcher for launcher in LAUNCHERS] == ["local", "ray"]
     assert Resources() == Resources(processes=1, cpus=1, gpus=0.0, address="", shard=1)
 
 
@@ -178,9 +177,9 @@ def test_features_and_heads_over_a_cluster_are_those_made_here(toy: Toy, tmp_pat
     flags = (*FAST, "--backbone", "test_efficientnet_ln", "--backbone-lr", "0", "--augment", "none", "--no-amp")
     folders = {}
     for launcher in LAUNCHERS:
-        folders[launcher.name] = folder = tmp_path / launcher.name
+        folders[launcher] = folder = tmp_path / launcher
         where = ("--crop-dir", shutil.copytree(toy.crop_dir, folder / "crops"), "--run-dir", folder / "run")
-        command = (ROOT / "train.py", "--task", "gender", *where, *flags, "--launcher", launcher.name)
+        command = (ROOT / "train.py", "--task", "gender", *where, *flags, "--launcher", launcher)
         subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, check=True, timeout=900)
     here, there = folders.values()
     made = sorted((here / "crops" / "features").rglob("*.npy"))
@@ -195,14 +194,14 @@ def test_features_and_heads_over_a_cluster_are_those_made_here(toy: Toy, tmp_pat
 @needs_ray
 def test_faces_and_predictions_over_a_cluster_are_those_found_here(drawn_run: ToyRun, tmp_path: Path) -> None:
     for launcher in LAUNCHERS:
-        crop_dir, run_dir = (tmp_path / launcher.name / name for name in ("crops", "run"))
+        crop_dir, run_dir = (tmp_path / launcher / name for name in ("crops", "run"))
         shutil.copytree(drawn_run.run_dir, run_dir, ignore=shutil.ignore_patterns("eval*.csv"))
         for command in (
             ("preprocessing/detect_faces.py", "--data-dir", drawn_run.root, "--crop-dir", crop_dir),
             ("inference.py", "--run-dir", run_dir),
         ):
-            run_apart(ROOT / command[0], *command[1:], "--launcher", launcher.name, cwd=tmp_path)
-    here, there = (tmp_path / launcher.name for launcher in LAUNCHERS)
+            run_apart(ROOT / command[0], *command[1:], "--launcher", launcher, cwd=tmp_path)
+    here, there = (tmp_path / launcher for launcher in LAUNCHERS)
     assert table(there / "crops" / "faces.csv").equals(table(here / "crops" / "faces.csv"))
     predicted = sorted(path.relative_to(here) for path in here.glob("run/*/fold*/eval.csv"))
     assert len(predicted) == 6

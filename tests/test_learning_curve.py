@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy_data import Toy, refusal, table, train_toy
+from toy_data import Toy, edit_csv, refusal, table, train_toy
 
 from core.cli import UserError
+from core.files import read_json, write_json
 from storage.learning_curve import read_curve
 from tools import learning_curve
 
@@ -32,6 +33,21 @@ def test_a_row_for_each_part_of_the_people(run_dir: Path, capsys: pytest.Capture
     assert frame["accuracy_value"].astype(float).between(0, 1).all()
     assert "gender, out of fold" in capsys.readouterr().out
     assert list(read_curve(run_dir)["people"]) == [3, 6]
+
+
+def test_photos_or_folds_that_nothing_was_trained_on(run_dir: Path, tmp_path: Path) -> None:
+    copy, crops = (
+        shutil.copytree(run_dir, tmp_path / "run"),
+        shutil.copytree(run_dir.parent / "crops", tmp_path / "crops"),
+    )
+    edit_csv(copy / "folds.csv", lambda frame: frame.assign(fold=frame["fold"].to_numpy()[::-1]))
+    refusal(learning_curve.main, ["--run-dir", copy], "folds.csv: not the folds that", "gender/fold0 was trained with")
+    shutil.copyfile(run_dir / "folds.csv", copy / "folds.csv")
+    settings = read_json(copy / "run.json")
+    write_json(copy / "run.json", settings | {"crop_dir": str(crops)})
+    edit_csv(crops / "faces.csv", lambda frame: frame.assign(gender="female"))
+    edit_csv(crops / "crops.csv", lambda frame: frame)
+    refusal(learning_curve.main, ["--run-dir", copy], "gender/fold0: trained with other photos or labels than")
 
 
 def test_a_task_that_is_not_frozen(run_dir: Path) -> None:

@@ -15,6 +15,7 @@ from training.fold_setup import refuse_unusable
     [
         ("face_pair", "photos of faces for research"),
         ("face_resnet29", "FaceScrub and VGG Face"),
+        ("face_gender", "faces that Cydral Technology did not publish"),
         ("tf_efficientnet_lite0", "ImageNet"),
         ("resnet18.a1_in1k", "ImageNet"),
         ("vit_base_patch16_clip_224.laion2b_ft_in1k", "ImageNet"),

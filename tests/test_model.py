@@ -122,7 +122,9 @@ def test_the_table_of_packaged_weights_names_timm_models() -> None:
     assert set(model.PACKAGED_WEIGHTS) <= set(timm.list_models())
 
 
-@pytest.mark.parametrize("backbone", [TINY, PACKAGED, "test_vit", "test_convnext", "test_mambaout", "face_pair"])
+@pytest.mark.parametrize(
+    "backbone", [TINY, PACKAGED, "test_vit", "test_convnext", "test_mambaout", "face_pair", "face_gender"]
+)
 def test_features_and_the_head_on_them_are_the_network(backbone: str) -> None:
     """Also where the head normalises, or has a layer, before its classifier."""
     network = build_model(backbone, 3, image_size=(64, 64)).eval()

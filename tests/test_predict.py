@@ -17,7 +17,7 @@ from serving_toys import CROP, crowd, make_run
 from toy_data import infer, refusal, table
 
 import predict
-from core.cli import UserError
+from core.cli import UserError, progress
 from core.files import read_json
 from core.images import read_photo, write_photo
 from core.tasks import TASKS
@@ -111,6 +111,13 @@ class TestPhotos:
         assert printed.count("gender") == 2
         assert "2 faces in 1 photo:" in printed
         assert (tmp_path / "out" / ".gitignore").read_text() == "*\n"
+
+    def test_names_do_nothing_to_a_terminal(
+        self, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_photo(tmp_path / "a\x1b[31m.png", crowd(TWO)[0])
+        run(tmp_path / "a\x1b[31m.png", run_dir, tmp_path / "out", "--folds", "0")
+        assert r"a\x1b[31m.png: " in capsys.readouterr().out
 
     def test_a_folder_with_unreadable_and_faceless_photos(self, run_dir: Path, tmp_path: Path) -> None:
         photos, out = tmp_path / "photos", tmp_path / "photos" / "out"
@@ -245,14 +252,17 @@ class TestRefusals:
         refusal(predict.main, [*argv, run_dir, "--unsure-below", "2"], "2 is not a number from 0 to 1")
         refusal(
             predict.main,
-            [*argv, run_dir, "--onnx", "x", "--folds", "0"],
+            [*argv[:-1], "--onnx", "x", "--folds", "0"],
             "--folds 0: an exported model has its models in it",
         )
         refusal(
             predict.main,
-            [*argv, run_dir, "--onnx", tmp_path],
+            [*argv[:-1], "--onnx", tmp_path],
             "no .onnx file in it; run `python -m serving.export` first",
         )
+        refusal(predict.main, [*argv, run_dir, "--frames", "3", "--show"], "--frames and --show: not used for photos")
+        sign = ["0", *argv[1:], run_dir, "--sign", "en", "--format", "csv", "--tasks", "mask,age"]
+        refusal(predict.main, sign, "--format and --tasks: not used for --sign en; leave it out")
         assert not (tmp_path / "out").exists()
 
 
@@ -291,6 +301,15 @@ class TestVideo:
         assert len(frames_of(tmp_path / "out.mp4")) == 155
         still = Clip("still.mkv", FakeCapture([0.0] * 4), 25.0, 0, live=False)
         assert [frame.seconds for frame in still.frames()] == pytest.approx([0, 0.04, 0.08, 0.12])
+
+    def test_progress_is_that_of_the_times(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bars = []
+        monkeypatch.setattr(predict, "progress", lambda *given, **how: bars.append(progress(*given, **how)) or bars[0])
+        clip = Clip("clip", FakeCapture((0.0, 0.04, 4.0, 6.2)), 25.0, 6.2, False)
+        assert [bars[0].fraction for _ in predict.with_progress(clip, None)] == pytest.approx(
+            [0, 0, 0.04 / 6.2, 4 / 6.2]
+        )
+        assert (bars[0].done, bars[0].total) == (pytest.approx(6.2), 6.2)
 
     def test_rotation_is_kept(self, tmp_path: Path) -> None:
         """The matrix of a telephone's video that was held upright is written into the track's header."""

@@ -1,6 +1,7 @@
 """Model folders: written from refits, copied, checked by hash, loaded without a run; the hub by a stand-in."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,12 +17,12 @@ from toy_data import ToyRun, refusal
 
 import predict
 import train
-from core import environment
+from core import environment, files
 from core.cli import UserError
 from core.files import read_json, write_json
 from core.images import write_photo
 from model import head_weights
-from serving import hub, publish, write_model
+from serving import hub, publish, write_model_folder
 from serving.agreement import agreements
 from serving.loading import ModelOptions, load
 from serving.model_folder import MODEL_FILE, load_model_folder, read_model
@@ -78,12 +79,19 @@ class TestFolder:
     def test_half_precision_where_no_label_changes(
         self, same: bool, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(write_model, "_labels_are_same", lambda *_: same)
+        monkeypatch.setattr(write_model_folder, "_labels_are_same", lambda *_: same)
         publish.main(["--run-dir", str(run_dir), "--out", str(tmp_path / "m"), "--task", "mask", "--crops", "2"])
         stored = load_file(tmp_path / "m/mask/refit/model.safetensors")
         kinds = {str(tensor.dtype) for tensor in stored.values() if tensor.is_floating_point()}
         assert kinds == {"torch.float16" if same else "torch.float32"}
         assert read_model(tmp_path / "m")["precision"] == {"mask": "float16" if same else "float32"}
+
+    def test_what_a_killed_process_left_is_removed(self, run_dir: Path, tmp_path: Path) -> None:
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        (tmp_path / f".{files._HOST}-{gone.pid}-0123abcd.tmp" / "mask").mkdir(parents=True)
+        publish.main(["--run-dir", str(run_dir), "--out", str(tmp_path / "m"), "--task", "mask", "--crops", "2"])
+        assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
     def test_predict_uses_it_and_says_so(
         self, published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -95,11 +103,12 @@ class TestFolder:
         assert "  For tests alone.\n" in said.err
         assert "1 face in 1 photo: " in said.out
 
-    def test_a_packaged_backbone_is_not_copied(self, tmp_path: Path) -> None:
-        run_dir = frozen_run(tmp_path / "run", "face_pair")
+    @pytest.mark.parametrize("backbone", ["face_pair", "face_gender+sface_alone"])
+    def test_a_packaged_backbone_is_not_copied(self, backbone: str, tmp_path: Path) -> None:
+        run_dir = frozen_run(tmp_path / "run", backbone)
         publish.main(["--run-dir", str(run_dir), "--out", str(tmp_path / "m"), "--crops", "2"])
         about = read_model(tmp_path / "m")
-        assert list(about["backbones"].values()) == ["face_pair"]
+        assert list(about["backbones"].values()) == [backbone]
         assert not (tmp_path / "m" / "backbones").exists()
         run = load_run(run_dir)
         crops = random_crops(2, run.crop)
@@ -108,7 +117,7 @@ class TestFolder:
         path = tmp_path / "m" / "gender/refit/config.json"
         name = read_json(path)["backbone_file"]
         write_json(path, read_json(path) | {"backbone_file": "face_pair-0.safetensors"})
-        sign(tmp_path / "m", backbones={"face_pair-0.safetensors": "face_pair"})
+        sign(tmp_path / "m", backbones={"face_pair-0.safetensors": backbone})
         with pytest.raises(UserError, match=f"face_pair-0.safetensors, the installed packages have {name}"):
             load_model_folder(tmp_path / "m")
 
@@ -146,7 +155,7 @@ def frozen_run(run_dir: Path, backbone: str, *, pretrained: bool = True) -> Path
 def sign(folder: Path, **entries: object) -> None:
     """Write the hashes of the files as they are now, and other entries, into model.json."""
     about = read_json(folder / MODEL_FILE)
-    hashes = {name: write_model.files.file_sha256(folder / name) for name in about["files"]}
+    hashes = {name: write_model_folder.files.file_sha256(folder / name) for name in about["files"]}
     write_json(folder / MODEL_FILE, about | {"files": hashes} | entries)
 
 
@@ -239,13 +248,36 @@ class TestRefusals:
                 lambda about: about | {"averaging": dict.fromkeys(TASKS, ODD)},
                 r"mask: average 'x', temperature 1.0; allowed are logit",
             ),
+            (
+                lambda about: (
+                    about | {"averaging": dict.fromkeys(TASKS, ODD | {"average": "logit", "temperature": np.inf})}
+                ),
+                r"mask: average 'logit', temperature inf; allowed are logit",
+            ),
+            (lambda about: about | {"tasks": [1]}, r"tasks \[1\], expected names of tasks"),
+            (lambda about: about | {"tasks": []}, r"tasks \[\], expected names of tasks"),
+            (lambda about: about | {"accuracy": {"age": None}}, r"accuracy: entry age is None, expected a float"),
         ],
-        ids=["version", "type", "lacking", "outside", "unlisted", "averaging", "average"],
+        ids=[
+            *("version", "type", "lacking", "outside", "unlisted", "averaging", "average", "temperature"),
+            *("number", "none", "accuracy"),
+        ],
     )
     def test_a_description_that_is_none(self, copy: Path, change: Callable[[dict], dict], words: str) -> None:
         write_json(copy / MODEL_FILE, change(read_json(copy / MODEL_FILE)))
         with pytest.raises(UserError, match=words):
             load_model_folder(copy)
+
+    def test_what_a_description_says_does_nothing_to_a_terminal(self, copy: Path) -> None:
+        about = read_json(copy / MODEL_FILE)
+        write_json(copy / MODEL_FILE, about | {"name": "\x1b[31m", "terms": "free\nerror: forged\x07"})
+        lines = load(ModelOptions(model=str(copy))).about.splitlines()
+        assert lines[0].startswith(r"model \x1b[31m (")
+        assert lines[-1] == r"  free\nerror: forged\x07"
+
+    def test_a_device_that_is_not_there(self, copy: Path) -> None:
+        with pytest.raises(UserError, match="--device nonsense: cannot be used"):
+            load(ModelOptions(model=str(copy), device="nonsense"))
 
     def test_a_task_or_folds_that_are_not_in_it(self, run_dir: Path, published: Path, tmp_path: Path) -> None:
         publish.main(["--run-dir", str(run_dir), "--out", str(tmp_path / "m"), "--task", "mask", "--crops", "2"])
@@ -260,6 +292,7 @@ class TestRefusals:
         refusal(predict.main, [*argv, tmp_path / "none"], "none: no such folder or file; allowed are a run folder")
         refusal(predict.main, [*argv, tmp_path], "nothing to load in it")
         refusal(predict.main, [*argv, "x", "--onnx", "y"], "--model and --onnx: give one of them")
+        refusal(predict.main, [*argv[:-1], "--run-dir", "x", "--onnx", "y"], "--run-dir and --onnx: give one of them")
 
 
 @dataclass

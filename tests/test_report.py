@@ -33,13 +33,14 @@ from core.files import read_json, write_json
 from core.images import read_photo
 from core.tasks import task_named
 from evaluation import scores
+from evaluation.metrics import count_errors
 from evaluation.predictions import TaskPredictions, worst_mistakes
+from model import build_model
 from reporting import __main__ as report
 from reporting.data_sections import folds_section, training_section
 from reporting.i18n import INSTALL_GRADCAM
 from reporting.load import RunData, gather
 from reporting.result_sections import (
-    count_errors,
     groups_section,
     least_sure,
     scores_section,
@@ -418,6 +419,13 @@ class TestHeat:
     def test_a_vision_transformer_has_no_heat(self) -> None:
         network = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=1, num_heads=1)
         assert gradcam_or_skip().find_map_layer(network, torch.zeros(1, 3, 32, 32)) is None
+
+    def test_networks_side_by_side_have_the_maps_of_the_first(self) -> None:
+        network = build_model("test_resnet+test_vit", 3, image_size=(32, 32)).eval()
+        layer = gradcam_or_skip().find_map_layer(network, torch.zeros(1, 3, 32, 32))
+        assert layer.module in set(network.parts[0].modules())
+        other = build_model("test_vit+test_resnet", 3, image_size=(32, 32)).eval()
+        assert gradcam_or_skip().find_map_layer(other, torch.zeros(1, 3, 32, 32)) is None
 
     def test_maps_with_the_channels_last_are_read_as_such(self) -> None:
         gradcam = gradcam_or_skip()

@@ -77,6 +77,23 @@ def test_an_unknown_group_is_refused_with_the_known(capsys: pytest.CaptureFixtur
     assert "the group 'colours' is unknown; the groups are predict, train, " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "no group is named; the groups are predict"),
+        (["--run"], "--run needs a group and a command"),
+        (["--run", "train"], "--run needs a group and a command"),
+    ],
+)
+def test_a_call_without_a_group_or_a_command_is_refused(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        install.main(argv)
+    assert stopped.value.code == EXIT_BAD_INPUT
+    assert said in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def lock() -> list[install.Locked]:
     return install.read_lock((ROOT / "requirements.lock").read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Several frozen backbones side by side: features in order, each computed and kept once, exported, refused unfrozen."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from toy_data import FAST, Toy, refusal, train_toy
 
 import train
+from backbones.face_resnet import MEAN, STD
 from backbones.side_by_side import SideBySide, parts_of
 from core.cli import UserError
 from core.cropping import CropImages
@@ -17,6 +19,7 @@ from core.files import read_json
 from core.images import read_photo
 from model import OnPixels, build_model, normalisation, pretrained_config
 from serving import export
+from storage.crop_cache import Shown
 from storage.crops import load_crops
 from training import feature_cache
 from training.config import resolve
@@ -98,6 +101,16 @@ def test_another_beside_them_recomputes_nothing(
     images = CropImages([read_photo(path) for path in crops.paths], crops.settings)
     pictures = predict_images(predictor, images, PredictOptions("cpu", 0, "flip"))
     np.testing.assert_allclose(found.logits, pictures.logits, atol=0.05)
+
+
+def test_a_part_that_is_shown_the_same_as_alone_is_cached_as_alone() -> None:
+    """So that features of a network are not computed again for a task that has it beside others."""
+    alone = FrozenBackbone("face_gender", Path("g.safetensors"), Shown("face", (150, 150)), MEAN, STD, True, True)
+    both = replace(alone, name="face_gender+test_vit", weights=Path("g.safetensors+v.safetensors"), mean=(0.0,) * 3)
+    same, other = both.parts
+    assert same == alone
+    assert (other.name, other.weights.name, other.mean) == ("+test_vit", "+v.safetensors", (0.0,) * 3)
+    assert replace(both, shown=Shown("face", (48, 48))).parts[0].name == "+face_gender"
 
 
 def test_the_export_agrees(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

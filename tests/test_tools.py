@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_data import FAST, ToyRun, facts_of, person_names, sign, table
+from toy_data import FAST_SETTINGS, ToyRun, facts_of, person_names, sign, table
 
 from core.cli import UserError
 from core.contact_sheet import CELL_HEIGHT, CELL_WIDTH, LETTERS, LINE_HEIGHT, MARGIN, Cell, contact_sheet, fitted
@@ -197,7 +197,7 @@ def test_a_picture_of_another_kind_is_refused(toy_run: ToyRun, out: str) -> None
 
 
 def batch(run: ToyRun, out: Path, *flags: str) -> None:
-    show_batch.main(["--task", "mask", "--crop-dir", str(run.crop_dir), "--out", str(out), *FAST, *flags])
+    show_batch.main(["--task", "mask", "--crop-dir", str(run.crop_dir), "--out", str(out), *FAST_SETTINGS, *flags])
 
 
 def test_a_batch_without_augmentation_is_the_crops_themselves(

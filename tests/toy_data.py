@@ -23,11 +23,12 @@ from core.tasks import TASKS, encode
 from preprocessing import crop_faces, detect_faces
 from storage.layouts import MASK_OF_STEM, scan
 
-FAST = (
+FAST_SETTINGS = (
     *("--profile", "smoke", "--backbone", "test_efficientnet", "--no-pretrained", "--image-size", "32"),
     *("--folds", "2", "--epochs", "2", "--batch-size", "16", "--workers", "0", "--photos-per-person", "0"),
-    *("--lr", "0.001", "--tta", "none", "--jobs", "1"),
+    *("--lr", "0.001", "--tta", "none"),
 )
+FAST = (*FAST_SETTINGS, "--jobs", "1")
 ALL_TASKS = tuple(task.name for task in TASKS)
 CELLS = tuple((gender, age) for gender in ("male", "female") for age in (20, 31, 61))
 SUFFIX_OF_MASK = ("mask2", "incorrect_mask", "normal")

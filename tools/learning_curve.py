@@ -28,7 +28,7 @@ from core.cli import UserError, add_trained_run, command_parser, cpu_count, posi
 from core.tasks import task_named, task_names
 from evaluation.metrics import format_estimate, scores
 from storage.crops import load_crops
-from storage.folds import folds_path, read_folds
+from storage.folds import folds_path, read_folds, refuse_other_folds
 from storage.label_corrections import crops_to_train
 from storage.learning_curve import CURVE, CURVE_COLUMNS
 from storage.run_dir import finished_folds, read_config_of, read_run, trained_run
@@ -87,12 +87,15 @@ def curve_of(run_dir: Path, task: str, smallest: int) -> Iterator[dict]:
 
 
 def fold_data(run_dir: Path, task: str, fold_dir: Path) -> "tuple[FoldData, Config]":
-    """Return the photos of a trained fold, and its settings."""
+    """Return the photos of a trained fold, and its settings. UserError for photos, labels or folds that are others."""
     from training.config import from_dict
     from training.fold_setup import FoldData
 
     crops = crops_to_train(run_dir, load_crops(Path(read_run(run_dir).crop_dir), "train"), None)
     identity = read_config_of(fold_dir, task)
+    if identity["data_hash"] != crops.hash:
+        raise UserError(f"{fold_dir}: trained with other photos or labels than {crops.crop_dir} has now; train anew")
+    refuse_other_folds(run_dir, identity["folds_hash"], fold_dir)
     config, row = from_dict(identity["settings"]), task_named(task)
     labels = crops.labels(row, config.age_edges)
     return FoldData(row, identity["fold"], crops, labels, read_folds(folds_path(run_dir))), config

@@ -47,14 +47,6 @@ class KnownCrops:
 
 
 @dataclass(frozen=True)
-class Caption:
-    """A line below a crop."""
-
-    text: str
-    is_wrong: bool = False
-
-
-@dataclass(frozen=True)
 class Selection:
     """The rows to show, and the tasks to tell of each."""
 
@@ -173,25 +165,22 @@ def cell_of(known: KnownCrops, row: int, tasks: Sequence[str]) -> Cell:
     except UnreadablePhoto as error:
         raise UserError(f"crop {error}; run preprocessing/crop_faces.py again") from error
     image_id = known.crops.image_ids[row]
-    told = [
-        caption(name, image_id, label=known.labels[name][row], predictions=known.predictions.get(name))
-        for name in tasks
-    ]
+    told = [caption(name, image_id, known.labels[name][row], known.predictions.get(name)) for name in tasks]
     named = image_id.rsplit("/", 1)
-    in_red = [number for number, line in enumerate(told, start=len(named)) if line.is_wrong]
-    return Cell(picture, (*named, *(line.text for line in told)), tuple(in_red))
+    in_red = [number for number, (_, is_wrong) in enumerate(told, start=len(named)) if is_wrong]
+    return Cell(picture, (*named, *(text for text, _ in told)), tuple(in_red))
 
 
-def caption(name: str, image_id: str, *, label: int | None, predictions: TaskPredictions | None) -> Caption:
-    """'old -> young 0.93' for a wrong prediction, 'old 0.93' for one that is right, 'old' without one."""
+def caption(name: str, image_id: str, label: int | None, predictions: TaskPredictions | None) -> tuple[str, bool]:
+    """'old -> young 0.93' and True for a wrong prediction, 'old 0.93' for a right one, 'old' without one."""
     classes = task_named(name).classes
     truth = f"{name}?" if label is None else classes[label]
     row = predictions.row_of.get(image_id) if predictions else None
     if row is None:
-        return Caption(truth)
+        return truth, False
     predicted = int(predictions.predicted[row])
     text = f"{classes[predicted]} {predictions.probs[row, predicted]:.2f}"
-    return Caption(text) if predicted == label else Caption(f"{truth} -> {text}", label is not None)
+    return (text, False) if predicted == label else (f"{truth} -> {text}", label is not None)
 
 
 if __name__ == "__main__":

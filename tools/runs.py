@@ -87,7 +87,7 @@ def read_record(run_dir: Path) -> RunRecord:
     run = read_run(run_dir)
     done = {name: finished_folds(run_dir / name) for name in task_names()}
     settings = {name: settings_of(run_dir / name) for name in task_names()}
-    averages = {name: average_of(run_dir / f"{name}.json") for name in task_names()}
+    stamps = {name: run_dir / f"{name}.json" for name in task_names()}
     markers = [folder / DONE for folders in done.values() for folder in folders]
     newest = max(path.stat().st_mtime for path in (run_path(run_dir), scores_path(run_dir), *markers) if path.exists())
     return RunRecord(
@@ -98,7 +98,7 @@ def read_record(run_dir: Path) -> RunRecord:
         run.folds,
         {name: len(folders) for name, folders in done.items() if folders},
         {name: values for name, values in settings.items() if values},
-        {name: values for name, values in averages.items() if values},
+        {name: {"average": files.read_json(path).get("average")} for name, path in stamps.items() if path.exists()},
         read_scores(run_dir),
     )
 
@@ -107,11 +107,6 @@ def settings_of(task_dir: Path) -> dict[str, Any]:
     """Settings that a task is trained with; empty where no fold of it was begun."""
     configs = sorted(task_dir.glob(f"fold*/{CONFIG}"))
     return read_config_of(configs[0].parent, task_dir.name)["settings"] if configs else {}
-
-
-def average_of(noted_path: Path) -> dict[str, Any]:
-    """Settings that ensemble.py averaged a task with; empty where it has not."""
-    return {"average": files.read_json(noted_path).get("average")} if noted_path.exists() else {}
 
 
 def differences(records: Sequence[RunRecord]) -> list[dict[str, Any]]:

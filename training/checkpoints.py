@@ -42,7 +42,7 @@ def tensors_name(name: str, tensors: Mapping[str, Tensor]) -> str:
     """Return the name of the file that `save_tensors` writes."""
     # A name like hf-hub:owner/repo or local-dir:/folder is none for a file.
     legal = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[-_LONGEST_NAME:]
-    return f"{legal}-{_digest(tensors, {})[:_NAME_DIGITS]}.safetensors"
+    return f"{legal}-{digest(tensors, {})[:_NAME_DIGITS]}.safetensors"
 
 
 def read_backbone(path: Path) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
 
 def _read_backbone(path: Path) -> dict[str, Tensor]:
     tensors, _ = _load(path)
-    if not path.stem.endswith(f"-{_digest(tensors, {})[:_NAME_DIGITS]}"):
+    if not path.stem.endswith(f"-{digest(tensors, {})[:_NAME_DIGITS]}"):
         raise UserError(f"{path}: weights of another architecture (not those that its name tells)")
     # In the layout that networks are computed in by default: one that is laid out anew is a copy.
     return {
@@ -126,7 +126,7 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     """Write tensors and metadata, with a digest of both, by which a damaged file is recognised when it is loaded."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Not save_file: it leaves files of its own name behind when it is killed, readable by nobody else.
-    content = save(stored, {**metadata, DIGEST: _digest(stored, metadata)})
+    content = save(stored, {**metadata, DIGEST: digest(stored, metadata)})
     with replacing(path) as aside:
         aside.write_bytes(content)
 
@@ -141,7 +141,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _damaged(path, str(error)) from error
     written = metadata.pop(DIGEST, None)
     # A file that carries no digest was written by something else, and is taken as it is.
-    if written and written != _digest(tensors, metadata):
+    if written and written != digest(tensors, metadata):
         raise _damaged(path, "its content is not what was written")
     return tensors, metadata
 
@@ -152,7 +152,7 @@ def _damaged(path: Path, why: str) -> UserError:
     return UserError(f"{path}: damaged or no safetensors file ({why}); {advice}")
 
 
-def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Return the SHA-256 of names, types, shapes and bytes of the tensors and of the metadata, in sorted order."""
     digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name in sorted(tensors):

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
+from backbones.side_by_side import parts_of
 from core.cli import UserError, limit_of_machine
 from core.tasks import Task
 from model import PACKAGED_WEIGHTS, OnPixels, build_model, normalisation, parameter_groups, pretrained_config
@@ -54,7 +55,7 @@ def _changes(config: Config) -> Iterator[tuple[dict, str]]:
         yield {"batch_size": PHOTOS}, f"--batch-size {PHOTOS} or more"
     if config.channels_last:
         yield {"channels_last": False}, "--no-channels-last"
-    own = pretrained_config(config.backbone).input_size[1]
+    own = pretrained_config(parts_of(config.backbone)[0]).input_size[1]
     next_larger = config.image_size // SIZE_STEP + 1
     for size in dict.fromkeys([*(SIZE_STEP * (next_larger + number) for number in range(TRIES)), own]):
         yield {"image_size": size}, f"--image-size {size}"
@@ -92,12 +93,9 @@ def _step(task: Task, config: Config, shown: Shown) -> None:
     outputs.float().logsumexp(dim=1).mean().backward()
     optimizer.step()
     with torch.inference_mode(), Precision(device, config.amp).autocast():
-        _refuse_other_shape(learner.eval()(images), (len(pixels), head.outputs))
-
-
-def _refuse_other_shape(outputs: Tensor, expected: tuple[int, int]) -> None:
-    if outputs.shape != expected:
-        raise ValueError(f"outputs of shape {tuple(outputs.shape)}, not {expected}")
+        found, expected = learner.eval()(images).shape, (len(pixels), head.outputs)
+    if found != expected:
+        raise ValueError(f"outputs of shape {tuple(found)}, not {expected}")
 
 
 def _refuse_crash(network: nn.Module, backbone: str) -> None:

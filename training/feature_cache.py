@@ -205,6 +205,8 @@ def _folder(crops: Crops, backbone: FrozenBackbone, views: Views) -> Path:
     made_by = {**asdict(backbone), "weights": backbone.weights.name, "looks": asdict(views), "format": [_FORMAT, SHARD]}
     # The window is in the first half of the name.
     made_by["size"] = made_by.pop("shown")["size"]
+    # Its weights say what it is.
+    del made_by["described"]
     key = files.text_hash([json.dumps(made_by, sort_keys=True)])
     return crops.crop_dir / FOLDER / f"{crop_cache_path(crops, backbone.shown).stem}-{key}"
 
@@ -224,7 +226,8 @@ def _remove_superseded(folder: Path) -> None:
 
 def _feature_bytes(backbone: FrozenBackbone) -> int:
     with torch.device("meta"):
-        return 2 * build_model(backbone.name, 1, image_size=backbone.size).head_hidden_size
+        options = {"image_size": backbone.size, "described": json.loads(backbone.described)}
+        return 2 * build_model(backbone.name, 1, **options).head_hidden_size
 
 
 @torch.inference_mode()

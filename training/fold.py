@@ -38,6 +38,7 @@ from training.engine import predict, steps_per_epoch
 from training.fold_setup import FoldData, FoldTraining, prepare_fold, training_cost
 from training.inputs import PredictOptions
 from training.predictor import load_predictor, predict_cached, write_prediction
+from training.starting_weights import refuse_other_start, starting_weights
 from training.tracking import NONE, open_tracker
 
 
@@ -70,7 +71,10 @@ def train_fold(run_dir: Path, data: FoldData, config: Config, *, overwrite: bool
     if overwrite and distributed.is_first() and fold_dir.exists():
         shutil.rmtree(fold_dir)
     distributed.wait_for_all()
-    begin_fold(fold_dir, {**data.identity(config), **fold_input.config_entry}, write=distributed.is_first())
+    start = starting_weights(training.model.network, config)
+    identity = {**data.identity(config), **fold_input.config_entry, **start}
+    refuse_other_start(fold_dir, identity)
+    begin_fold(fold_dir, identity, write=distributed.is_first())
     progress = resume(fold_dir, training)
     run_epochs(fold_dir, training, progress)
     finish(fold_dir, training, progress)

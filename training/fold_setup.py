@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from backbones.licences import OPEN
+from backbones.side_by_side import feature_blocks
 from core import distributed
 from core.cli import UserError
 from core.tasks import UNKNOWN, Task
@@ -19,6 +20,7 @@ from loss import ValueLoss, build_loss, class_weights, loss_named, soften
 from model import (
     OnPixels,
     build_model,
+    descriptions,
     init_bias_from_priors,
     is_side_by_side,
     normalisation,
@@ -36,6 +38,7 @@ from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
 from training.inputs import TrainingInput, eval_batch_size, shown_of, training_input
 from training.ridge import has_ridge_head, mean_features, solve_ridge, with_ridge_head
+from training.starting_weights import DESCRIBED
 from training.tracking import tracker_named
 
 LEAST_PIXELS = 500
@@ -101,6 +104,7 @@ class FoldData:
     def identity(self, config: Config) -> dict:
         """Return config.json: enough to refuse a mismatch by name, and to predict from the folder alone."""
         mean, std = normalisation(config.backbone)
+        described = descriptions(config.backbone)
         return {
             "format": FORMAT,
             "task": self.task.name,
@@ -109,6 +113,7 @@ class FoldData:
             "settings": config.learned(),
             "crop": self.crops.source["crop"],
             "normalisation": {"mean": list(mean), "std": list(std)},
+            **({DESCRIBED: described} if described else {}),
             "data_hash": self.crops.hash,
             **({} if self.drawn is None else {DRAWINGS_HASH: self.drawn.hash}),
             "folds_hash": hash_of_folds(self.fold_of),
@@ -162,7 +167,8 @@ def prepare_fold(data: FoldData, config: Config, fold_input: TrainingInput) -> F
             [mean_features(fold_input.open(crops, device=config.device), crops.image_ids) for crops, _ in parts]
         )
         persons = [person for crops, _ in parts for person in crops.frame["person"]]
-        solve_ridge(fold_input.saved(network).ridge, features, head.codes, head.codes_of(torch.cat(targets)), persons)
+        codes = head.codes, head.codes_of(torch.cat(targets))
+        solve_ridge(fold_input.saved(network).ridge, features, *codes, persons, blocks=feature_blocks(network))
     learner = fold_input.learner(model)
     sampler = epoch_sampler(data, config)
     options = {"workers": fold_input.workers(device), "pin_memory": device.type == "cuda"}

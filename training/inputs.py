@@ -51,8 +51,8 @@ class PredictOptions:
 
 
 @dataclass(frozen=True)
-class PixelInput:
-    """Windows of crops at the network's size, from the crop cache. The whole network learns, and all of it is saved."""
+class _Input:
+    """Settings of a fold, and what its network, or its frozen backbone, is shown."""
 
     config: Config
     shown: Shown
@@ -61,6 +61,11 @@ class PixelInput:
     def size(self) -> tuple[int, int]:
         """(H, W) of the network's images."""
         return self.shown.size
+
+
+@dataclass(frozen=True)
+class PixelInput(_Input):
+    """Windows of crops at the network's size, from the crop cache. The whole network learns, and all of it is saved."""
 
     @property
     def is_frozen(self) -> bool:
@@ -150,21 +155,14 @@ class PixelInput:
 
 
 @dataclass(frozen=True)
-class FeatureInput:
+class FeatureInput(_Input):
     """Features of a frozen backbone, from the feature cache. The head learns, and it alone is saved.
 
-    `shown` are the images that the backbone is fed with; `backbone` is None before `prepared`.
+    `backbone` is None before `prepared`.
     """
 
-    config: Config
-    shown: Shown
     views: Views
     backbone: FrozenBackbone | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the backbone's images."""
-        return self.shown.size
 
     @property
     def is_frozen(self) -> bool:
@@ -255,7 +253,7 @@ def trained_input(fold_dir: Path, identity: dict, config: Config) -> TrainingInp
     shown, weights = shown_of(config, identity), backbone_path(fold_dir, identity)
     if weights is None:
         return PixelInput(config, shown)
-    return FeatureInput(config, shown, Views(), frozen_backbone(config, weights, shown, identity["normalisation"]))
+    return FeatureInput(config, shown, Views(), frozen_backbone(config, weights, shown, identity))
 
 
 def shown_of(config: Config, source: dict) -> Shown:

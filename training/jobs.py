@@ -58,7 +58,9 @@ def job_trainer(threads: int) -> Callable[[FoldJob], str]:
 
 def train_jobs(jobs: Sequence[FoldJob], *, at_once: int, resources: Resources) -> None:
     """Train all jobs that are left, several at once; 0 `at_once` is as many as suit the machine."""
-    left = longest_first([job for job in jobs if job.is_left])
+    # The longest first, so that few cores are idle at the end.
+    left = [job for job in jobs if job.is_left]
+    left.sort(key=lambda job: training_cost(job.data, job.config), reverse=True)
     for job in jobs:
         if not job.is_left:
             train_job(job)
@@ -78,11 +80,6 @@ def train_jobs(jobs: Sequence[FoldJob], *, at_once: int, resources: Resources) -
     with progress(None, title="training", total=cost, unit="", shown=distributed.is_first()) as bar, closing(launched):
         for title in launched:
             bar.write(f"{title}: done")
-
-
-def longest_first(jobs: Sequence[FoldJob]) -> list[FoldJob]:
-    """Sort so that few cores are idle at the end."""
-    return sorted(jobs, key=lambda job: training_cost(job.data, job.config), reverse=True)
 
 
 def jobs_at_once(configs: Sequence[Config]) -> int:

@@ -6,20 +6,11 @@ its last whole epoch, a search is a row of a table.
 """
 
 import argparse
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 
 from core import parallel
-from core.cli import positive_int, row_named
+from core.cli import positive_int
 from training.launcher_types import Item, Resources, Result, Start
-
-
-@dataclass(frozen=True)
-class Launcher:
-    """Row of LAUNCHERS."""
-
-    name: str
-    run: Callable[[Start, Sequence[Item], Resources], Generator[Result, None, None]]
 
 
 def _run_here(start: Start, items: Sequence[Item], resources: Resources) -> Generator[Result, None, None]:
@@ -34,19 +25,15 @@ def _run_on_ray(start: Start, items: Sequence[Item], resources: Resources) -> Ge
 
 
 LOCAL = "local"
-LAUNCHERS = (Launcher(LOCAL, _run_here), Launcher("ray", _run_on_ray))
-
-
-def launcher_named(name: str) -> Launcher:
-    """Return the launcher's row. UserError lists the names there are."""
-    return row_named(LAUNCHERS, name, what="launcher")
+LAUNCHERS = {LOCAL: _run_here, "ray": _run_on_ray}
 
 
 def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that `resources_of` reads."""
     group = parser.add_argument_group("where it runs (all machines of a cluster must see the same folders)")
-    names = [launcher.name for launcher in LAUNCHERS]
-    group.add_argument("--launcher", choices=names, default=LOCAL, help="ray: a cluster, or many jobs on this machine")
+    group.add_argument(
+        "--launcher", choices=list(LAUNCHERS), default=LOCAL, help="ray: a cluster, or many jobs on this machine"
+    )
     group.add_argument("--ray-address", default="", help="a Ray cluster that runs already, such as auto or host:6379")
     group.add_argument("--job-cpus", type=positive_int, default=1, help="ray: cores for each piece of work")
     group.add_argument("--job-gpus", type=float, default=0.0, help="ray: GPUs for each; 0.25 lets four share one")
@@ -59,4 +46,4 @@ def resources_of(args: argparse.Namespace, *, processes: int = 1, shard: int = 1
 
 def launch(resources: Resources, start: Start, items: Sequence[Item]) -> Generator[Result, None, None]:
     """Yield the results of all items. Use it with `closing`, so that Ctrl-C ends the work."""
-    return launcher_named(resources.launcher).run(start, items, resources)
+    return LAUNCHERS[resources.launcher](start, items, resources)

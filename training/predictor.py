@@ -23,6 +23,7 @@ from training.feature_cache import FeatureCache
 from training.heads import Head, build_head
 from training.inputs import PredictOptions, TrainingInput, trained_input
 from training.ridge import with_ridge_head
+from training.starting_weights import described_in
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def load_predictor(fold_dir: Path, task: Task | str, backbones: BackboneTensors 
     refuse_other_classes(fold_dir, identity["classes"], row)
     head = build_head(config.head, row, config.age_edges)
     fold_input = trained_input(fold_dir, identity, config)
-    network = build_model(config.backbone, head.outputs, image_size=fold_input.size, drop_rate=config.drop_rate)
+    options = {"drop_rate": config.drop_rate, "described": described_in(identity)}
+    network = build_model(config.backbone, head.outputs, image_size=fold_input.size, **options)
     with_ridge_head(network, config, head)
     if fold_input.is_frozen:
         known, path = {} if backbones is None else backbones, fold_input.backbone.weights

@@ -1,8 +1,9 @@
 """Solve the ridge head of a frozen backbone on the features of a fold's training photos.
 
-Features are the mean of the plain and the mirrored view, standardised. The penalty and the variance of the predicted
-codes are those of people left out, one at a time: for ridge regression their errors follow from a single solution
-(Allen 1974, doi:10.1080/00401706.1974.10489157, for groups of rows), so nothing is trained twice.
+Features are the mean of the plain and the mirrored view, standardised, and those of networks side by side weighted so
+that each network's have the same total variance: few features count as much as many. The penalty and the variance of
+the predicted codes are those of people left out, one at a time: for ridge regression their errors follow from a single
+solution (Allen 1974, doi:10.1080/00401706.1974.10489157, for groups of rows), so nothing is trained twice.
 """
 
 from collections.abc import Sequence
@@ -61,10 +62,21 @@ def mean_features(cache: FeatureCache, image_ids: Sequence[str]) -> Tensor:
 
 
 @torch.no_grad()
-def solve_ridge(head: RidgeHead, features: Tensor, codes: Tensor, targets: Tensor, persons: Sequence[str]) -> None:
-    """Fill in the head from features (N, F), the outputs' codes (K, D), the photos' codes (N, D), and their people."""
-    mean, spread = features.mean(dim=0), features.std(dim=0, correction=0)
-    scale = 1 / (spread + LEAST_SPREAD * spread.mean() + TINY)
+def solve_ridge(
+    head: RidgeHead,
+    features: Tensor,
+    codes: Tensor,
+    targets: Tensor,
+    persons: Sequence[str],
+    *,
+    blocks: Sequence[int] | None = None,
+) -> None:
+    """Fill in the head from features (N, F), the outputs' codes (K, D), the photos' codes (N, D), and their people.
+
+    `blocks` are the numbers of features of each network; by default all are of one.
+    """
+    parts = features.split(list(blocks or features.shape[1:]), dim=1)
+    mean, scale = features.mean(dim=0), torch.cat([_scale(part) for part in parts])
     rows = (features - mean) * scale
     length = rows.square().sum(dim=1).mean().sqrt() + TINY
     rows = torch.cat([rows / length, torch.ones(len(rows), 1)], dim=1)
@@ -80,6 +92,13 @@ def solve_ridge(head: RidgeHead, features: Tensor, codes: Tensor, targets: Tenso
     head.weight.copy_(found.weights[:-1].T / variance * (scale / length))
     head.codes.copy_(distances)
     head.cost.copy_(distances.square().sum(dim=1) / (2 * variance) - distances @ constant)
+
+
+def _scale(features: Tensor) -> Tensor:
+    """Return factors (F,) that standardise the features (N, F) of a network, for a total variance of at most 1."""
+    spread = features.std(dim=0, correction=0)
+    scale = 1 / (spread + LEAST_SPREAD * spread.mean() + TINY)
+    return scale / ((spread * scale).square().sum().sqrt() + TINY)
 
 
 def people_rows(persons: Sequence[str]) -> list[Tensor]:

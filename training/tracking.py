@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from core.cli import UserError, row_named
 from core.files import write_text
@@ -21,24 +21,6 @@ PROJECT = "mask-gender-age"
 NONE = "none"
 AUTO = "auto"
 """TensorBoard if it is installed, else nothing."""
-
-
-class Tracks(Protocol):
-    """Interface of a tracker. `row` is a row of history.csv: "epoch", and a number for every other name."""
-
-    def log(self, row: Mapping[str, float]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NoTracker:
-    """Tracker that does nothing."""
-
-    def log(self, row: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class TensorBoardTracker:
@@ -106,15 +88,18 @@ class MlflowTracker:
 
 @dataclass(frozen=True)
 class Tracker:
-    """Row of TRACKERS. `open` is called with the fold folder and settings; `package` is "" if none is needed."""
+    """Row of TRACKERS. `open` is called with the fold folder and settings; `package` is "" if none is needed.
+
+    What it returns has `log(row)`, with a row of history.csv, and `close()`.
+    """
 
     name: str
-    open: Callable[[Path, Settings], Tracks]
+    open: Callable[[Path, Settings], Any]
     package: str = ""
 
 
 TRACKERS: tuple[Tracker, ...] = (
-    Tracker(NONE, lambda fold_dir, settings: NoTracker()),
+    Tracker(NONE, lambda fold_dir, settings: None),
     Tracker("tensorboard", TensorBoardTracker, "tensorboard"),
     Tracker("wandb", WandbTracker, "wandb"),
     Tracker("mlflow", MlflowTracker, "mlflow"),
@@ -133,7 +118,7 @@ def tracker_named(choice: str) -> Tracker:
     return tracker
 
 
-def _function_named(choice: str) -> Callable[[Path, Settings], Tracks]:
+def _function_named(choice: str) -> Callable[[Path, Settings], Any]:
     module_name, _, name = choice.partition(":")
     try:
         module = import_module(module_name)
@@ -155,17 +140,19 @@ class Guarded:
 
     def __init__(self, tracker: Tracker, fold_dir: Path, settings: Settings) -> None:
         self._name = tracker.name
-        self._tracks: Tracks = NoTracker()
+        self._tracks: Any = None
         with self:
             self._tracks = tracker.open(fold_dir, settings)
 
     def log(self, row: Mapping[str, float]) -> None:
         with self:
-            self._tracks.log(row)
+            if self._tracks is not None:
+                self._tracks.log(row)
 
     def close(self) -> None:
         with self:
-            self._tracks.close()
+            if self._tracks is not None:
+                self._tracks.close()
 
     def __enter__(self) -> None:
         """Begin a call of the tracker."""
@@ -176,7 +163,7 @@ class Guarded:
             return False
         reason = " ".join(str(error).split()) or kind.__name__
         print(f"tracker {self._name!r} failed and is left out from now on ({reason}); history.csv has every number")
-        self._tracks = NoTracker()
+        self._tracks = None
         return True
 
 

@@ -9,22 +9,23 @@ or on those of DIR. Settings of training may be given as in train.py. Other jobs
 """
 
 import argparse
-import importlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.cli import UserError, command_parser, run_cli
+from core.cli import command_parser, run_cli
 from core.files import write_json
+from dev.command import refuse_unknown
 from training.config import PROFILES, add_flags, typed_settings
 
 BENCHMARKS = ("loader", "step", "job", "detect", "inference", "export", "service", "stream")
-"""Each is the function bench_NAME of dev/benchmarks/bench_NAME.py."""
+"""Each is a function bench_NAME of learning.py or predicting.py in this folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     # Only now: torch takes seconds to import, for which --help and a mistyped flag need not wait.
+    from dev.benchmarks import learning, predicting
     from dev.benchmarks.measure import format_report, machine
     from dev.benchmarks.setup import NORMAL, QUICK, Setup, drawn_dir, prepare
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results |= {"photos": len(setup.data.photos), "profile": args.profile, "settings": dict(setup.typed)}
     results["benchmarks"] = {}
     for name in args.names or BENCHMARKS:
-        module = importlib.import_module(f"dev.benchmarks.bench_{name}")
+        module = learning if hasattr(learning, f"bench_{name}") else predicting
         report = getattr(module, f"bench_{name}")(setup)
         print(format_report(name, report), flush=True)
         results["benchmarks"][name] = report.record()
@@ -56,9 +57,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", choices=list(PROFILES), default="quick", help="settings of training")
     add_flags(parser)
     args = parser.parse_args(argv)
-    for name in args.names:
-        if name not in BENCHMARKS:
-            raise UserError(f"benchmark {name!r} is unknown; the benchmarks are {', '.join(BENCHMARKS)}")
+    refuse_unknown(args.names, BENCHMARKS, "benchmark")
     return args
 
 

@@ -75,10 +75,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.predictions:
         predictions = read_predictions(args.predictions, [photo.file for photo in photos])
     else:
-        predictions = predict(photos, open_mask_classifier(args), detector_named(args.detector).load())
+        mask = ModelOptions(args.run_dir, onnx=args.onnx, device=args.device, tasks=("mask",))
+        predictions = predict(photos, open_classifier(mask), detector_named(args.detector).load())
     scores = score(photos, predictions)
     print(format_scores(scores))
-    write_json(args.out / "scores.json", {"photos": str(args.photos), "predictions_of": _source(args)} | scores)
+    source = str(args.predictions or args.onnx or args.run_dir)
+    write_json(args.out / "scores.json", {"photos": str(args.photos), "predictions_of": source} | scores)
     write_csv(args.out / "predictions.csv", _table(predictions))
     wrong = mistakes(photos, predictions)
     if wrong:
@@ -146,11 +148,6 @@ def read_predictions(path: Path, names: Sequence[str]) -> dict[str, RealPredicti
     return predictions
 
 
-def open_mask_classifier(args: argparse.Namespace) -> Classifier:
-    """Load the mask models of a run alone, or an exported model."""
-    return open_classifier(ModelOptions(args.run_dir, onnx=args.onnx, device=args.device, tasks=("mask",)))
-
-
 def predict(photos: Sequence[RealPhoto], classify: Classifier, detect: Detect) -> dict[str, RealPrediction]:
     """Predict the main face of each photo, photos without one left out. UserError for a photo that cannot be read."""
     pipeline = Pipeline(partial(main_face_of, detect=detect), classify)
@@ -172,10 +169,6 @@ def main_face_of(rgb: np.ndarray, *, detect: Detect) -> list[Detection]:
     """Return the main face of an image (H, W, 3) uint8, if any."""
     found = find_face(rgb, detect)
     return [found] if found else []
-
-
-def _source(args: argparse.Namespace) -> str:
-    return str(args.predictions or args.onnx or args.run_dir)
 
 
 def _table(predictions: Predictions) -> pd.DataFrame:

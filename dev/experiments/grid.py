@@ -23,8 +23,6 @@ PLAIN: Values = {
 }
 """Nothing tuned. Every setting that changes what is learned is named, so that no tuned default enters a baseline."""
 SHARED: Values = {"head": "values", "class_share": 0.5, "loss": "label_smoothing", "label_smoothing": 0.05}
-HEADS: Values = {"augment": "flip", "epochs": 6}
-"""As many photos as the heads of the default see, whose epochs show four views of each."""
 
 GRIDS: Mapping[str, Mapping[str, Mapping[str, Values]]] = {
     "baselines": {"plain": {ALL: PLAIN}},
@@ -45,7 +43,6 @@ GRIDS: Mapping[str, Mapping[str, Mapping[str, Values]]] = {
         "balanced": {ALL: {"class_weights": "balanced"}},
     },
     "training": {
-        "augment_flip": {"mask": {"augment": "flip"}, "gender": HEADS, "age": HEADS},
         "mixup_0": {ALL: {"mixup": 0.0}},
         "tta_none": {ALL: {"tta": "none"}},
         "dropout_3": {ALL: {"drop_rate": 0.3}},
@@ -58,7 +55,6 @@ GRIDS: Mapping[str, Mapping[str, Mapping[str, Values]]] = {
         "batch_32": {ALL: {"batch_size": 32}},
         "batch_64": {ALL: {"batch_size": 64}},
         "photos_3": {ALL: {"photos_per_person": 3}},
-        "face_resnet": {ALL: {"backbone": "face_resnet29"}},
     },
 }
 SETTINGS = {DEFAULT: {}} | {name: setting for grid in GRIDS.values() for name, setting in grid.items()}

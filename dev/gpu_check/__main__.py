@@ -16,14 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from core.environment import WINDOWS
 
 from core.cli import UserError, command_parser, run_cli
 from core.files import read_json, write_json, write_text
+from dev.command import ROOT, refuse_unknown
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMITS: Mapping[str, int] = {
     "photos": 80,
     "tests": 90,
@@ -68,9 +69,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("outputs/gpu_check"), help="folder of results and of the work")
     parser.add_argument("--section", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    for name in args.names:
-        if name not in LIMITS:
-            raise UserError(f"section {name!r} is unknown; the sections are {', '.join(LIMITS)}")
+    refuse_unknown(args.names, LIMITS, "section")
     args.out = args.out.resolve()
     return args
 
@@ -79,37 +78,27 @@ def in_process(name: str, args: argparse.Namespace) -> dict:
     """Run a section in a process of its own; return its record: state, seconds, and report or last line."""
     where = ["--data-dir", str(args.data_dir.resolve())] if args.data_dir else []
     words = ["-m", "dev.gpu_check", "--section", name, "--out", str(args.out), *where]
-    result_path = args.out / f"{name}.json"
-    result_path.unlink(missing_ok=True)
     command = [sys.executable, *words, *(["--dry-run"] if args.dry_run else [])]
-    began = time.monotonic()
+    result_path, began = args.out / f"{name}.json", time.monotonic()
+    result_path.unlink(missing_ok=True)
     # A file, not a pipe, which a process that outlives the section would keep open.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
         process = subprocess.Popen(command, cwd=ROOT, stdout=printed, stderr=subprocess.STDOUT)
         try:
             code = process.wait(timeout=LIMITS[name])
         except subprocess.TimeoutExpired:
-            end(process)
+            # As Ctrl-C does, so that it ends what it has started; after some seconds in any case.
+            process.terminate() if WINDOWS else process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=END_SECONDS)
+            process.kill()
+            process.wait()
             return {"state": STOPPED, "seconds": time.monotonic() - began}
         seconds = time.monotonic() - began
         printed.seek(0)
-        lines = printed.read().strip().splitlines() or ["no output"]
-    if code:
-        return {"state": FAILED, "seconds": seconds, "said": lines[-1]}
-    return {"state": DONE, "seconds": seconds, "report": read_json(result_path)}
-
-
-def end(process: subprocess.Popen) -> None:
-    """End a section as Ctrl-C does, so that it ends what it has started; after some seconds in any case."""
-    if WINDOWS:
-        process.terminate()
-    else:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(timeout=END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        last = (printed.read().strip().splitlines() or ["no output"])[-1]
+    result = {"said": last} if code else {"report": read_json(result_path)}
+    return {"state": FAILED if code else DONE, "seconds": seconds, **result}
 
 
 def run_section(args: argparse.Namespace) -> None:

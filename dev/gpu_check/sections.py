@@ -11,10 +11,9 @@ from types import MappingProxyType
 import torch
 
 from core.cli import UserError, progress
-from dev.benchmarks.bench_inference import bench_inference
-from dev.benchmarks.bench_job import bench_job
-from dev.benchmarks.bench_step import bench_step
+from dev.benchmarks.learning import bench_job, bench_step
 from dev.benchmarks.measure import Report, in_turn, machine, ratios_of
+from dev.benchmarks.predicting import bench_inference
 from dev.benchmarks.setup import QUICK, Setup, Size, drawn_dir, prepare
 from dev.command import run_command
 from training.device import Precision

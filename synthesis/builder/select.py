@@ -157,7 +157,9 @@ def select(candidates: Sequence[Candidate], request: Request, rng: np.random.Gen
             selection.relaxed[group] = limit
         allowed = [one for one in members if one.turn <= limit]
         picked.append([SelectedPerson(one, limit) for one in allowed[:want]])
-        selection.rejected += [_spare(one) for one in allowed[want:]]
+        selection.rejected += [
+            Rejected(one.face.file, "spare", "more of its group than asked for") for one in allowed[want:]
+        ]
         selection.rejected += [_turned_away(one, limit) for one in members if one.turn > limit]
     _split(selection, picked, request)
     return selection
@@ -177,10 +179,6 @@ def _grouped(
 
 def _within(members: Sequence[Candidate], factor: float) -> int:
     return sum(one.turn <= factor for one in members)
-
-
-def _spare(one: Candidate) -> Rejected:
-    return Rejected(one.face.file, "spare", "more of its group than asked for")
 
 
 def _turned_away(one: Candidate, limit: float) -> Rejected:

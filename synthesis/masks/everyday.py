@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
-from synthesis.masks.masks import MaskSpec, put_on_mask, random_spec
+from core.boxes import carry_points
+from synthesis.masks.masks import MaskSpec, place_sheet, put_on_mask, random_spec
 from synthesis.masks.overlay import Surface
-from synthesis.masks.relief import show_relief
-from synthesis.masks.shape import Points
+from synthesis.masks.shape import Points, face_frame, outline
 from synthesis.masks.things import AT_MOUTH, CLOTHES, draw_thing
 
 WORN_LOOSELY = "worn_loosely"
@@ -28,6 +29,11 @@ WRONG_FREQUENCIES = {
 SURGICAL_COLOURS = ("sky", "sky", "sky", "teal", "white", "white", "black")
 SURGICAL, BLACK = 0.42, 0.10
 """Fractions of masks redrawn as plain surgical ones and in plain black: most masks in photos are such."""
+FINE, COARSE = 0.09, 0.55
+"""Blurs in distances between the eyes. Their ratio keeps the nose, the cheeks and the light from one side."""
+LEAST, MOST = 0.6, 1.5
+DARKEST = 8
+"""Grey levels added to both blurs, so that black is no division by zero."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +89,19 @@ def draw_everyday(
     for name in drawing.over:
         image = draw_thing(surface, image, name, rng)
     return image
+
+
+def show_relief(bare: np.ndarray, masked: np.ndarray, landmarks: Points, spec: MaskSpec, strength: float) -> np.ndarray:
+    """Return a copy of `masked` (H, W, 3) uint8 with its cloth lit as the face of `bare` is.
+
+    `masked` is put_on_mask(bare, landmarks, spec, rng); `strength` is 0 for none to about 1.
+    """
+    frame = face_frame(landmarks)
+    ring = carry_points(frame.to_image((0, 0)), outline(place_sheet(spec, frame)))
+    cover = np.zeros(bare.shape[:2], np.uint8)
+    cv2.fillPoly(cover, [np.rint(ring * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    grey = cv2.cvtColor(bare, cv2.COLOR_RGB2GRAY).astype(np.float32) + DARKEST
+    fine = cv2.GaussianBlur(grey, (0, 0), max(0.8, FINE * frame.unit))
+    ratio = np.clip(fine / cv2.GaussianBlur(grey, (0, 0), COARSE * frame.unit), LEAST, MOST)
+    opacity = strength * cv2.GaussianBlur(cover, (0, 0), 1).astype(np.float32) / 255
+    return np.clip(masked * (1 + opacity * (ratio - 1))[..., None], 0, 255).astype(np.uint8)

@@ -36,6 +36,7 @@ __all__ = ["WRONG_WAYS", "MaskSpec", "put_on_mask", "random_spec", "wrong_ways"]
 
 STAMPED_KINDS = ("n95", "kn95", "valved")
 STRAP_COLOURS = ("white", "white", "white", "black", "grey", "mustard")
+FITS = ("top", "bottom", "bend", "width", "shift", "tilt", "deep", "crumple")
 COLOUR_SPREAD = 12  # grey levels by which a mask's colour differs from the table
 
 
@@ -60,14 +61,7 @@ def random_spec(rng: np.random.Generator, wear: str, pool: str = "train") -> Mas
         strap=_one(rng, kind.straps),
         strap_colour=_one(rng, STRAP_COLOURS),
         side=int(rng.choice((-1, 1))),
-        top=_within(rng, way.top),
-        bottom=_within(rng, way.bottom),
-        bend=_within(rng, way.bend),
-        width=_within(rng, way.width),
-        shift=_within(rng, way.shift),
-        tilt=_within(rng, way.tilt),
-        deep=_within(rng, way.deep),
-        crumple=_within(rng, way.crumple),
+        **{name: _within(rng, getattr(way, name)) for name in FITS},
         red=red,
         green=green,
         blue=blue,

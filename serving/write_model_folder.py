@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
+from backbones.side_by_side import parts_of
 from core import files
 from core.cli import UserError
 from model import PACKAGED_WEIGHTS
@@ -41,7 +41,7 @@ class Origin:
     real: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_model(folder: Path, run: RunClassifier, origin: Origin) -> dict[str, str]:
+def write_model_folder(folder: Path, run: RunClassifier, origin: Origin) -> dict[str, str]:
     """Write a model folder, whole or not at all; return the precision of each task's weights.
 
     UserError for a task without a refit, and for a folder that is there already.
@@ -51,10 +51,7 @@ def write_model(folder: Path, run: RunClassifier, origin: Origin) -> dict[str, s
             raise UserError(f"run folder {origin.run_dir}: no refit of {task}; run train.py --refit first")
     if folder.exists():
         raise UserError(f"--out {folder}: there already; give another folder, or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as made:
-        place = Path(made) / "model"
-        place.mkdir()
+    with files.new_folder(folder) as place:
         precision = {task: _write_task(place, task, run, origin.sample) for task in run.models}
         backbones = _write_backbones(place, run)
         about = _about(run, origin, backbones) | {"precision": precision}
@@ -64,9 +61,9 @@ def write_model(folder: Path, run: RunClassifier, origin: Origin) -> dict[str, s
             if path.is_file()
         }
         files.write_json(place / MODEL_FILE, about)
-        card = Card(about, _scores(origin.run_dir), _backbones_of(run), origin.real)
+        learned = {task: predictors[0].config.backbone for task, predictors in run.models.items()}
+        card = Card(about, _scores(origin.run_dir), learned, origin.real)
         files.write_text(place / CARD, card_text(card))
-        place.rename(folder)
     return precision
 
 
@@ -80,15 +77,12 @@ def _write_task(place: Path, task: str, run: RunClassifier, sample: np.ndarray) 
     alone = RunClassifier({task: (predictor,)}, {task: run.averaging[task]}, run.crop, run.device)
     expected = alone(sample)[task]
     before = {name: tensor.clone() for name, tensor in saved.state_dict().items()}
-    saved.load_state_dict({name: _halved(tensor) for name, tensor in before.items()})
+    halved = {name: part.to(HALF) if part.is_floating_point() else part for name, part in before.items()}
+    saved.load_state_dict(halved)
     same = _labels_are_same(expected, alone(sample)[task])
     saved.load_state_dict(before)
     checkpoints.save_weights(target / MODEL, saved, HALF if same else None)
     return "float16" if same else "float32"
-
-
-def _halved(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(HALF) if tensor.is_floating_point() else tensor
 
 
 def _labels_are_same(expected: BatchPrediction, found: BatchPrediction) -> bool:
@@ -102,7 +96,10 @@ def _write_backbones(place: Path, run: RunClassifier) -> dict[str, str]:
     for predictor in _frozen(run):
         path = predictor.input.backbone.weights
         backbone = predictor.config.backbone
-        if backbone in PACKAGED_WEIGHTS and packaged_tensors(backbone, predictor.input.size)[1] == path.name:
+        if (
+            set(parts_of(backbone)) <= set(PACKAGED_WEIGHTS)
+            and packaged_tensors(backbone, predictor.input.size)[1] == path.name
+        ):
             packaged[path.name] = backbone
             continue
         (place / BACKBONES).mkdir(exist_ok=True)
@@ -126,7 +123,7 @@ def _about(run: RunClassifier, origin: Origin, backbones: Mapping[str, str]) -> 
         "name": origin.name,
         "tasks": list(run.models),
         "classes": {task: predictors[0].identity["classes"] for task, predictors in run.models.items()},
-        "detector": _detector(Path(of_run.crop_dir)),
+        "detector": read_source(Path(of_run.crop_dir)).get("detect", {}).get("detector", "retinaface"),
         "crop": first.identity["crop"],
         "averaging": {
             task: {"average": averaging.average, "temperature": float(averaging.temperature)}
@@ -144,15 +141,6 @@ def _about(run: RunClassifier, origin: Origin, backbones: Mapping[str, str]) -> 
         "terms": origin.terms,
         "versions": first.identity.get("versions", {}),
     }
-
-
-def _detector(crop_dir: Path) -> str:
-    """Return the detector of the run's crops."""
-    return read_source(crop_dir).get("detect", {}).get("detector", "retinaface")
-
-
-def _backbones_of(run: RunClassifier) -> dict[str, str]:
-    return {task: predictors[0].config.backbone for task, predictors in run.models.items()}
 
 
 def _scores(run_dir: Path) -> dict[str, Any]:
