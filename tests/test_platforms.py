@@ -31,7 +31,7 @@ if __name__ == "__main__":
     detect_by_hand(home / "사진", home / "얼굴")
     crop(home / "얼굴")
     train.main([*crops, *run, "--task", "mask", *FAST, "--epochs", "1", "--jobs", "2"])
-    inference.main(run)
+    inference.main([*run])
     (home / "결과" / "mask" / "fold1" / "eval.csv").unlink()
     inference.main([*run, "--workers", "1"])
     ensemble.main(run)

@@ -44,7 +44,7 @@ def main(tasks, port, fast):
     detect_faces.main(["--data-dir", "data", *crops, "--workers", "2"])
     crop_faces.main([*crops, "--workers", "1"])
     train.main(["--task", *tasks, *crops, *run, *fast, "--epochs", "1", "--jobs", "2"])
-    inference.main(run)
+    inference.main([*run])
     ensemble.main([*run])
     submission.main([*run])
     reporting.__main__.main([*run])
