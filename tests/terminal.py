@@ -45,7 +45,9 @@ def run_in_terminal(command: Sequence[str], columns: int, **options: object) -> 
     """Return all that a command writes to a terminal of so many columns, and the screen at its end."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment: Mapping[str, str] = {**os.environ, "TERM": "xterm-256color", **options.pop("variables", {})}
+    # Those of the terminal in which the tests run, if it has set them, are not those of this one.
+    others = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment: Mapping[str, str] = {**others, "TERM": "xterm-256color", **options.pop("variables", {})}
     process = subprocess.Popen(
         command, stdin=follower, stdout=follower, stderr=follower, env=environment, start_new_session=True, **options
     )

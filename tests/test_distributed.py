@@ -39,12 +39,14 @@ EXACT = (
 )
 KINDS = {"whole network": (), "head on stored features": ("--backbone-lr", "0")}
 TRAININGS = """
-import json, pathlib
+import contextlib, json, pathlib
 import train
-from core.cli import run_cli
+from core import distributed
 
-for argv in json.loads(pathlib.Path("commands.json").read_text()):
-    run_cli(lambda _: train.main(argv))
+with distributed.joined():
+    distributed.joined = contextlib.nullcontext
+    for argv in json.loads(pathlib.Path("commands.json").read_text()):
+        train.main(argv)
 """
 
 
@@ -54,7 +56,10 @@ def as_rank(number: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def torchrun(count: int, commands: Sequence[Sequence[object]], cwd: Path) -> subprocess.CompletedProcess:
-    """Run train.py with each of the command lines, one after another in the same ranks: their start takes seconds."""
+    """Run train.py with each of the command lines, one after another in the same ranks: their start takes seconds.
+
+    They join once: from the second time on a rank may find addresses of the first in torchrun's store.
+    """
     (cwd / "commands.json").write_text(json.dumps([list(map(str, words)) for words in commands]))
     (cwd / "trainings.py").write_text(TRAININGS)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "trainings.py")
