@@ -57,7 +57,7 @@ class FrozenBackbone:
     def _part(self, name: str, path: Path) -> "FrozenBackbone":
         """Return a network as it is alone where it is shown the same images, else as a part of several ("+A")."""
         own = pretrained_config(name, json.loads(self.described))
-        if own.input_size[1:] == self.size:
+        if tuple(own.input_size[1:]) == self.size:
             return replace(self, name=name, weights=path, mean=tuple(own.mean), std=tuple(own.std))
         return replace(self, name=JOIN + name, weights=path.with_name(JOIN + path.name))
 
