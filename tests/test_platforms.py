@@ -161,6 +161,7 @@ def test_what_to_do_next_is_said_in_the_words_of_windows(tmp_path: Path, monkeyp
     lines = list(run_all.result_lines(run_all.make_plan([], {})))
     assert lines[-1].startswith("next      run_all.bat --data-dir C:\\my\\photos")
     monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert environment._way_to_packages().endswith("or: run_all.bat")
 
 
