@@ -26,7 +26,7 @@ def test_it_is_small_and_holds_nothing_else_than_a_model() -> None:
     assert sum(path.stat().st_size for path in paths()) <= MOST_BYTES
     assert {path.relative_to(STARTER).as_posix() for path in paths()} == {*about["files"], CARD, "model.json"}
     assert about["tasks"] == ["mask", "gender", "age"]
-    assert set(about["backbones"].values()) <= {"face_pair"}
+    assert set(about["backbones"].values()) <= {"face_pair", "face_pair+face_gender"}
 
 
 def test_its_terms_are_told() -> None:
