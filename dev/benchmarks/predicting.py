@@ -47,7 +47,8 @@ WAYS = {"all at once": CROPS, "one by one": 1}
 """Crops that are handed over together."""
 SERVICE, ALONE = "service", "its pipeline, photo by photo"
 CLIENTS, PHOTOS = 4, 64
-ENTRANCE, MODEL, EVERYTHING = "sign, mask alone", "its model, on crops", "boxes, all tasks, every face in both views"
+EXPORTED, ENTRANCE = "sign, mask alone, exported", "sign, mask alone"
+MODEL, EVERYTHING = "its model, on crops", "boxes, all tasks, every face in both views"
 WIDTH, HEIGHT, FPS = 640, 480, 25
 FRAMES = 100
 Draw = Callable[[np.ndarray, Sequence[FacePrediction]], np.ndarray]
@@ -197,7 +198,7 @@ def _predict_photos(pipeline: Pipeline, photos: Sequence[bytes], count: int) -> 
 
 
 def bench_stream(setup: Setup) -> Report:
-    """Speed of a stream at an entrance, beside the bare model of the mask and a stream that predicts all tasks."""
+    """Speed of a stream at an entrance, exported and in torch, beside the bare model and a stream of all tasks."""
     run_dir = setup.some_run()
     mask = open_pipeline(ModelOptions(run_dir, tasks=(TASK,)), FaceOptions(), camera=True)
     every = open_pipeline(ModelOptions(run_dir), FaceOptions(), video=True)
@@ -208,13 +209,17 @@ def bench_stream(setup: Setup) -> Report:
         return with_sign(rgb, [face.box for face in faces], state.update(faces, 0.0), "en")
 
     count = FRAMES if setup.size.rounds > 1 else 10
-    contenders = {
-        ENTRANCE: partial(_stream, mask, frame, count, sign),
-        MODEL: partial(_classify, mask, crops, count),
-        EVERYTHING: partial(_stream, every, frame, max(1, count // 10), annotated),
-    }
-    rates = in_turn(contenders, setup.size.rounds)
-    return Report("frames/s", rates, ratios_of(rates, ENTRANCE), {"faces in the frame": len(crops)})
+    with tempfile.TemporaryDirectory(dir=setup.work_dir) as folder:
+        run_command(["-m", "serving.export", "--run-dir", run_dir, "--task", TASK, "--out", folder])
+        exported = open_pipeline(ModelOptions(onnx=Path(folder)), FaceOptions(), camera=True)
+        contenders = {
+            EXPORTED: partial(_stream, exported, frame, count, sign),
+            ENTRANCE: partial(_stream, mask, frame, count, sign),
+            MODEL: partial(_classify, mask, crops, count),
+            EVERYTHING: partial(_stream, every, frame, max(1, count // 10), annotated),
+        }
+        rates = in_turn(contenders, setup.size.rounds)
+    return Report("frames/s", rates, ratios_of(rates, EXPORTED), {"faces in the frame": len(crops)})
 
 
 def _frame_with_face(data: Dataset, pipeline: Pipeline) -> tuple[np.ndarray, Sequence[np.ndarray]]:
