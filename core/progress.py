@@ -93,7 +93,8 @@ class Bar:
 
     def write(self, text: str) -> None:
         """Print a line above the bar."""
-        print(text, flush=True)
+        # With its end in one piece: lines of several processes must not run into each other.
+        print(f"{text}\n", end="", flush=True)
 
     def set_description(self, title: str) -> None:
         self.title = title
