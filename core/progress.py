@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Self, TextIO
 
-from core.reports import is_child, send
+from core.reports import is_child, print_line, send
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -93,8 +93,7 @@ class Bar:
 
     def write(self, text: str) -> None:
         """Print a line above the bar."""
-        # With its end in one piece: lines of several processes must not run into each other.
-        print(f"{text}\n", end="", flush=True)
+        print_line(text, sys.stdout)
 
     def set_description(self, title: str) -> None:
         self.title = title

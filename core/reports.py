@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from typing import TextIO
 
 PIECE = 900
 """Characters of a message. Whole messages stay below the 4,096 bytes that several processes can write to a pipe at
@@ -44,7 +45,16 @@ def _relay(reader: Connection, moved: Callable[[float], None]) -> None:
             if kind == "moved":
                 moved(value)
             else:
-                print(value, file=getattr(sys, kind), flush=True)
+                print_line(value, getattr(sys, kind))
+
+
+def print_line(text: str, stream: TextIO) -> None:
+    """Print a line. Those of a child process and of this one are printed by two threads.
+
+    `print` writes a line and its end apart, and another thread's line may come in between.
+    """
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
 def report_to_parent(connection: Connection) -> None:

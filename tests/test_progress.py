@@ -1,5 +1,7 @@
 """Progress on terminals of 80 and 120 columns, in logs, and from child processes."""
 
+import io
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 from terminal import run_in_terminal
 
-from core import progress
+from core import progress, reports
 
 ROOT = Path(__file__).parents[1]
 TITLE = "training with a title that is longer than a narrow terminal"
@@ -80,11 +82,24 @@ def test_colour_on_a_terminal_unless_refused(step: list[str]) -> None:
     assert coloured not in run_in_terminal(step, 80, variables={"COLORTERM": "truecolor", "NO_COLOR": "1"})[0]
 
 
-@pytest.mark.xfail(strict=False, reason="lines of two processes may run into each other")
 def test_a_log_has_plain_lines(step: list[str]) -> None:
     done = subprocess.run(step, capture_output=True, text=True, timeout=300, check=True)
     assert sorted(done.stdout.splitlines()) == expected_lines()
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["bar", "child"])
+def test_a_line_and_its_end_are_one_piece(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = []
+    stream = io.StringIO()
+    stream.write = pieces.append
+    monkeypatch.setattr(sys, "stdout", stream)
+    if kind == "bar":
+        progress.progress(None, title="", total=None).write("a line")
+    else:
+        with reports.relayed(lambda _: None) as to_parent:
+            to_parent.send_bytes(json.dumps(["stdout", "a line"]).encode())
+    assert pieces == ["a line\n"]
 
 
 def test_a_log_says_now_and_then_how_far_it_is(
