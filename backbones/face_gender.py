@@ -22,7 +22,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones.face_pair import SIZE, OnFeatures, resampling
+from backbones.face_pair import SIZE, OnFeatures, Resampled
 from backbones.face_resnet import MEAN, STD
 from core.alignment import FACE
 from core.boxes import crop_window
@@ -52,19 +52,12 @@ default_cfgs = generate_default_cfgs({
 })  # fmt: skip
 
 
-class Chip(nn.Module):
-    """Aligned crops (N, 3, H, W) to the part that the network takes, (N, 3, 32, 32); `size` is (H, W)."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        height, width = size
-        face_height = height / crop_window(FACE, CropSettings.margin, width / height).height
-        steps = ((np.arange(CHIP_SIZE) + 0.5) / CHIP_SIZE - 0.5) * (CHIP_HEIGHT * face_height)
-        self.register_buffer("rows", resampling(height, height / 2 + steps), persistent=False)
-        self.register_buffer("columns", resampling(width, width / 2 + steps).T.contiguous(), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.matmul(torch.matmul(self.rows, x), self.columns)
+def chip(size: tuple[int, int]) -> Resampled:
+    """Return the layer from aligned crops (N, 3, H, W) of `size` (H, W) to the network's part of them, 32 by 32."""
+    height, width = size
+    face_height = height / crop_window(FACE, CropSettings.margin, width / height).height
+    steps = ((np.arange(CHIP_SIZE) + 0.5) / CHIP_SIZE - 0.5) * (CHIP_HEIGHT * face_height)
+    return Resampled(size, height / 2 + steps, width / 2 + steps)
 
 
 class FaceGender(OnFeatures):
@@ -80,7 +73,7 @@ class FaceGender(OnFeatures):
         super().__init__()
         if in_chans != 3:
             raise ValueError(f"face_gender: in_chans {in_chans}, must be 3 (RGB)")
-        self.chip = Chip(img_size)
+        self.chip = chip(img_size)
         pairs = zip((in_chans, *WIDTHS), WIDTHS, strict=False)
         self.convs = nn.ModuleList(nn.Conv2d(before, after, 3, padding=1) for before, after in pairs)
         self.fc = nn.Linear(WIDTHS[-1] * (CHIP_SIZE // 4) ** 2, NUM_FEATURES)

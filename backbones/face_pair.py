@@ -43,11 +43,26 @@ default_cfgs = generate_default_cfgs({
 })  # fmt: skip
 
 
+class Resampled(nn.Module):
+    """Images (N, 3, H, W) of `size` (H, W) to (N, 3, h, w), at `rows` (h,) and `columns` (w,) in their pixels.
+
+    Resizing is linear, so it is a product with two fixed matrices; see `resampling`.
+    """
+
+    def __init__(self, size: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("rows", resampling(size[0], rows), persistent=False)
+        self.register_buffer("columns", resampling(size[1], columns).T.contiguous(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.matmul(torch.matmul(self.rows, x), self.columns)
+
+
 class SFaceView(nn.Module):
     """Crops (N, 3, H, W) as face_resnet29 takes them to the input of SFace, (N, 3, side, side); `size` is (H, W).
 
-    Crops must be aligned, with the default margin, so that one shift and scale serves them all. Resizing is linear, so
-    it is a product with two fixed matrices. Where the view reaches out of the crop, its border is repeated.
+    Crops must be aligned, with the default margin, so that one shift and scale serves them all. Where the view reaches
+    out of the crop, its border is repeated.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -59,14 +74,13 @@ class SFaceView(nn.Module):
         # Middles of the view's pixels: in pixels of the template, then in those of the crop.
         middles = (np.arange(self.side) + 0.5)[:, None] * (VIEW_SIZE / self.side)
         x, y = ((middles - shift) / scale * face_height + (width / 2, height / 2)).T
-        self.register_buffer("rows", resampling(height, y), persistent=False)
-        self.register_buffer("columns", resampling(width, x).T.contiguous(), persistent=False)
+        self.resampled = Resampled(size, y, x)
         before, after = (torch.tensor([part.MEAN, part.STD])[..., None, None] for part in (face_resnet, sface))
         self.register_buffer("scale", before[1] / after[1], persistent=False)
         self.register_buffer("shift", (before[0] - after[0]) / after[1], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.matmul(torch.matmul(self.rows, x), self.columns) * self.scale + self.shift
+        return self.resampled(x) * self.scale + self.shift
 
 
 class Standardised(nn.BatchNorm1d):

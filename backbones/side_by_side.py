@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backbones.face_pair import OnFeatures, resampling
+from backbones.face_pair import OnFeatures, Resampled
 
 JOIN = "+"
 
@@ -35,19 +35,14 @@ class Own(nn.Module):
         self.num_features = part.network.head_hidden_size
         part.network.set_submodule(part.head, nn.Identity())
         self.network = part.network
-        self.resized = part.size != image_size
-        buffers = {"mean": torch.tensor(part.mean).view(3, 1, 1), "std": torch.tensor(part.std).view(3, 1, 1)}
-        if self.resized:
-            buffers["rows"] = _resizing(image_size[0], part.size[0])
-            buffers["columns"] = _resizing(image_size[1], part.size[1]).T.contiguous()
-        for name, tensor in buffers.items():
-            self.register_buffer(name, tensor, persistent=False)
+        middles = map(_middles, image_size, part.size)
+        self.resized = nn.Identity() if part.size == image_size else Resampled(image_size, *middles)
+        self.register_buffer("mean", torch.tensor(part.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(part.std).view(3, 1, 1), persistent=False)
 
     def shown(self, x: Tensor) -> Tensor:
         """Return the input of the network: images at its own size, normalised."""
-        if self.resized:
-            x = torch.matmul(torch.matmul(self.rows, x), self.columns)
-        return (x - self.mean) / self.std
+        return (self.resized(x) - self.mean) / self.std
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.network.forward_features(self.shown(x))
@@ -82,6 +77,6 @@ def parts_of(backbone: str) -> list[str]:
     return [name for name in backbone.split(JOIN) if name]
 
 
-def _resizing(length: int, to: int) -> Tensor:
-    """Return the matrix (to, length) that resizes an axis linearly; weights reach over all that is shrunk."""
-    return resampling(length, (np.arange(to) + 0.5) * (length / to))
+def _middles(length: int, to: int) -> np.ndarray:
+    """Return where an axis of that length is read to be resized, (to,) in its pixels."""
+    return (np.arange(to) + 0.5) * (length / to)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from waves import normalised, waves
 
 from backbones import face_gender, face_resnet
 from backbones.packaged import PACKAGED_WEIGHTS
@@ -14,18 +15,6 @@ from model import OnPixels, build_model, normalisation
 
 FEATURES_OF_WAVES = [0.0988, 0, 0, 0, 0, 0.1019, 0.0965, 0, 0, 0.1268, 0, 0, 0.0347, 0, 0.1124, 0]
 """Those that onnxruntime made of the package's file, for `waves`."""
-
-
-def waves() -> np.ndarray:
-    """A picture (1, 3, 32, 32) float32 of values 0 to 255, RGB: waves across, down, and both ways."""
-    x, y = np.meshgrid(np.arange(32), np.arange(32))
-    phases = np.stack([x / 9, y / 7, (x + y) / 11])
-    return np.round(127.5 + 127.5 * np.sin(phases)).astype(np.float32)[None]
-
-
-def normalised(pixels: np.ndarray) -> torch.Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (face_resnet.MEAN, face_resnet.STD))
-    return (torch.from_numpy(pixels) / 255 - mean) / std
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +41,12 @@ def features_of_the_file(path: Path, images: np.ndarray) -> np.ndarray:
 
 def test_it_computes_what_the_package_computes(network: face_gender.FaceGender) -> None:
     with torch.inference_mode():
-        found = network.features_of_chips(normalised(waves()))
+        found = network.features_of_chips(normalised(waves(32), face_resnet.MEAN, face_resnet.STD))
     np.testing.assert_allclose(found[0], FEATURES_OF_WAVES, atol=1e-3)
 
 
 def test_stored_features_and_weights_are_those_of_the_package(tmp_path: Path) -> None:
-    images = normalised(waves()).numpy()
+    images = normalised(waves(32), face_resnet.MEAN, face_resnet.STD).numpy()
     np.testing.assert_allclose(features_of_the_file(package_file(), images)[0], FEATURES_OF_WAVES, atol=1e-3)
     face_gender.convert(package_file(), tmp_path / "weights")
     stored = face_gender.read_weights(face_gender.WEIGHTS)
@@ -77,7 +66,7 @@ def test_it_is_shown_the_middle_of_the_crop_at_any_size(size: tuple[int, int]) -
     height, width = size
     rows, columns = (torch.arange(length) + 0.5 - length / 2 for length in size)
     ramps = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])[None] / height
-    chip = face_gender.Chip(size)(ramps)[0]
+    chip = face_gender.chip(size)(ramps)[0]
     half = 14 / 30 if width == height else chip[1, -1, 0].item() * 32 / 31
     expected = ((torch.arange(32) + 0.5) / 16 - 1) * half
     torch.testing.assert_close(chip[0, 0, 2:-2], expected[2:-2], atol=2e-3, rtol=0)

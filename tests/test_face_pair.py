@@ -81,7 +81,7 @@ def test_the_view_has_the_landmarks_where_sface_learned_them(size: tuple[int, in
 @pytest.mark.parametrize("size", SIZES)
 def test_a_flat_picture_stays_flat(size: tuple[int, int]) -> None:
     view = face_pair.SFaceView(size)
-    for sums in (view.rows.sum(dim=1), view.columns.sum(dim=0)):
+    for sums in (view.resampled.rows.sum(dim=1), view.resampled.columns.sum(dim=0)):
         torch.testing.assert_close(sums, torch.ones(view.side))
     flat = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1)
     seen = view(normalised(flat.expand(1, 3, *size), face_resnet))

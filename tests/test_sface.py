@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from waves import normalised, waves
 
 from backbones import sface
 from core.cli import UserError
@@ -17,18 +18,6 @@ def network() -> sface.SFace:
     loaded = sface.SFace().eval()
     loaded.load_state_dict(sface.read_weights(sface.weights_file()))
     return loaded
-
-
-def waves() -> np.ndarray:
-    """A picture (1, 3, 112, 112) float32 of values 0 to 255, RGB: waves across, down, and both ways."""
-    x, y = np.meshgrid(np.arange(112), np.arange(112))
-    phases = np.stack([x / 9, y / 7, (x + y) / 11])
-    return np.round(127.5 + 127.5 * np.sin(phases)).astype(np.float32)[None]
-
-
-def normalised(pixels: np.ndarray) -> torch.Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (sface.MEAN, sface.STD))
-    return (torch.from_numpy(pixels) / 255 - mean) / std
 
 
 def maps_of_the_file(pixels: np.ndarray) -> np.ndarray:
@@ -44,9 +33,9 @@ def maps_of_the_file(pixels: np.ndarray) -> np.ndarray:
 
 
 def test_it_computes_what_the_file_computes(network: sface.SFace) -> None:
-    expected = maps_of_the_file(waves())
+    expected = maps_of_the_file(waves(112))
     with torch.inference_mode():
-        maps = network(normalised(waves()))
+        maps = network(normalised(waves(112), sface.MEAN, sface.STD))
     assert expected.shape == (1, 1024, 7, 7)
     assert expected.std() > 0.1
     torch.testing.assert_close(maps, torch.from_numpy(expected), atol=1e-4, rtol=1e-4)
