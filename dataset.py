@@ -134,7 +134,9 @@ class JoinedDataset(Dataset):
 
 
 class PersonSampler(Sampler[Draw]):
-    """This rank's photos of one epoch, shuffled: up to `photos_per_person` of each person, 0 meaning all.
+    """This rank's photos of one epoch, shuffled: up to `photos_per_person` of each person, and at most `epoch_photos`.
+
+    0 means all. Which people come within `epoch_photos` is drawn anew for each epoch.
 
     A person's photos are taken in turn from the classes they have: three photos of a person with five masked, one
     wrongly masked and one bare photo are one of each. Each is drawn `times`, with consecutive seeds, so that each of
@@ -149,23 +151,28 @@ class PersonSampler(Sampler[Draw]):
         photos_per_person: int,
         seed: Sequence[int],
         times: int = 1,
+        epoch_photos: int = 0,
     ) -> None:
         by_person: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         for index, (person, label) in enumerate(zip(persons, labels, strict=True)):
             by_person[person][label].append(index)
         self._by_person = [by_person[person] for person in sorted(by_person)]
         self._per_person = photos_per_person
+        counts = (sum(map(len, by_class.values())) for by_class in self._by_person)
+        eligible = sum(min(count, photos_per_person or count) for count in counts)
+        self._photos = min(eligible, epoch_photos or eligible)
+        self._is_limited = self._photos < eligible
         self._seed = seed
         self._times = times
         self.epoch = 0
 
     def __len__(self) -> int:
-        counts = (sum(map(len, by_class.values())) for by_class in self._by_person)
-        return self._times * sum(min(count, self._per_person or count) for count in counts) // distributed.count()
+        return self._times * self._photos // distributed.count()
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((*self._seed, self.epoch))
-        chosen = [index for by_class in self._by_person for index in self._choose(by_class, rng)]
+        people = rng.permutation(len(self._by_person)) if self._is_limited else range(len(self._by_person))
+        chosen = [index for person in people for index in self._choose(self._by_person[person], rng)][: self._photos]
         seeds = rng.integers(2**31, size=len(chosen))
         turns, places = np.divmod(rng.permutation(self._times * len(chosen)), len(chosen))
         draws = [Draw(int(chosen[at]), int(seeds[at]) + int(turn)) for turn, at in zip(turns, places, strict=True)]

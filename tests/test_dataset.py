@@ -26,9 +26,11 @@ MASKS = (0, 0, 0, 0, 0, 1, 2)
 """Labels of the seven photos of a person: five masks worn, one worn wrong, none."""
 
 
-def sampler_of(people: int, photos_per_person: int, seed: tuple[int, ...] = (0, 0), epoch: int = 0) -> PersonSampler:
+def sampler_of(
+    people: int, photos_per_person: int, seed: tuple[int, ...] = (0, 0), epoch: int = 0, **options: int
+) -> PersonSampler:
     persons = [f"p{person}" for person in range(people) for _ in MASKS]
-    sampler = PersonSampler(persons, list(MASKS) * people, photos_per_person=photos_per_person, seed=seed)
+    sampler = PersonSampler(persons, list(MASKS) * people, photos_per_person=photos_per_person, seed=seed, **options)
     sampler.epoch = epoch
     return sampler
 
@@ -54,14 +56,32 @@ def test_three_photos_are_one_of_each_class() -> None:
 
 
 def test_a_photo_shown_several_times_has_seeds_that_follow_one_another() -> None:
-    persons = [f"p{person}" for person in range(4) for _ in MASKS]
-    sampler = PersonSampler(persons, list(MASKS) * 4, photos_per_person=3, seed=(0, 0), times=3)
+    sampler = sampler_of(4, 3, times=3)
     seeds: dict[int, list[int]] = defaultdict(list)
     for draw in sampler:
         seeds[draw.index].append(draw.seed)
     assert len(sampler) == 36
     assert len(seeds) == 12
     assert all(sorted(found) == list(range(min(found), min(found) + 3)) for found in seeds.values())
+
+
+def test_an_epoch_shows_no_more_photos_than_allowed_of_people_that_change() -> None:
+    epochs = [
+        Counter(index // 7 for index in shown(sampler_of(20, 3, epoch=epoch, epoch_photos=10))) for epoch in (0, 1)
+    ]
+    assert [sorted(people.values()) for people in epochs] == [[1, 3, 3, 3]] * 2
+    assert epochs[0] != epochs[1]
+    assert len(sampler_of(20, 3, epoch_photos=10)) == 10
+    assert (
+        len(shown(sampler_of(20, 3, epoch_photos=10, times=2)))
+        == len(sampler_of(20, 3, epoch_photos=10, times=2))
+        == 20
+    )
+
+
+@pytest.mark.parametrize("limit", [0, 60, 61])
+def test_a_limit_that_is_not_reached_changes_nothing(limit: int) -> None:
+    assert shown(sampler_of(20, 3, epoch_photos=limit)) == shown(sampler_of(20, 3))
 
 
 def test_every_photo_has_its_turn_over_the_epochs() -> None:

@@ -235,6 +235,7 @@ def epoch_sampler(data: FoldData, config: Config) -> PersonSampler:
         photos_per_person=config.photos_per_person,
         seed=(config.seed, data.fold),
         times=data.input_for(config).views_per_epoch,
+        epoch_photos=config.epoch_photos,
     )
 
 
