@@ -35,7 +35,7 @@ from serving.entrance import TASK, MinuteCounts, WatchOptions, watch
 from serving.faces import Pipeline
 from serving.records import describe, face_record, face_rows, photo_facts
 from serving.sign import require_font
-from serving.smoothing import Smoother
+from serving.smoothing import HALF_LIFE, Smoother
 from serving.sources import PhotoSources, clip_of, photos_of
 from serving.types import FacePrediction
 from serving.video import Camera, Clip, Frame, ended_by_ctrl_c, new_video, open_clip, shown
@@ -70,7 +70,7 @@ class Results:
 class ClipOptions:
     """Half-life of the average in seconds, most frames to read, and whether to show a window."""
 
-    smoothing: float = 0.5
+    smoothing: float = HALF_LIFE
     at_most: int | None = None
     show: bool = False
 
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         target = target_of(clip, args.out)
         prepare(args.out, [table_path, target], args.overwrite)
-        options = ClipOptions(args.smoothing, args.frames, args.show)
+        options = ClipOptions(smoothing_of(args), args.frames, args.show)
         open_it = partial(open_it, video=True, camera=isinstance(clip, Camera))
         results = predict_clip(clip, target, open_it, options)
     results.write(table_path)
@@ -113,7 +113,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="replace results of an earlier run in --out")
     parser.add_argument("--format", choices=("json", "csv"), help="of the table (default: json; csv for video)")
     add_pipeline_flags(parser)
-    parser.add_argument("--smoothing", type=seconds, default=0.5, help="video: half-life of the average in seconds")
+    smoothing = f"video: half-life of the average in seconds (default: {HALF_LIFE})"
+    parser.add_argument("--smoothing", type=seconds, help=smoothing)
     parser.add_argument("--frames", type=positive_int, help="video: frames at most (default: all)")
     parser.add_argument("--show", action="store_true", help="video: show a window while it runs")
     sign = "camera or video: show a sign about the mask in this language, write counts by minute, and nothing else"
@@ -127,10 +128,15 @@ def refuse_unused(args: argparse.Namespace, *, is_photos: bool) -> None:
         other_tasks = {*args.tasks} - {TASK}
         unused, why = {"--format": args.format, "--show": args.show, "--tasks": other_tasks}, f"--sign {args.sign}"
     else:
-        unused, why = ({"--frames": args.frames, "--show": args.show} if is_photos else {}), "photos"
+        of_video = {"--frames": args.frames, "--show": args.show, "--smoothing": args.smoothing is not None}
+        unused, why = (of_video if is_photos else {}), "photos"
     given = [name for name, value in unused.items() if value]
     if given:
         raise UserError(f"{' and '.join(given)}: not used for {why}; leave it out")
+
+
+def smoothing_of(args: argparse.Namespace) -> float:
+    return HALF_LIFE if args.smoothing is None else args.smoothing
 
 
 def seconds(text: str) -> float:
@@ -214,7 +220,7 @@ def watch_entrance(source: Path | Camera | None, args: argparse.Namespace) -> No
     # Another process would write its counts in place of these.
     with holding(args.out, "--out"), open_clip(source) as clip:
         pipeline = open_pipeline(replace(models, tasks=(TASK,)), faces, camera=True)
-        watch(clip, pipeline, counts, WatchOptions(args.sign, args.smoothing, args.frames))
+        watch(clip, pipeline, counts, WatchOptions(args.sign, smoothing_of(args), args.frames))
     states = ", ".join(f"{number} {state}" for state, number in counts.total.items())
     print(f"{counted(counts.total.total(), 'face')}{f' ({states})' if states else ''}: {args.out}/counts-*.csv")
 

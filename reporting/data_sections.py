@@ -15,6 +15,7 @@ from reporting.figures import column_chart, line_chart, round_range, thumbnail
 from reporting.load import RunData, TrainedFold
 from storage.crops import STATUSES, crop_file, read_source
 from storage.folds import STRATA_TASKS, audit_folds, folds_path, hash_of_folds
+from storage.learning_curve import MADE_OF
 
 Context = dict[str, Any]
 EXAMPLES_PER_CLASS = 3
@@ -250,8 +251,12 @@ def _fold_result(fold: TrainedFold) -> Context:
 
 
 def curve_section(data: RunData) -> Context:
-    """Return the rows of learning_curve.csv, if there is one."""
-    return {"rows": [] if data.curve is None else data.curve.to_dict("records")}
+    """Return the rows of learning_curve.csv that were made of the photos, labels and folds of today's training."""
+    if data.curve is None:
+        return {"rows": [], "is_old": False}
+    of_today = {name: [folds[0].identity[column] for column in MADE_OF] for name, folds in data.trained.items()}
+    rows = [row for row in data.curve.to_dict("records") if of_today.get(row["task"]) == [row[key] for key in MADE_OF]]
+    return {"rows": rows, "is_old": len(rows) < len(data.curve)}
 
 
 def settings_section(data: RunData) -> Context:

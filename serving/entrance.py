@@ -15,7 +15,7 @@ from core import files
 from core.cli import UserError, progress
 from serving.faces import Pipeline
 from serving.sign import NOBODY, SIGNS, UNSURE, with_sign, words_of
-from serving.smoothing import FORGET_SECONDS, Smoother
+from serving.smoothing import FORGET_SECONDS, HALF_LIFE, Smoother
 from serving.types import FacePrediction
 from serving.video import Clip, ended_by_ctrl_c, has_screen, shown
 
@@ -132,7 +132,7 @@ class WatchOptions:
     """Language of the sign, half-life of the average in seconds, and most frames to read."""
 
     language: str
-    smoothing: float = 0.5
+    smoothing: float = HALF_LIFE
     at_most: int | None = None
 
 

@@ -101,6 +101,8 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
     require_entries(f"{path}: {ABOUT}", about, {"crop": dict, "tasks": list})
     for task in about["tasks"]:
         require_entries(f"{path}: {ABOUT}, a task", task, {"name": str, "classes": list, "unit": str})
+        if not all(isinstance(name, str) for name in task["classes"]):
+            raise UserError(f"{path}: {ABOUT}, task {task['name']}: classes {task['classes']!r} are not all texts")
     model = OnnxModel(path, session, about, CropSettings.read(f"{path}: crop", about["crop"]))
     _refuse_misdescribed(model)
     return model

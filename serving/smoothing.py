@@ -9,6 +9,8 @@ from core.boxes import Box, iou
 from evaluation.logits import log_softmax
 from serving.types import FacePrediction, TaskPrediction
 
+HALF_LIFE = 0.5
+"""Seconds after which a frame counts half, unless others are asked for."""
 SAME_TRACK_IOU = 0.3
 FORGET_SECONDS = 1.0
 LEAST_LOG_PROB = np.log(1e-3)

@@ -256,11 +256,12 @@ class TestRefusals:
             ({"name": "gender", "classes": ["male", "female"]}, "describes outputs"),
             ({"classes": ["wear", "incorrect", "not_wear", "x"]}, "describes outputs"),
             ({"classes": ["wear"]}, "describes outputs"),
+            ({"classes": ["wear", 1, None]}, "are not all texts"),
             ({"unit": "years"}, "describes outputs"),
             (None, "describes outputs"),
             ({"size": 48}, "cannot be run"),
         ],
-        ids=["task", "more", "fewer", "unit", "none", "size"],
+        ids=["task", "more", "fewer", "no text", "unit", "none", "size"],
     )
     def test_a_description_that_does_not_fit(
         self, run_dir: Path, tmp_path: Path, change: dict | None, words: str

@@ -1,6 +1,7 @@
 """tools.learning_curve: parts of the people, scores out of fold, the table, and what is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from toy_data import Toy, edit_csv, refusal, table, train_toy
 
 from core.cli import UserError
 from core.files import read_json, write_json
+from reporting.data_sections import curve_section
+from reporting.load import gather
 from storage.learning_curve import read_curve
 from tools import learning_curve
 
@@ -33,6 +36,9 @@ def test_a_row_for_each_part_of_the_people(run_dir: Path, capsys: pytest.Capture
     assert frame["accuracy_value"].astype(float).between(0, 1).all()
     assert "gender, out of fold" in capsys.readouterr().out
     assert list(read_curve(run_dir)["people"]) == [3, 6]
+    data = gather(run_dir)
+    assert [row["people"] for row in curve_section(data)["rows"]] == [3, 6]
+    assert curve_section(replace(data, curve=data.curve.assign(data_hash="of others"))) == {"rows": [], "is_old": True}
 
 
 def test_photos_or_folds_that_nothing_was_trained_on(run_dir: Path, tmp_path: Path) -> None:
@@ -61,3 +67,9 @@ def test_a_damaged_table(run_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"learning_curve\.csv: .*many"):
         read_curve(tmp_path)
     assert read_curve(tmp_path / "other") is None
+
+
+def test_a_table_of_an_earlier_version(tmp_path: Path) -> None:
+    text = "task,people,accuracy_value,accuracy_low,accuracy_high,macro_f1_value,macro_f1_low,macro_f1_high\n"
+    (tmp_path / "learning_curve.csv").write_text(text + "age,9,1,1,1,1,1,1\n", encoding="utf-8")
+    assert read_curve(tmp_path)[["people", "data_hash"]].to_numpy().tolist() == [[9, ""]]

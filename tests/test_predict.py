@@ -261,6 +261,7 @@ class TestRefusals:
             "no .onnx file in it; run `python -m serving.export` first",
         )
         refusal(predict.main, [*argv, run_dir, "--frames", "3", "--show"], "--frames and --show: not used for photos")
+        refusal(predict.main, [*argv, run_dir, "--smoothing", "0"], "--smoothing: not used for photos; leave it out")
         sign = ["0", *argv[1:], run_dir, "--sign", "en", "--format", "csv", "--tasks", "mask,age"]
         refusal(predict.main, sign, "--format and --tasks: not used for --sign en; leave it out")
         assert not (tmp_path / "out").exists()

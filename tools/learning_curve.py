@@ -30,7 +30,7 @@ from evaluation.metrics import format_estimate, scores
 from storage.crops import load_crops
 from storage.folds import folds_path, read_folds, refuse_other_folds
 from storage.label_corrections import crops_to_train
-from storage.learning_curve import CURVE, CURVE_COLUMNS
+from storage.learning_curve import CURVE, CURVE_COLUMNS, MADE_OF
 from storage.run_dir import finished_folds, read_config_of, read_run, trained_run
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not tasks:
         raise UserError(f"{args.run_dir}: no trained task with a frozen backbone; the default of gender and age is one")
     rows = [row for task in tasks for row in curve_of(args.run_dir, task, args.smallest)]
-    files.write_csv(args.run_dir / CURVE, pd.DataFrame(rows, columns=list(CURVE_COLUMNS)))
+    files.write_csv(args.run_dir / CURVE, pd.DataFrame(rows, columns=[*CURVE_COLUMNS, *MADE_OF]))
     print(args.run_dir / CURVE)
 
 
@@ -68,7 +68,9 @@ def is_frozen(run_dir: Path, task: str) -> bool:
 
 def curve_of(run_dir: Path, task: str, smallest: int) -> Iterator[dict]:
     """Yield and print a row for each part of the people."""
-    data = [fold_data(run_dir, task, fold_dir) for fold_dir in finished_folds(run_dir / task)]
+    fold_dirs = finished_folds(run_dir / task)
+    data = [fold_data(run_dir, task, fold_dir) for fold_dir in fold_dirs]
+    identity = read_config_of(fold_dirs[0], task)
     people = min(len(set(of_fold.part(out_of_fold=False)[0].frame["person"])) for of_fold, _ in data)
     sizes = [people >> halvings for halvings in range(people.bit_length()) if people >> halvings >= smallest]
     print(f"{task}, out of fold\n  {'people':>7}  {'accuracy':<25}macro-F1")
@@ -83,7 +85,8 @@ def curve_of(run_dir: Path, task: str, smallest: int) -> Iterator[dict]:
             bar.write(f"  {size:>7}  {format_estimate(found['accuracy']):<25}{format_estimate(found['macro_f1'])}")
             accuracy, macro_f1 = (found[name] for name in ("accuracy", "macro_f1"))
             yield {"task": task, "people": size, **{f"accuracy_{key}": value for key, value in accuracy.items()},
-                   **{f"macro_f1_{key}": value for key, value in macro_f1.items()}}  # fmt: skip
+                   **{f"macro_f1_{key}": value for key, value in macro_f1.items()},
+                   **{name: identity[name] for name in MADE_OF}}  # fmt: skip
 
 
 def fold_data(run_dir: Path, task: str, fold_dir: Path) -> "tuple[FoldData, Config]":

@@ -82,9 +82,7 @@ class Config:
     photos_per_person: int = _setting(
         0, "photos of a person shown per epoch, spread over the task's classes; 0 = all", low=0
     )
-    epoch_photos: int = _setting(
-        0, "photos shown per epoch at most, of people drawn anew for each epoch; 0 = no limit", low=0
-    )
+    epoch_photos: int = _setting(0, "photos per epoch at most, of people drawn anew for each; 0 = no limit", low=0)
     batch_size: int = _setting(32, "photos per step", low=1)
     accumulate: int = _setting(1, "steps whose gradients are added up before the weights move", low=1)
     lr: float = _setting(1e-3, "peak learning rate", low=1e-8, high=100)
@@ -230,11 +228,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 def _checked(setting: Field, value: Any) -> Any:
     if get_origin(setting.type) is tuple:
-        if (
-            isinstance(value, (list, tuple))
-            and len(value) == len(get_args(setting.type))
-            and {*map(type, value)} == {int}
-        ):
+        types_found = [type(part) for part in value] if isinstance(value, (list, tuple)) else []
+        if types_found == list(get_args(setting.type)):
             return tuple(value)
     elif setting.type is float and type(value) is int:
         return float(value)
