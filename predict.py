@@ -15,6 +15,7 @@ Photos and videos are told by their content. A file that cannot be predicted is 
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -87,13 +88,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if clip is None:
         photos = photos_of(args.sources, args.out)
         prepare(args.out, [table_path, *photos.targets.values()], args.overwrite)
-        results = predict_photos(photos, open_it(), args.out)
+        results = Results(unreadable=dict(photos.unusable))
+        with written_if_interrupted(results, table_path, len(photos.targets)):
+            predict_photos(photos, open_it(), args.out, results)
     else:
         target = target_of(clip, args.out)
         prepare(args.out, [table_path, target], args.overwrite)
         options = ClipOptions(smoothing_of(args), args.frames, args.show)
         open_it = partial(open_it, video=True, camera=isinstance(clip, Camera))
-        results = predict_clip(clip, target, open_it, options)
+        with begun_anew_if_interrupted():
+            results = predict_clip(clip, target, open_it, options)
     results.write(table_path)
     drawn = f", with boxes drawn in {args.out}" if results.records else ""
     seen = counted(len(results.records), "photo" if clip is None else "frame")
@@ -156,9 +160,30 @@ def prepare(out_dir: Path, targets: Sequence[Path], overwrite: bool) -> None:
         files.remove_stale(out_dir)
 
 
-def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> Results:
+@contextmanager
+def written_if_interrupted(results: Results, table_path: Path, total: int) -> Iterator[None]:
+    """On Ctrl-C write the table of the photos that are done, and say how many."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not results.records:
+            raise
+        results.write(table_path)
+        done = f"{len(results.records)} of {total} photos are in {table_path}"
+        raise KeyboardInterrupt(f"interrupted: {done}; --overwrite begins anew") from None
+
+
+@contextmanager
+def begun_anew_if_interrupted() -> Iterator[None]:
+    """Say on Ctrl-C that nothing is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted: nothing was written, the same command begins anew") from None
+
+
+def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path, results: Results) -> None:
     """Write an annotated copy of each photo that can be read, and print a line for it."""
-    results = Results(unreadable=dict(photos.unusable))
     keep_out_of_git(out_dir)
     for path, target in progress(photos.targets.items(), title="photos", total=len(photos.targets)):
         try:
@@ -173,7 +198,6 @@ def predict_photos(photos: PhotoSources, pipeline: Pipeline, out_dir: Path) -> R
         print(printable(f"{path}: {'; '.join(map(describe, faces)) or 'no face found'}"))
     if photos.foreign:
         print(f"{len(photos.foreign)} files are no photos and are left out: {name_some(photos.foreign)}")
-    return results
 
 
 def predict_clip(source: Path | Camera, target: Path, open_it: Callable[[], Pipeline], options: ClipOptions) -> Results:

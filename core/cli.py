@@ -75,8 +75,9 @@ def run_cli(main: Callable[[Sequence[str] | None], None]) -> None:
     except OSError as error:
         print(f"error: {printable(one_line(error))}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        print(f"\n{INTERRUPTED}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        # Raised again with a text by a command that does not go on from where it was.
+        print(f"\n{printable(str(error)) or INTERRUPTED}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except (RuntimeError, MemoryError) as error:
         line = limit_of_machine(error)

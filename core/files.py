@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -242,9 +243,12 @@ def _refuse_control_characters(path: Path, frame: pd.DataFrame) -> None:
 
 def _refuse_repeated_column(path: Path) -> None:
     """UserError for two columns of one name, the second of which pandas would rename."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        header = next(csv.reader(stream), [])
-    repeated = [name for name in header if name and header.count(name) > 1]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header = next(csv.reader(stream), [])
+    except csv.Error as error:
+        raise UserError(f"{path}: not a readable CSV ({error})") from None
+    repeated = [name for name, count in Counter(header).items() if name and count > 1]
     if repeated:
         raise UserError(f"{path}: column {repeated[0]!r} stands twice in its header")
 

@@ -19,6 +19,8 @@ INPUT = "crops"
 INT8_SUFFIX = ".int8.onnx"
 AT_ONCE = 8
 """Crops in one call: the activations of more do not fit into the processor's cache, which costs a sixth."""
+SUM_TOLERANCE = 0.01
+"""Of the probabilities of a crop, which float16 rounds."""
 DAMAGED = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf)
 
 
@@ -44,12 +46,16 @@ class OnnxModel:
         """Return outputs by name for crops (N, h, w, 3) uint8 RGB: log-probabilities (N, C), values (N,), float32."""
         names = [output.name for output in self.session.get_outputs()]
         starts = range(0, max(1, len(crops)), AT_ONCE)
-        parts = [self.session.run(names, {INPUT: crops[start : start + AT_ONCE]}) for start in starts]
+        try:
+            parts = [self.session.run(names, {INPUT: crops[start : start + AT_ONCE]}) for start in starts]
+        except DAMAGED as error:
+            raise UserError(f"{self.path}: cannot be run ({' '.join(str(error).split())[:200]})") from None
         return {name: np.concatenate(outputs) for name, outputs in zip(names, zip(*parts, strict=True), strict=True)}
 
     def __call__(self, crops: np.ndarray) -> dict[str, BatchPrediction]:
+        """Predict. UserError for outputs that are not those of the description: they may depend on the crops."""
         outputs = self.run(crops)
-        _refuse_infinite(self.path, outputs)
+        _refuse_outputs(self, outputs, len(crops))
         return {
             task["name"]: BatchPrediction(
                 tuple(task["classes"]),
@@ -103,6 +109,8 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
         require_entries(f"{path}: {ABOUT}, a task", task, {"name": str, "classes": list, "unit": str})
         if not all(isinstance(name, str) for name in task["classes"]):
             raise UserError(f"{path}: {ABOUT}, task {task['name']}: classes {task['classes']!r} are not all texts")
+        if len(set(task["classes"])) < len(task["classes"]):
+            raise UserError(f"{path}: {ABOUT}, task {task['name']}: classes {task['classes']!r} are not all different")
     model = OnnxModel(path, session, about, CropSettings.read(f"{path}: crop", about["crop"]))
     _refuse_misdescribed(model)
     return model
@@ -139,23 +147,29 @@ def _only(model: OnnxModel, tasks: Sequence[str], threads: int) -> OnnxModel:
 
 
 def _refuse_misdescribed(model: OnnxModel) -> None:
-    """UserError unless the outputs for one crop have the names and shapes of the description, without NaN."""
+    """UserError unless it takes crops alone, and its outputs for two of them are those of the description."""
+    taken = {entry.name: entry.type for entry in model.session.get_inputs()}
+    if taken != {INPUT: "tensor(uint8)"}:
+        raise UserError(f"{model.path}: its inputs are {taken}, expected {INPUT} alone, of whole numbers from 0 to 255")
+    _refuse_outputs(model, model.run(np.full((2, *model.crop.shape, 3), 127, np.uint8)), 2)
+
+
+def _refuse_outputs(model: OnnxModel, outputs: Mapping[str, np.ndarray], count: int) -> None:
+    """UserError unless outputs for `count` crops have the names and shapes of the description and are finite numbers,
+    and those of the classes logarithms of probabilities."""
     tasks = model.about["tasks"]
-    expected = {task["name"]: (1, len(task["classes"])) for task in tasks}
-    expected |= {value_output(task["name"], task["unit"]): (1,) for task in tasks if task["unit"]}
-    try:
-        outputs = model.run(np.full((1, *model.crop.shape, 3), 127, np.uint8))
-    except DAMAGED as error:
-        raise UserError(f"{model.path}: cannot be run ({' '.join(str(error).split())[:200]})") from None
+    expected = {task["name"]: (count, len(task["classes"])) for task in tasks}
+    expected |= {value_output(task["name"], task["unit"]): (count,) for task in tasks if task["unit"]}
     found = {name: output.shape for name, output in outputs.items()}
     if found != expected or not tasks:
         raise UserError(f"{model.path}: {ABOUT!r} describes outputs {expected}, the model has {found}")
-    _refuse_infinite(model.path, outputs)
-
-
-def _refuse_infinite(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
-    if not all(np.isfinite(output).all() for output in outputs.values()):
-        raise UserError(f"{path}: its outputs are not finite numbers; export a run that has converged")
+    if not all(output.dtype.kind == "f" and np.isfinite(output).all() for output in outputs.values()):
+        raise UserError(f"{model.path}: its outputs are not finite numbers; export a run that has converged")
+    for task in tasks:
+        with np.errstate(over="ignore"):
+            sums = np.exp(outputs[task["name"]].astype(np.float64)).sum(axis=1)
+        if np.abs(sums - 1).max(initial=0) > SUM_TOLERANCE:
+            raise UserError(f"{model.path}: the outputs of {task['name']} are no logarithms of probabilities")
 
 
 def load_exported(path: Path, tasks: Sequence[str] = (), threads: int = 0) -> ExportedRun:

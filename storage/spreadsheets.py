@@ -8,6 +8,8 @@ import csv
 import io
 import unicodedata
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -18,7 +20,7 @@ from core.cli import UserError
 
 EXCEL_SUFFIX = ".xlsx"
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-MOST_BYTES = 1 << 28
+MOST_BYTES, MOST_CELLS = 1 << 28, 1 << 24
 _DAMAGED = (BadZipFile, zlib.error, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, SyntaxError)
 """Errors that unpacking and XML raise for damaged workbooks."""
 
@@ -70,7 +72,7 @@ def _refuse_control_characters(path: Path, line: int, row: list[str]) -> None:
 def _refuse_header(path: Path, header: list[str]) -> None:
     if "" in header:
         raise UserError(f"{path}: column {header.index('') + 1} has no name")
-    repeated = [name for name in header if header.count(name) > 1]
+    repeated = [name for name, count in Counter(header).items() if count > 1]
     if repeated:
         raise UserError(f"{path}: column {repeated[0]!r} stands twice in its header")
 
@@ -135,11 +137,24 @@ def _excel_rows(path: Path) -> tuple[list[list[str]], str]:
             raise UserError(f"{path}: larger than {MOST_BYTES >> 20} MB when it is unpacked")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         sheet = book.worksheets[0]
-        rows = [[_cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+        # Else every row is as wide as the sheet says it is: as a formatted cell far outside of the table makes it.
+        sheet.reset_dimensions()
+        rows = _limited(path, ([_cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)))
         book.close()
     except (InvalidFileException, *_DAMAGED) as error:
         raise UserError(f"{path}: not a readable Excel workbook ({' '.join(str(error).split())})") from None
     return rows, f"Excel, sheet {sheet.title!r}"
+
+
+def _limited(path: Path, rows: Iterable[list[str]]) -> list[list[str]]:
+    """The rows; UserError as soon as they have more cells than a table of photos: a small file may name any number."""
+    kept, cells = [], 0
+    for row in rows:
+        cells += 1 + len(row)
+        if cells > MOST_CELLS:
+            raise UserError(f"{path}: more than {MOST_CELLS} cells; copy the table alone into a new workbook")
+        kept.append(row)
+    return kept
 
 
 def _cell_text(cell: object) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,6 +98,32 @@ def without_torch(code: str, folder: Path) -> str:
 
 def python_blocks(path: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def save_graph(path: Path, run_dir: Path, name: str, nodes: Sequence[str]) -> None:
+    """Save a graph of a stranger: the description of the run's mask, and a constant output made by these nodes."""
+    helper, kinds = onnx.helper, onnx.TensorProto
+    (about,) = (
+        entry.value for entry in onnx.load(run_dir / "onnx" / "all.onnx").metadata_props if entry.key == "about"
+    )
+    about = json.loads(about)
+    about["tasks"] = [{**task, "unit": ""} for task in about["tasks"] if task["name"] == "mask"]
+    row = onnx.numpy_helper.from_array(np.array([[-1, -2, -3]], np.float32), "row")
+    made = [
+        helper.make_node("Shape", [name], ["count"], start=0, end=1),
+        helper.make_node("Concat", ["count", "one"], ["times"], axis=0),
+        helper.make_node(
+            "Tile" if "Tile" in nodes else "Identity", ["row", "times"][: 1 + ("Tile" in nodes)], ["rows"]
+        ),
+        helper.make_node("Cast", ["rows"], ["mask"], to=kinds.STRING if "Cast" in nodes else kinds.FLOAT),
+    ]
+    taken = helper.make_tensor_value_info(name, kinds.UINT8, ["n", "h", "w", 3])
+    given = helper.make_tensor_value_info("mask", kinds.STRING if "Cast" in nodes else kinds.FLOAT, ["m", 3])
+    one = onnx.numpy_helper.from_array(np.array([1]), "one")
+    graph = helper.make_graph(made, "odd", [taken], [given], [row, one])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model.metadata_props.add(key="about", value=json.dumps(about))
+    onnx.save(model, path)
 
 
 class TestGraph:
@@ -257,11 +283,12 @@ class TestRefusals:
             ({"classes": ["wear", "incorrect", "not_wear", "x"]}, "describes outputs"),
             ({"classes": ["wear"]}, "describes outputs"),
             ({"classes": ["wear", 1, None]}, "are not all texts"),
+            ({"classes": ["wear", "wear", "not_wear"]}, "are not all different"),
             ({"unit": "years"}, "describes outputs"),
             (None, "describes outputs"),
             ({"size": 48}, "cannot be run"),
         ],
-        ids=["task", "more", "fewer", "no text", "unit", "none", "size"],
+        ids=["task", "more", "fewer", "no text", "twice", "unit", "none", "size"],
     )
     def test_a_description_that_does_not_fit(
         self, run_dir: Path, tmp_path: Path, change: dict | None, words: str
@@ -289,6 +316,33 @@ class TestRefusals:
         onnx.save(model, tmp_path / "nan.onnx")
         with pytest.raises(UserError, match=r"nan\.onnx: its outputs are not finite"):
             load_exported(tmp_path / "nan.onnx")
+
+    @pytest.mark.parametrize(
+        ("name", "nodes", "words"),
+        [
+            ("photos", (), "its inputs are .*photos.*, expected crops alone"),
+            ("crops", ("Identity",), "describes outputs .*, the model has .*1, 3"),
+            ("crops", ("Tile",), "the outputs of mask are no logarithms of probabilities"),
+            ("crops", ("Tile", "Cast"), "its outputs are not finite numbers"),
+        ],
+        ids=["input", "one row", "no probabilities", "texts"],
+    )
+    def test_graphs_of_strangers(
+        self, run_dir: Path, tmp_path: Path, name: str, nodes: Sequence[str], words: str
+    ) -> None:
+        save_graph(tmp_path / "odd.onnx", run_dir, name, nodes)
+        with pytest.raises(UserError, match=rf"odd\.onnx: .*{words}"):
+            load_exported(tmp_path / "odd.onnx")
+
+    def test_a_model_that_takes_a_fixed_number_of_crops(self, run_dir: Path, tmp_path: Path) -> None:
+        model = onnx.load(run_dir / "onnx" / "all.onnx")
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+        onnx.save(model, tmp_path / "two.onnx")
+        exported = load_exported(tmp_path / "two.onnx")
+        crop = np.zeros((*exported.crop.shape, 3), np.uint8)
+        assert set(exported([crop, crop])) == {"mask", "gender", "age"}
+        with pytest.raises(UserError, match=r"two\.onnx: cannot be run .*Got: 3 Expected: 2"):
+            exported([crop] * 3)
 
     def test_two_files_that_do_not_go_together(self, run_dir: Path, tmp_path: Path) -> None:
         folder = tmp_path / "onnx"

@@ -135,6 +135,13 @@ def test_csv_that_is_empty_or_ragged(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_name_of_a_column_longer_than_the_csv_module_reads(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"a,{'b' * 200_000}\n1,2\n")
+    with pytest.raises(UserError, match=r"a\.csv: not a readable CSV \(field larger than field limit \(131072\)\)"):
+        read_csv(path, ("a",))
+
+
 def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     require_unique(path, pd.DataFrame({"id": ["x", "y"]}), "id")

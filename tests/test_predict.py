@@ -1,6 +1,7 @@
 """predict.py over photos, folders, videos and a camera, end to end with untrained networks and drawn faces."""
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -371,9 +372,30 @@ def test_an_interrupted_video_leaves_nothing(run_dir: Path, tmp_path: Path, monk
         return rgb
 
     monkeypatch.setattr(predict, "annotated", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="interrupted: nothing was written, the same command begins anew"):
         run(write_clip(tmp_path / "walk.avi"), run_dir, tmp_path / "out", "--folds", "0")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".gitignore"]
+
+
+def test_interrupted_photos_have_a_table_of_those_that_are_done(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        write_photo(tmp_path / "photos" / name, np.full((60, 40, 3), 90, np.uint8))
+    read = predict.read_photo
+
+    def interrupted(path: Path) -> np.ndarray:
+        if path.name == "c.png":
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(predict, "read_photo", interrupted)
+    out = tmp_path / "out"
+    words = f"interrupted: 2 of 3 photos are in {out / 'predictions.json'}; --overwrite begins anew"
+    with pytest.raises(KeyboardInterrupt, match=f"^{re.escape(words)}$"):
+        run(tmp_path / "photos", run_dir, out, "--folds", "0")
+    assert [picture["photo"] for picture in read_json(out / "predictions.json")["pictures"]] == ["a.png", "b.png"]
+    assert sorted(path.name for path in out.iterdir()) == [".gitignore", "a.png", "b.png", "predictions.json"]
 
 
 def test_rows_keep_whole_numbers(run_dir: Path, tmp_path: Path) -> None:

@@ -140,6 +140,23 @@ def test_a_small_workbook_that_unpacks_to_gigabytes(workbook: Path, monkeypatch:
         read_spreadsheet(workbook)
 
 
+def test_a_cell_far_outside_of_the_table_widens_no_other_row(workbook: Path) -> None:
+    """As formatting leaves it behind: of 1,000 rows and 16,384 columns, each cell once would take minutes."""
+    far = b'<row r="1000"><c r="XFD1000"/></row></sheetData>'
+    change_member(workbook, SHEET, lambda content: content.replace(b"</sheetData>", far))
+    change_member(workbook, SHEET, lambda content: content.replace(b'ref="A1:B2"', b'ref="A1:XFD1000"'))
+    rows, _ = spreadsheets._excel_rows(workbook)
+    assert sum(map(len, rows)) == 2 + 2 + 16_384
+    table = read_spreadsheet(workbook)
+    assert (table.frame.to_dict("records"), table.lines) == ([{"path": "a.jpg", "mask": "wear"}], (2,))
+
+
+def test_a_workbook_that_names_a_row_beyond_all_tables(workbook: Path) -> None:
+    change_member(workbook, SHEET, lambda content: content.replace(b'r="2"', b'r="99999999999"', 1))
+    with pytest.raises(UserError, match=r"photos\.xlsx: more than 16777216 cells; copy the table alone"):
+        read_spreadsheet(workbook)
+
+
 def test_a_damaged_workbook_is_named(tmp_path: Path) -> None:
     path = tmp_path / "photos.xlsx"
     path.write_bytes(b"PK\x03\x04 no workbook")
