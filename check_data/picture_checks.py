@@ -1,18 +1,24 @@
 """Checks of the pixels: unreadable photos, sizes, and pictures that appear more than once."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from statistics import median
+
+import numpy as np
 
 from check_data.findings import OK, PROBLEM, WARNING, Finding, counted, severity_of
 from check_data.scan import DataScan, PhotoScan
-from core.near_duplicates import COPY_BITS, find_near_duplicates
+from core.images import read_photo
+from core.near_duplicates import COPY_BITS, find_near_duplicates, have_same_details, image_details
 from storage.label_words import LABEL_COLUMNS
 from storage.layouts import Photo
 from storage.sources import of_same_source, read_sources
 
 SMALL_SIDE = 64
 """Shorter side in pixels below which a photo is reported: an age cannot be read from so few pixels."""
+DETAILS_KEPT = 1000
+"""Photos whose details are kept in memory, 50 kB each."""
 Group = Sequence[Photo]
 Scanned = tuple[Photo, PhotoScan]
 
@@ -51,7 +57,9 @@ def copies(data: DataScan) -> Finding:
 
 def near_copies(data: DataScan) -> Finding:
     """Find other files of the same picture: re-encoded, resized, mirrored. Reported only between people."""
-    return _sharing(data, same_pictures(data.readable), "the same picture")
+    root = data.dataset.root
+    groups = same_pictures(data.readable, lambda path: read_photo(root / path))
+    return _sharing(data, groups, "the same picture")
 
 
 def same_files(readable: Sequence[Scanned]) -> list[Group]:
@@ -59,14 +67,23 @@ def same_files(readable: Sequence[Scanned]) -> list[Group]:
     return [group for group in _by_digest(readable).values() if len(group) > 1]
 
 
-def same_pictures(readable: Sequence[Scanned]) -> list[Group]:
-    """Return the groups of photos of different people that show the same picture in different files."""
+def same_pictures(readable: Sequence[Scanned], read: Callable[[str], np.ndarray]) -> list[Group]:
+    """Return the groups of photos of different people that show the same picture in different files.
+
+    `read` returns the image of a photo's path; only photos whose hashes are close are read.
+    """
     by_hash: dict[str, dict[str, Photo]] = {}
     for photo, scanned in readable:
         by_hash.setdefault(scanned.image_hash, {}).setdefault(scanned.digest, photo)
     alike = [list(photos.values()) for photos in by_hash.values()]
-    pairs = [[*alike[one], *alike[other]] for one, other in find_near_duplicates(list(by_hash), COPY_BITS)]
-    return [group for group in (*alike, *pairs) if len({photo.person for photo in group}) > 1]
+    pairs = [(alike[one], alike[other]) for one, other in find_near_duplicates(list(by_hash), COPY_BITS)]
+    between = [pair for pair in pairs if len({photo.person for group in pair for photo in group}) > 1]
+
+    details = lru_cache(maxsize=DETAILS_KEPT)(lambda path: image_details(read(path)))
+    copied = [
+        [*one, *other] for one, other in between if have_same_details(details(one[0].path), details(other[0].path))
+    ]
+    return [*(group for group in alike if len({photo.person for photo in group}) > 1), *copied]
 
 
 def same_faces(data: DataScan) -> Finding:

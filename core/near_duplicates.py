@@ -1,7 +1,8 @@
 """Near-duplicates: photos that show the same image copied, re-encoded, resized or mirrored.
 
 An image's hash is the signs of its 256 lowest frequencies without the mean, as in pHash, with more of them, since face
-crops have the lowest ones in common.
+crops have the lowest ones in common. Among many portraits of one composition some hashes are close by chance, so where
+the images are at hand their details are compared as well.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,18 @@ import numpy as np
 
 SIDE = 64
 FREQUENCIES = 16
+CUTS = (0, 0.01, 0.02)
+DETAIL_SIGMA = 4
 SAME_BITS = 44
 """Most of the 256 bits that differ in two copies of an image. Other images, even face crops, differ in more; the rare
 pair (one in millions) that does not costs a photo."""
 COPY_BITS = 32
 """The same with hardly an error. A photo re-encoded, resized or brightened differs in up to 23 bits, one cropped
 by 1% at the edges in up to 28; among 19,500 photos of 5,000 people no two photos of different people came as close."""
+SAME_DETAILS = 0.935
+"""Least correlation of the details of two copies of an image. A photo re-encoded, resized, brightened until parts are
+white, or cropped by 2% at the edges has at least 0.957; 206 pairs of drawn portraits of different people whose hashes
+differ in at most COPY_BITS had at most 0.909."""
 ROWS_AT_ONCE = 256
 _MIRROR = np.packbits(np.tile(np.arange(FREQUENCIES) % 2, FREQUENCIES).astype(np.uint8)).view(np.uint64)
 """Bits that mirroring inverts: the signs of odd horizontal frequencies."""
@@ -24,12 +31,37 @@ _MIRROR = np.packbits(np.tile(np.arange(FREQUENCIES) % 2, FREQUENCIES).astype(np
 
 def image_hash(image: np.ndarray) -> str:
     """Return the hash of (H, W, 3) uint8 as 64 hexadecimal digits."""
-    way = cv2.INTER_AREA if min(image.shape[:2]) > SIDE else cv2.INTER_LINEAR
-    grey = cv2.cvtColor(cv2.resize(image, (SIDE, SIDE), interpolation=way), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    waves = cv2.dct(grey)[:FREQUENCIES, :FREQUENCIES]
+    waves = cv2.dct(_small_grey(image))[:FREQUENCIES, :FREQUENCIES]
     signs = (waves > 0).astype(np.uint8)
     signs[0, 0] = 0
     return np.packbits(signs).tobytes().hex()
+
+
+def _small_grey(image: np.ndarray) -> np.ndarray:
+    way = cv2.INTER_AREA if min(image.shape[:2]) > SIDE else cv2.INTER_LINEAR
+    return cv2.cvtColor(cv2.resize(image, (SIDE, SIDE), interpolation=way), cv2.COLOR_RGB2GRAY).astype(np.float32)
+
+
+def image_details(image: np.ndarray) -> np.ndarray:
+    """Return what a blurred (H, W, 3) uint8 image lacks, as (3, SIDE, SIDE) float32 of unit length.
+
+    The three are of the whole image, and of it without 1 and 2% at each edge.
+    """
+    height, width = image.shape[:2]
+    found = []
+    for part in CUTS:
+        rows, columns = round(height * part), round(width * part)
+        small = _small_grey(image[rows : height - rows, columns : width - columns])
+        fine = small - cv2.GaussianBlur(small, (0, 0), DETAIL_SIGMA)
+        found.append((fine - fine.mean()) / max(float(np.linalg.norm(fine - fine.mean())), 1e-6))
+    return np.stack(found)
+
+
+def have_same_details(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return True if two results of `image_details` are of one image: copied, mirrored, or cropped by a little."""
+    pairs = [(one[0], cut) for cut in other] + [(cut, other[0]) for cut in one[1:]]
+    likeness = max(float((first * view).sum()) for first, second in pairs for view in (second, second[:, ::-1]))
+    return likeness >= SAME_DETAILS
 
 
 def find_near_duplicates(hashes: Sequence[str], same_bits: int = SAME_BITS) -> list[tuple[int, int]]:

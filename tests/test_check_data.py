@@ -16,10 +16,12 @@ from check_data import __main__ as check_data
 from check_data import environment_checks
 from check_data.checks import CHECKS
 from check_data.findings import OK, PROBLEM, WARNING, severity_of
-from check_data.picture_checks import COPY_BITS
+from check_data.picture_checks import COPY_BITS, same_pictures
+from check_data.scan import PhotoScan
 from core.cli import row_named, run_cli
 from core.images import is_photo_name, read_photo, write_photo
-from core.near_duplicates import find_near_duplicates, image_hash
+from core.near_duplicates import find_near_duplicates, have_same_details, image_details, image_hash
+from storage.layouts import Photo
 
 FITTING = ("names", "other files", "labels", "people", "classes", "balance", "readable", "copies", "near copies")
 
@@ -299,6 +301,36 @@ def test_copies_are_told_from_other_pictures() -> None:
     ]
     hashes = [image_hash(rgb) for rgb in (*scenes, *changed)]
     assert find_near_duplicates(hashes, COPY_BITS) == [(place, 40 + place) for place in range(4)]
+    details = [image_details(rgb) for rgb in (*scenes, *changed)]
+    alike = [
+        (one, other) for one in range(40) for other in range(40, 44) if have_same_details(details[one], details[other])
+    ]
+    assert alike == [(place, 40 + place) for place in range(4)]
+
+
+@pytest.mark.parametrize("edge", [2, 4, 8])
+def test_a_copy_cropped_at_the_edges_has_the_same_details(edge: int) -> None:
+    image = scene(0, 512, 384)
+    assert have_same_details(image_details(image), image_details(image[edge:-edge, edge:-edge, :]))
+
+
+def test_portraits_of_one_composition_are_not_copies() -> None:
+    """Their hashes are close, since all that is large is in the same place; their details are not."""
+    blurred = cv2.GaussianBlur(scene(0, 512, 384), (0, 0), 16)
+    rows, columns = np.mgrid[:512, :384] // 12 % 2
+    images = [
+        np.clip(blurred.astype(int) + 24 * stripes[..., None] - 12, 0, 255).astype(np.uint8)
+        for stripes in (rows, columns)
+    ]
+    assert find_near_duplicates([image_hash(rgb) for rgb in images], COPY_BITS) == [(0, 1)]
+    photos = [Photo(name, "train", name, name) for name in ("one.png", "other.png")]
+    scanned = [
+        (photo, PhotoScan(photo.path, digest=photo.path, image_hash=image_hash(rgb)))
+        for photo, rgb in zip(photos, images, strict=True)
+    ]
+    by_path = dict(zip(("one.png", "other.png"), images, strict=True))
+    assert same_pictures(scanned, by_path.__getitem__) == []
+    assert same_pictures(scanned, lambda _: images[0]) == [photos]
 
 
 def test_checks_have_names_of_their_own() -> None:

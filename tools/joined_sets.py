@@ -12,6 +12,7 @@ from check_data.findings import counted
 from check_data.picture_checks import same_files, same_pictures
 from check_data.scan import scan_photos
 from core.cli import UserError, cpu_count, name_some
+from core.images import read_photo
 from storage.eval_labels import eval_facts
 from storage.label_words import COLUMN_WORDS, column_named
 from storage.layouts import TABLE, Dataset, Photo, parse_person
@@ -131,9 +132,11 @@ def shared_between(joined: Sequence[JoinedPhoto], sources: Mapping[str, SourceFa
     member_of = {each.photo.path: each.member.name for each in joined}
     readable = [pair for member in {each.member.name: each.member for each in joined}.values()
                 for pair in _scanned(member, joined)]  # fmt: skip
+    files = {each.photo.path: each.member.root / each.before.path for each in joined}
+    alike = same_pictures(readable, lambda path: read_photo(files[path]))
     found = {
         "made from the same source faces": of_same_source([each.photo for each in joined], sources),
-        "that show the same picture": [*same_files(readable), *same_pictures(readable)],
+        "that show the same picture": [*same_files(readable), *alike],
     }
     sentences = []
     for what, groups in found.items():
