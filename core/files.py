@@ -180,12 +180,19 @@ def read_json(path: Path, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
 def parse_json(where: object, text: str, entries: Mapping[str, type] = NO_ENTRIES) -> dict:
     """Return the JSON object in `text`, read from `where`. UserError as `read_json`."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_number_of_64_bits)
     except (ValueError, RecursionError) as error:
         # Not only JSONDecodeError: numbers of thousands of digits, brackets without end.
         raise UserError(f"{where}: not valid JSON ({' '.join(str(error).split())})") from None
     require_entries(where, value, entries)
     return value
+
+
+def _number_of_64_bits(digits: str) -> int:
+    """Parse a whole number. ValueError for one that is no entry of ours, and too large to be made a float."""
+    if abs(number := int(digits)) >= 1 << 63:
+        raise ValueError(f"whole number {digits[:20]}... is too large")
+    return number
 
 
 def require_entries(where: object, value: object, entries: Mapping[str, type]) -> None:

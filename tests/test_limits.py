@@ -60,6 +60,8 @@ def test_a_model_whose_outputs_are_not_finite_predicts_nothing(tmp_path: Path) -
         ({"normalisation": {"mean": [0.5, 0.5], "std": [1, 1, 1]}}, "mean is .*three finite numbers"),
         ({"normalisation": {"mean": [0.5, 0.5, float("nan")], "std": [1, 1, 1]}}, "mean is .*three finite numbers"),
         ({"normalisation": {"mean": [0, 0, 0], "std": [1, 0, 1]}}, "std is .*above 0"),
+        ({"normalisation": {"mean": [0, 0, 0], "std": [1, 10**400, 1]}}, r"config\.json: not valid JSON .*too large"),
+        ({"classes": [-1, None]}, "fold0: trained for the classes -1, None, but those of mask are"),
     ],
 )
 def test_config_of_a_stranger(tmp_path: Path, change: dict, words: str) -> None:

@@ -127,7 +127,7 @@ def refuse_other_classes(fold_dir: Path, trained_for: Sequence[str], task: Task)
     """UserError unless the fold was trained for the classes of the task."""
     if list(trained_for) != list(task.classes):
         raise UserError(
-            f"{fold_dir}: trained for the classes {', '.join(trained_for)}, but those of {task.name} are "
+            f"{fold_dir}: trained for the classes {', '.join(map(str, trained_for))}, but those of {task.name} are "
             f"{', '.join(task.classes)}"
         )
 
