@@ -132,12 +132,12 @@ def read_averaged(run_dir: Path, task: Task, part: Part) -> TaskTables | None:
 
 def read_averaged_values(run_dir: Path, part: Part) -> dict[str, LogitTable]:
     """The expected values that ensemble.py wrote, by task."""
-    paths = {task: part.averaged_path(run_dir, task, task.value.name) for task in TASKS if task.value}
-    return {
-        task.name: read_averaged_file(path, averaged_stamp_path(run_dir, task), (task.value.name,))
-        for task, path in paths.items()
-        if path.exists()
-    }
+    found = {}
+    for task in (task for task in TASKS if task.value):
+        path, stamp_path = part.averaged_path(run_dir, task, task.value.name), averaged_stamp_path(run_dir, task)
+        if path.exists() or path.name in written_digests(stamp_path):
+            found[task.name] = read_averaged_file(path, stamp_path, (task.value.name,))
+    return found
 
 
 @dataclass(frozen=True)

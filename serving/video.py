@@ -27,6 +27,8 @@ USUAL_FPS = 25.0
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 """Kinds of addresses of cameras, with their usual ports."""
 REACH_SECONDS = 5
+LONGEST_GAP = 60
+"""Seconds for which a written video repeats a frame at most: one wrong time would fill the disk."""
 SILENT_SECONDS = 10
 """Time after which a camera that sends nothing counts as gone."""
 _SIGNATURES = (
@@ -226,13 +228,19 @@ class VideoFile:
         self._written = 0
 
     def write(self, rgb: np.ndarray, seconds: float) -> None:
-        """Add (H, W, 3) uint8 at its time: repeated if the frames before end earlier, left out if they end later."""
+        """Add (H, W, 3) uint8 at its time: repeated if the frames before end earlier, left out if they end later.
+
+        A gap longer than LONGEST_GAP is shortened to it, which is printed.
+        """
         if self._writer is None:
             self._writer = self._opened(rgb.shape[1::-1])
         bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        for _ in range(round(seconds * self._fps) + 1 - self._written):
+        lacking, most = round(seconds * self._fps) + 1 - self._written, max(1, round(LONGEST_GAP * self._fps))
+        if lacking > most:
+            print(f"{lacking / self._fps:.0f} s without a frame are {LONGEST_GAP} s in the annotated video")
+        for _ in range(min(lacking, most)):
             self._writer.write(bgr)
-            self._written += 1
+        self._written += max(0, lacking)
 
     def _opened(self, size: tuple[int, int]) -> cv2.VideoWriter:
         writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)

@@ -81,10 +81,18 @@ def _read_keyed(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
+_SOURCE = {"data_root": str, "layout": str, "listing_hash": str, "shared": str, "detect": dict, "crop": dict}
+"""Entries of source.json. Those of a step are there once it has run."""
+
+
 def read_source(crop_dir: Path) -> dict:
-    """Read source.json, the origin of the crop folder; empty if it is new."""
+    """Read source.json, the origin of the crop folder; empty if it is new. UserError for an entry of another type."""
     path = source_path(crop_dir)
-    return files.read_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    stored = files.read_json(path)
+    files.require_entries(path, stored, {name: kind for name, kind in _SOURCE.items() if name in stored})
+    return stored
 
 
 def refuse_other_data(crop_dir: Path, dataset: Dataset) -> None:

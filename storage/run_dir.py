@@ -31,10 +31,8 @@ from storage.crops import Crops
 FORMAT = 1
 DIGESTS = "sha256"
 """Entry of DONE and of the stamps beside tables: the digest of each file that was written, by name."""
-CONFIG, HISTORY, STATE, MODEL, OOF, EVAL, EVAL_STAMP, DONE = (
-    *("config.json", "history.csv", "state.safetensors", "model.safetensors", "oof.csv", "eval.csv"),
-    *("eval.json", "DONE"),
-)
+CONFIG, HISTORY, STATE, MODEL = "config.json", "history.csv", "state.safetensors", "model.safetensors"
+OOF, EVAL, EVAL_STAMP, DONE = "oof.csv", "eval.csv", "eval.json", "DONE"
 SAMPLE_RECORD = "sample.json"
 """File in a data root of drawn people."""
 REFIT = "refit"
@@ -66,9 +64,8 @@ class Run:
 
 _ENTRIES = {entry.name: entry.type if entry.type in (str, int) else list for entry in fields(Run)}
 """Of run.json, where the tuple of ages is a list."""
-_CALLED = {
-    **{"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges"},
-    **{"data_root": "data root", "train_hash": "training crops of hash"},
+_CALLED = {"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges", "data_root": "data root"} | {
+    "train_hash": "training crops of hash"
 }
 
 
@@ -109,10 +106,13 @@ def refuse_other_run(run_dir: Path, run: Run) -> None:
 
 
 def read_run(run_dir: Path) -> Run:
-    """Read run.json; UserError if there is none or it lacks an entry."""
+    """Read run.json; UserError if there is none, or an entry is missing or of another kind."""
     if not run_path(run_dir).exists():
         raise UserError(f"run folder {run_dir}: no run in it; run train.py first, or give --run-dir")
     stored = files.read_json(run_path(run_dir), _ENTRIES)
+    edges = stored["age_edges"]
+    if [*map(type, edges)] != [int, int] or edges[0] >= edges[1]:
+        raise UserError(f"{run_path(run_dir)}: age_edges {edges!r:.60}; allowed are two whole numbers, in order")
     return Run(**{entry.name: stored[entry.name] for entry in fields(Run)} | {"age_edges": tuple(stored["age_edges"])})
 
 

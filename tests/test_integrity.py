@@ -57,6 +57,14 @@ class TestCrops:
         crop(data_copy.crop_dir)
         assert path.read_bytes() == whole
 
+    @pytest.mark.parametrize(("entry", "value"), [("data_root", {}), ("crop", []), ("detect", "retinaface")])
+    def test_an_origin_of_another_type(self, data_copy: Toy, entry: str, value: object) -> None:
+        path = data_copy.crop_dir / "source.json"
+        rewrite(path, lambda text: json.dumps(json.loads(text) | {entry: value}))
+        refusal(
+            crop_faces.main, ["--crop-dir", data_copy.crop_dir], f"source.json: entry {entry} is {value!r}, expected"
+        )
+
     def test_none_is_cut_while_they_are_read(self, data_copy: Toy) -> None:
         code = "import sys; from pathlib import Path; from storage.crops import reading\n" + (
             "with reading(Path(sys.argv[1])):\n print('read', flush=True); sys.stdin.read()"
@@ -116,6 +124,11 @@ class TestRuns:
         rewrite(run_copy.run_dir / "run.json", lambda text: json.dumps(json.loads(text) | {"age_edges": [30, 60]}))
         self.refused(main, run_copy, "run.json: age groups that begin at 30 and 60", "was trained for 25 and 40")
 
+    @pytest.mark.parametrize("edges", [[], [30], [30, 25], ["25", "40"], [25, 40, 60]])
+    def test_age_groups_that_are_none(self, run_copy: ToyRun, edges: list) -> None:
+        rewrite(run_copy.run_dir / "run.json", lambda text: json.dumps(json.loads(text) | {"age_edges": edges}))
+        self.refused(submission.main, run_copy, f"run.json: age_edges {edges}; allowed are two whole numbers")
+
     def test_settings_of_a_finished_fold(self, run_copy: ToyRun) -> None:
         path = run_copy.run_dir / "mask" / "fold1" / "config.json"
         rewrite(path, lambda text: text.replace('"tta": "none"', '"tta": "flip"'))
@@ -160,7 +173,7 @@ class TestRuns:
         assert path.read_bytes() == whole
 
     @pytest.mark.parametrize("change", ["edited", "gone"])
-    @pytest.mark.parametrize("name", ["mask.csv", "mask_oof.csv"])
+    @pytest.mark.parametrize("name", ["mask.csv", "mask_oof.csv", "age_years.csv"])
     def test_an_averaged_table_is_refused_and_made_anew(self, run_copy: ToyRun, name: str, change: str) -> None:
         path = run_copy.run_dir / name
         whole = path.read_bytes()

@@ -26,7 +26,7 @@ from evaluation.logits import log_softmax
 from preprocessing import crop_faces, detect_faces
 from serving.sources import PhotoSources
 from serving.types import FacePrediction
-from serving.video import Clip, is_video, new_video, open_clip
+from serving.video import LONGEST_GAP, Clip, is_video, new_video, open_clip
 
 ORIENTATION = 0x0112
 TWO = ((120, 160, 150), (360, 150, 110))
@@ -292,7 +292,7 @@ class TestVideo:
         with open_clip(path) as clip:
             assert [frame.seconds for frame in clip.frames()] == pytest.approx(np.arange(FRAMES) / FPS, abs=1e-3)
 
-    def test_times_are_those_of_the_container(self, tmp_path: Path) -> None:
+    def test_times_are_those_of_the_container(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         times = [1.0, 1.04, 1.08, 1.12, 3.12, 5.12, 7.12, 7.16]
         clip = Clip("vfr.mkv", FakeCapture(times), 25.0, 6.2, live=False)
         found = list(clip.frames())
@@ -301,6 +301,11 @@ class TestVideo:
             for frame in found:
                 written.write(frame.rgb, frame.seconds)
         assert len(frames_of(tmp_path / "out.mp4")) == 155
+        with new_video(tmp_path / "gap.mp4", 2.0) as written:
+            for seconds in (0, 0.5, 100_000, 100_000.5):
+                written.write(found[0].rgb, seconds)
+        assert len(frames_of(tmp_path / "gap.mp4")) == 2 + 2 * LONGEST_GAP + 1
+        assert "100000 s without a frame are 60 s in the annotated video" in capsys.readouterr().out
         still = Clip("still.mkv", FakeCapture([0.0] * 4), 25.0, 0, live=False)
         assert [frame.seconds for frame in still.frames()] == pytest.approx([0, 0.04, 0.08, 0.12])
 
