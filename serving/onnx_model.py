@@ -119,6 +119,8 @@ def load_onnx(path: Path, threads: int = 0) -> OnnxModel:
 def _session(path: Path, model: str | bytes, threads: int) -> onnxruntime.InferenceSession:
     """Open the file of that name, or the bytes of a model from `path`."""
     options = onnxruntime.SessionOptions()
+    # Its errors are raised as well; its log would print them a second time.
+    options.log_severity_level = 4
     # Left alone, onnxruntime counts the machine's cores, also where a container allows this process fewer.
     options.intra_op_num_threads = threads or cpu_count()
     # Waiting threads sleep: spinning ones take the cores from whatever runs beside them.
