@@ -19,7 +19,7 @@ PLAIN: Values = {
     **{"head": "classes", "loss": "cross_entropy", "class_weights": "none", "mixup": 0.0, "drop_rate": 0.2},
     **{"augment": "flip", "tta": "none", "keep": "best", "validate_every": 1, "patience": 10**6},
     **{"lr": 1e-3, "backbone_lr": 1.0, "weight_decay": 0.02, "warmup": 0.1, "schedule": "cosine"},
-    **{"grad_clip": 1.0, "accumulate": 1, "batch_size": 32, "photos_per_person": 3, "epochs": 6},
+    **{"grad_clip": 1.0, "accumulate": 1, "batch_size": 32, "epochs": 6, "photos_per_person": 3, "epoch_photos": 0},
 }
 """Nothing tuned. Every setting that changes what is learned is named, so that no tuned default enters a baseline."""
 SHARED: Values = {"head": "values", "class_share": 0.5, "loss": "label_smoothing", "label_smoothing": 0.05}

@@ -3,6 +3,7 @@
 The project's own files find no POSIX module, no POSIX call, and processes that are spawned. Libraries keep theirs.
 """
 
+import asyncio  # noqa: F401  that of Linux asks for what is removed below, from Python 3.13 on
 import builtins
 import multiprocessing
 import os
