@@ -105,7 +105,7 @@ def gpu(_: DataScan) -> Finding:
         return Finding(OK, "that of this Mac (mps)")
     if Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi"):
         return Finding(WARNING, f"there is an NVIDIA driver, but torch {torch.__version__} cannot use its GPU")
-    return Finding(OK, "none: train with the quick profile, the full one takes about an hour for 3,000 people")
+    return Finding(OK, "none: train with the quick profile, the full one takes about two hours for 3,000 people")
 
 
 def disk(data: DataScan) -> Finding:
