@@ -126,6 +126,9 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    # Linux. One that ended is still found until its parent asks for it; the first process of a container may never.
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][:1] != "Z"
     return True
 
 

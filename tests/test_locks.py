@@ -151,6 +151,17 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
         assert sorted(path for path in tmp_path.rglob("*.tmp*") if path.is_file()) == sorted(kept)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_a_process_that_ended_without_being_asked_for_is_not_alive(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    left = tmp_path / f".{files._HOST}-{ended.pid}-0123abcd.tmp.csv"
+    left.touch()
+    files.remove_stale(tmp_path)
+    assert not left.exists()
+    ended.wait()
+
+
 class TestCommands:
     """Every command that writes is refused while another process holds its folder, and writes nothing."""
 
