@@ -13,7 +13,9 @@ import numpy as np
 SIDE = 64
 FREQUENCIES = 16
 CUTS = (0, 0.01, 0.02)
+"""Parts of height and width that are cut off at each edge."""
 DETAIL_SIGMA = 4
+"""Pixels of the blur, of SIDE, beside which the rest is detail."""
 SAME_BITS = 44
 """Most of the 256 bits that differ in two copies of an image. Other images, even face crops, differ in more; the rare
 pair (one in millions) that does not costs a photo."""
@@ -53,7 +55,8 @@ def image_details(image: np.ndarray) -> np.ndarray:
         rows, columns = round(height * part), round(width * part)
         small = _small_grey(image[rows : height - rows, columns : width - columns])
         fine = small - cv2.GaussianBlur(small, (0, 0), DETAIL_SIGMA)
-        found.append((fine - fine.mean()) / max(float(np.linalg.norm(fine - fine.mean())), 1e-6))
+        fine -= fine.mean()
+        found.append(fine / max(float(np.linalg.norm(fine)), 1e-6))
     return np.stack(found)
 
 

@@ -64,8 +64,9 @@ class Run:
 
 _ENTRIES = {entry.name: entry.type if entry.type in (str, int) else list for entry in fields(Run)}
 """Of run.json, where the tuple of ages is a list."""
-_CALLED = {"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges", "data_root": "data root"} | {
-    "train_hash": "training crops of hash"
+_CALLED = {
+    **{"folds": "--folds", "fold_seed": "--fold-seed", "age_edges": "--age-edges"},
+    **{"data_root": "data root", "train_hash": "training crops of hash"},
 }
 
 

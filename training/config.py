@@ -186,7 +186,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = types.MappingProxyType
         | {"drawn": 0},
         **{task: {"backbone": "face_pair"} for task in ("gender", "age")},
     },
-    # Minutes on two CPU cores. The limit tells from 1,300 people on.
+    # Minutes on two CPU cores. The limit of an epoch is reached from 1,300 people on.
     "quick": {
         ANY_TASK: {"validate_every": 2},
         "mask": {"epochs": 3, "photos_per_person": 6, "epoch_photos": 8000},
